@@ -1,0 +1,86 @@
+"Metrics against other people's implementations, brute force and the symmetries they must have."
+from itertools import permutations
+import pytest
+import torch
+from hypothesis import given, settings, strategies as st
+from deep_sparse_nb.energy import planted
+from deep_sparse_nb.metrics import code_norms, column_norms, dead, match, psnr, sparsity, stability
+
+seeds = st.integers(0, 2**31)
+def rand(*shape, seed=0): return torch.rand(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+def randn(*shape, seed=0): return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+@given(seed=seeds, scale=st.floats(1e-3, 2))
+@settings(deadline=None, max_examples=30)
+def test_psnr_agrees_with_skimage(seed, scale):
+    from skimage.metrics import peak_signal_noise_ratio
+    x, y = rand(4, 36, seed=seed), rand(4, 36, seed=seed) + scale*randn(4, 36, seed=seed + 1)
+    expected = [peak_signal_noise_ratio(a.numpy(), b.numpy(), data_range=1) for a, b in zip(x, y)]
+    assert torch.allclose(psnr(x, y), torch.tensor(expected, dtype=torch.float64))
+
+def test_psnr_of_a_stack_and_of_equals():
+    x, y = rand(4, 36), rand(2, 3, 4, 36, seed=1)
+    assert psnr(x, y).shape == (2, 3, 4) and torch.equal(psnr(x, y)[1, 2], psnr(x, y[1, 2]))
+    assert psnr(x, x).isinf().all()
+    with pytest.raises(ValueError, match='36.*35'): psnr(x, y[..., :35])
+
+def test_psnr_does_not_clamp():
+    white = torch.ones(1, 10)
+    assert torch.allclose(psnr(white, 2*white), torch.zeros(1))
+
+@given(seed=seeds, k=st.integers(1, 6))
+def test_sparsity_and_dead_of_planted_codes(seed, k):
+    Z = planted(20, side=4, k=k, seed=seed)[2]
+    assert torch.isclose(sparsity(Z), torch.tensor(1 - k/8))
+    assert dead(Z) == sum(not Z[:, j].any() for j in range(8))
+
+def test_metrics_of_a_stack_are_those_of_its_members():
+    Z, W = planted(20, side=4)[2]*rand(3, 2, 1, 8).round().float(), randn(3, 2, 5, 8)
+    for metric, x in ((sparsity, Z), (dead, Z), (code_norms, Z), (column_norms, W)):
+        assert torch.equal(metric(x)[2, 1], metric(x[2, 1]))
+
+def test_norms():
+    assert code_norms(torch.tensor([[1., -2.], [3., 0.]])) == 3
+    assert torch.equal(column_norms(torch.tensor([[3., 0.], [4., 2.]])), torch.tensor([5., 2.]))
+
+@given(l=st.integers(1, 5), seed=seeds)
+@settings(deadline=None, max_examples=30)
+def test_match_is_the_best_of_all_pairings(l, seed):
+    A, B = randn(l, 6, seed=seed), randn(l, 6, seed=seed + 1)
+    similarity, partner = match(A, B)
+    cosine = torch.cosine_similarity(A[:, None], B[None], dim=-1)
+    best = max(sum(cosine[i, p] for i, p in enumerate(order)) for order in permutations(range(l)))
+    assert torch.isclose(similarity.sum(), best) and sorted(partner.tolist()) == list(range(l))
+    assert torch.allclose(similarity, cosine[range(l), partner])
+
+@given(l=st.integers(1, 20), seed=seeds)
+@settings(deadline=None, max_examples=20)
+def test_match_ignores_order_and_length_but_not_sign(l, seed):
+    A, rng = randn(l, 30, seed=seed), torch.Generator().manual_seed(seed)
+    order = torch.randperm(l, generator=rng)
+    similarity, partner = match(A, A[order]*(.1 + rand(l, 1, seed=seed)))
+    assert torch.allclose(similarity, torch.ones(l, dtype=torch.float64)) and torch.equal(order[partner], torch.arange(l))
+    assert match(A[:1], -A[:1])[0].item() == pytest.approx(-1)
+
+def test_match_of_stacks_broadcasts():
+    A, B = randn(3, 1, 7, 9), randn(4, 7, 9, seed=1)
+    similarity, partner = match(A, B)
+    assert similarity.shape == partner.shape == (3, 4, 7)
+    alone = match(A[2, 0], B[1])
+    assert torch.equal(similarity[2, 1], alone[0]) and torch.equal(partner[2, 1], alone[1])
+
+def test_match_of_a_zero_atom_is_zero():
+    A = torch.eye(3); A[1] = 0
+    assert match(A, torch.eye(3))[0].tolist() == [1, 0, 1]
+
+def test_match_refuses_other_shapes():
+    for other in (randn(6, 9), randn(7, 8)):
+        with pytest.raises(ValueError, match='A has shape.*7, 9'): match(randn(7, 9), other)
+
+def test_stability():
+    A = randn(1, 7, 9).expand(3, -1, -1)
+    assert torch.allclose(stability(A), torch.ones(3, dtype=torch.float64))
+    B = randn(4, 7, 9, seed=2)
+    assert stability(B).shape == (6,) and torch.isclose(stability(B)[1], match(B[0], B[2])[0].mean())
+    for bad in (B[:1], B[0]):
+        with pytest.raises(ValueError, match='S at least 2'): stability(bad)

@@ -1,0 +1,100 @@
+"What figures contain: pixels where they belong, means and spreads of the table, one style per model."
+import matplotlib
+matplotlib.use('Agg')
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given, settings, strategies as st
+from deep_sparse_nb.plots import COLOURS, error_curves, history_curves, model_style, over_seeds, regret_curves, show_images, show_pairs
+
+@pytest.fixture(autouse=True)
+def close():
+    with plt.style.context('deep_sparse_nb.house'): yield
+    plt.close('all')
+
+def sheet(ax): return ax.images[0].get_array()
+
+@given(n=st.integers(1, 9), ncols=st.integers(1, 5), h=st.integers(1, 4), w=st.integers(1, 4))
+@settings(deadline=None, max_examples=25)
+def test_sheet_holds_every_image_in_its_place(n, ncols, h, w):
+    images = 1 + torch.arange(n*h*w).reshape(n, -1).float()
+    shown = sheet(show_images(images, (h, w), ncols, limits=(0, 1000)))
+    plt.close('all')
+    for i, image in enumerate(images):
+        row, column = divmod(i, min(ncols, n))
+        tile = shown[row*(h + 1):row*(h + 1) + h, column*(w + 1):column*(w + 1) + w]
+        assert np.array_equal(tile, image.reshape(h, w).numpy())
+    assert np.ma.count(np.ma.masked_invalid(shown)) == n*h*w
+
+def test_atoms_are_scaled_each_about_zero_and_pixels_together():
+    images = torch.tensor([[-2., 1.], [.1, .2], [0., 0.]])
+    ax = show_images(images, (1, 2), ncols=1)
+    assert ax.images[0].get_clim() == (-1, 1)
+    assert np.allclose(sheet(ax)[::2], [[-1, .5], [.5, 1], [0, 0]])
+    ax = show_images(images, (1, 2), ncols=1, limits=(0, 1))
+    assert ax.images[0].get_clim() == (0, 1) and np.allclose(sheet(ax)[::2], images)
+
+@pytest.mark.parametrize('images', [torch.rand(5, 3), torch.rand(4), torch.rand(2, 5, 4), torch.rand(0, 4)])
+def test_show_images_refuses(images):
+    with pytest.raises(ValueError, match='images has shape'): show_images(images, (2, 2))
+
+def test_pairs_put_inputs_above_reconstructions():
+    inputs, outputs = torch.zeros(3, 4), torch.ones(3, 4)
+    fig = show_pairs({'clean': (inputs, outputs), 'noisy': (outputs, inputs)}, (2, 2))
+    assert [ax.get_ylabel() for ax in fig.axes] == ['clean', 'noisy']
+    assert (sheet(fig.axes[0])[0, 0], sheet(fig.axes[0])[3, 0]) == (0, 1) == (sheet(fig.axes[1])[3, 0], sheet(fig.axes[1])[0, 0])
+    with pytest.raises(ValueError, match='clean: inputs have shape'): show_pairs({'clean': (inputs, outputs[:2])}, (2, 2))
+
+def test_every_model_has_its_own_face():
+    models = [m + nl for m in COLOURS for nl in ('', '-NL')] + ['raw', 'LISTA']
+    faces = [tuple(sorted(model_style(m).items())) for m in models]
+    assert len(set(faces)) == len(models)
+    for m in COLOURS:
+        assert (model_style(m)['linestyle'], model_style(m + '-NL')['linestyle']) == ('--', '-')
+        assert model_style(m)['color'] == model_style(m + '-NL')['color']
+    with pytest.raises(ValueError, match="'PCA'.*VDL"): model_style('PCA')
+
+def table():
+    rng = np.random.default_rng(0)
+    return pd.DataFrame([dict(model=m, lam=lam, seed=s, sparsity=1 - lam + .1*rng.random(), psnr=20 + rng.random())
+                         for m in ('SDL', 'VDL-NL') for lam in (.1, .3) for s in range(3)])
+
+def test_over_seeds():
+    t = table()
+    means = over_seeds(t, ['model', 'lam'], ['psnr'])
+    group = t[(t.model == 'VDL-NL') & (t.lam == .3)].psnr.to_numpy()
+    row = means[(means.model == 'VDL-NL') & (means.lam == .3)].iloc[0]
+    assert len(means) == 4 and np.isclose(row.psnr, group.mean()) and np.isclose(row.psnr_sd, group.std(ddof=1))
+    assert (over_seeds(t[t.seed == 0], ['model', 'lam'], ['psnr']).psnr_sd == 0).all()
+
+def test_over_seeds_refuses():
+    with pytest.raises(ValueError, match='no column top1'): over_seeds(table(), ['model'], ['top1'])
+    with pytest.raises(ValueError, match='several rows'): over_seeds(table(), ['model'], ['psnr'])
+
+def test_regret_curves_draw_the_table_in_order_of_sparsity():
+    t = table()
+    published = pd.DataFrame([dict(model='SDL', sparsity=.8, psnr=21.)])
+    ax = regret_curves(t, published)
+    lines = {line.get_label(): line for line in ax.get_lines()}
+    means = over_seeds(t, ['model', 'lam'], ['sparsity', 'psnr'])
+    for model in ('SDL', 'VDL-NL'):
+        expected = means[means.model == model].sort_values('sparsity')
+        assert np.allclose(lines[model].get_xdata(), 100*expected.sparsity) and np.allclose(lines[model].get_ydata(), expected.psnr)
+        assert (np.diff(lines[model].get_xdata()) > 0).all()
+    marks = [line for line in ax.get_lines() if line.get_marker() == 'D' and len(line.get_xdata())]
+    assert [(m.get_xdata()[0], m.get_ydata()[0]) for m in marks] == [(80., 21.)] and 'paper' in lines
+
+def test_history_curves():
+    t = pd.DataFrame([dict(model='SDL', lam=lam, seed=s, epoch=e, error=lam + s + e, sparsity=.5) for lam in (.1, .2) for s in (0, 2) for e in range(3)])
+    with pytest.raises(ValueError, match='several rows'): history_curves(t, ['error'])
+    fig = history_curves(t[t.lam == .1], ['error', 'sparsity'])
+    assert [ax.get_title() for ax in fig.axes] == ['error', 'sparsity']
+    assert np.allclose(fig.axes[0].get_lines()[0].get_ydata(), [1.1, 2.1, 3.1])
+    assert len(history_curves(t, ['error'], by='lam').axes[0].get_lines()) == 2
+
+def test_error_curves():
+    t = pd.DataFrame([dict(model='raw', per_class=k, seed=s, top1=.5/k + .1*s) for k in (10, 1) for s in (0, 1)])
+    ax = error_curves(t)
+    assert np.allclose(ax.get_lines()[0].get_xydata(), [[1, 55], [10, 10]]) and ax.get_xscale() == 'log'

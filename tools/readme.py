@@ -1,0 +1,39 @@
+"""Write README.md, and the pictures it shows, from nbs/index.ipynb; Quarto is not needed."""
+import os
+import re
+from pathlib import Path
+
+import nbformat
+from nbconvert import MarkdownExporter
+
+ROOT = Path(__file__).resolve().parents[1]
+LINK = re.compile(r'(\]\(|\b(?:src|href)=")(?![a-z]+:|#|/)([^)"\s]+)')
+
+
+def readme(root=ROOT):
+    "The files to write: a dict from path, relative to `root`, to bytes."
+    nb = nbformat.read(root/'nbs'/'index.ipynb', as_version=4)
+    nb.cells = [c for c in nb.cells if not re.match(r'#\|\s*hide\b', c.source)]
+    nb.metadata.language_info = {'name': 'python'}      # nbdev_clean removes it; code blocks are coloured by it
+    captions = {}
+    for i, c in enumerate(nb.cells):
+        if c.cell_type == 'markdown':     # links start from nbs/ in the notebook and from the top in README.md
+            c.source = LINK.sub(lambda m: m[1] + os.path.normpath('nbs/' + m[2]), c.source)
+        else:
+            cap = re.search(r'^#\|\s*fig-cap:\s*"?(.*?)"?\s*$', c.source, re.M)
+            if cap: captions[i] = cap[1]
+            c.source = re.sub(r'^#\|.*\n', '', c.source, flags=re.M)
+    body, made = MarkdownExporter().from_notebook_node(
+        nb, {'unique_key': 'README', 'output_files_dir': 'README_files'})
+    body = re.sub(r'!\[\w+\]\((README_files/README_(\d+)_)',
+                  lambda m: f'![{captions.get(int(m[2]), "")}]({m[1]}', body)
+    body = re.sub(r'\n(?:[ \t]*\n){2,}', '\n\n', body)
+    note = '<!-- Made from nbs/index.ipynb by `make readme`; do not edit here. -->\n\n'
+    return {'README.md': (note + body.strip() + '\n').encode()} | made['outputs']
+
+
+if __name__ == '__main__':
+    for old in ROOT.glob('README_files/*'): old.unlink()
+    for path, data in readme().items():
+        (ROOT/path).parent.mkdir(exist_ok=True)
+        (ROOT/path).write_bytes(data)
