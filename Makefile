@@ -14,8 +14,11 @@ $(STAMP): settings.ini setup.py
 	$(BIN)/python -m pip install --disable-pip-version-check --editable '.[dev]'
 	touch $@
 
+# A run that was interrupted goes on from its checkpoint; a finished one is evaluated again.
+RUN := runs/natural
 train: install
-	$(BIN)/deep-sparse train --dataset natural --model VDL --lam 0.01 --out runs/natural
+	$(BIN)/deep-sparse train $(if $(wildcard $(RUN)/checkpoint.safetensors),--resume $(RUN),\
+		--dataset natural --model VDL --lam 0.01 --epochs 20 --out $(RUN))
 
 test: export OMP_NUM_THREADS = 1
 test: install

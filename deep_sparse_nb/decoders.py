@@ -12,12 +12,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-# %% ../nbs/library/01_decoders.ipynb #f2ba0ee0
+# %% ../nbs/library/01_decoders.ipynb #25ef7959
 def uniform(outputs: int, inputs: int, rng: torch.Generator) -> nn.Parameter:
     "Weights (outputs, inputs), uniform within 1/sqrt(inputs) of zero: the initial values of PyTorch's linear layers."
     return nn.Parameter((2*torch.rand(outputs, inputs, generator=rng) - 1) / inputs**0.5)
 
-# %% ../nbs/library/01_decoders.ipynb #53159653
+# %% ../nbs/library/01_decoders.ipynb #e72133ab
 @dataclass
 class Quadratic:
     "Gradient of a reconstruction term that is quadratic in the codes: Z -> Z H - B."
@@ -25,7 +25,7 @@ class Quadratic:
     B: Tensor  # (..., n, l)
     def __call__(self, Z: Tensor) -> Tensor: return Z @ self.H - self.B
 
-# %% ../nbs/library/01_decoders.ipynb #5f51358c
+# %% ../nbs/library/01_decoders.ipynb #6306b652
 class LinearDecoder(nn.Module):
     "A dictionary: codes (..., n, l) to images (..., n, d) by weights W (..., d, l), without bias (section 3.1)."
     def __init__(self, l: int, d: int, seed: int = 0):
@@ -34,6 +34,8 @@ class LinearDecoder(nn.Module):
 
     @property
     def code_shape(self) -> torch.Size: return self.W.shape[:-2] + self.W.shape[-1:]  # (..., l)
+    @property
+    def d(self) -> int: return self.W.shape[-2]
 
     def forward(self, Z: Tensor) -> Tensor: return Z @ self.W.mT
 
@@ -48,7 +50,7 @@ class LinearDecoder(nn.Module):
         "Project every atom onto the unit sphere (section 2.1)."
         unit_columns_(self.W)
 
-# %% ../nbs/library/01_decoders.ipynb #5b44c323
+# %% ../nbs/library/01_decoders.ipynb #a0335245
 @torch.no_grad()
 def unit_columns_(W: Tensor, # (..., rows, columns), changed in place
                   ) -> Tensor:
@@ -56,7 +58,7 @@ def unit_columns_(W: Tensor, # (..., rows, columns), changed in place
     norms = W.norm(dim=-2, keepdim=True)
     return W.div_(torch.where(norms > 0, norms, 1))
 
-# %% ../nbs/library/01_decoders.ipynb #9e027539
+# %% ../nbs/library/01_decoders.ipynb #2d53936c
 class HiddenDecoder(nn.Module):
     "One hidden layer: W2 relu(W1 z + b1) with W1 (..., m, l), b1 (..., m), W2 (..., d, m); no bias after W2 (section 3.1)."
     def __init__(self, l: int, m: int, d: int, seed: int = 0):
@@ -66,6 +68,8 @@ class HiddenDecoder(nn.Module):
 
     @property
     def code_shape(self) -> torch.Size: return self.W1.shape[:-2] + self.W1.shape[-1:]  # (..., l)
+    @property
+    def d(self) -> int: return self.W2.shape[-2]
 
     def forward(self, Z: Tensor) -> Tensor:
         return (Z @ self.W1.mT + self.b1[..., None, :]).relu() @ self.W2.mT
@@ -85,7 +89,7 @@ class HiddenDecoder(nn.Module):
         "Project the columns of both layers onto the unit sphere (section 3.2)."
         unit_columns_(self.W1), unit_columns_(self.W2)
 
-# %% ../nbs/library/01_decoders.ipynb #e2cfbc30
+# %% ../nbs/library/01_decoders.ipynb #ea51d2f7
 def reconstruction_gradient(decoder: nn.Module, # codes (..., n, l) -> images (..., n, d)
                             Y: Tensor,          # images (n, d) or (..., n, d)
                             ) -> Callable[[Tensor], Tensor]: # codes -> gradient, both (..., n, l)
@@ -97,7 +101,7 @@ def reconstruction_gradient(decoder: nn.Module, # codes (..., n, l) -> images (.
             return torch.autograd.grad((Y - decoder(Z)).square().mean(-1).sum(), Z)[0]
     return gradient
 
-# %% ../nbs/library/01_decoders.ipynb #c77e7dad
+# %% ../nbs/library/01_decoders.ipynb #c166e112
 def stack(modules: Sequence[nn.Module], # alike but for their parameters' values
           ) -> nn.Module:
     "One module whose parameters are those of `modules`, stacked along a new leading dimension."
@@ -108,7 +112,7 @@ def stack(modules: Sequence[nn.Module], # alike but for their parameters' values
         setattr(stacked.get_submodule(owner), leaf, nn.Parameter(torch.stack(values)))
     return stacked
 
-# %% ../nbs/library/01_decoders.ipynb #1f31320b
+# %% ../nbs/library/01_decoders.ipynb #3e2874d4
 @torch.no_grad()
 def atoms(decoder: nn.Module,
           l: int | None = None,  # code dimension, for a decoder that has no `code_shape`

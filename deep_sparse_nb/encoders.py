@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from .decoders import uniform
 
-# %% ../nbs/library/03_encoders.ipynb #45a5185d
+# %% ../nbs/library/03_encoders.ipynb #88701b7c
 class LISTA(nn.Module):
     "Algorithm 1: images (..., n, d) to non-negative codes (..., n, l) by U (..., d, l), S (..., l, l) and b (..., l)."
     def __init__(self, d: int, l: int, L: int = 3, seed: int = 0):

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-# %% ../nbs/library/00_energy.ipynb #5db2257d
+# %% ../nbs/library/00_energy.ipynb #0a4175b9
 def planted(n: int,             # images to draw
             side: int = 8,      # images are side x side pixels, so d = side**2 and l = 2*side
             k: int = 3,         # bars in each image
@@ -28,15 +28,15 @@ def planted(n: int,             # images to draw
     Z = torch.zeros(n, 2*side).scatter(1, chosen, 1 + torch.rand(n, k, generator=rng))
     return Z @ D.T + noise*torch.randn(n, side**2, generator=rng), D, Z
 
-# %% ../nbs/library/00_energy.ipynb #c6dd2193
+# %% ../nbs/library/00_energy.ipynb #4d9a764d
 def deviation(Z: Tensor,  # codes (..., n, l)
               ) -> Tensor: # (..., l)
     "Standard deviation $s_j$ of each code component over the batch, unbiased (equation 17). Raises ValueError when n < 2."
     if Z.shape[-2] < 2:
         raise ValueError(f'codes of {Z.shape[-2]} sample(s) have no standard deviation: the hinge needs n >= 2 (or beta = 0)')
-    return Z.std(-2)
+    return ((Z - Z.mean(-2, keepdim=True)).square().sum(-2) / (Z.shape[-2] - 1)).sqrt()
 
-# %% ../nbs/library/00_energy.ipynb #f7a08e3e
+# %% ../nbs/library/00_energy.ipynb #6bd8ec8e
 def hinge(Z: Tensor,             # codes (..., n, l)
           T: float | Tensor = 0.5, # threshold on the standard deviation, (...,) or a number
           ) -> Tensor:           # (...,)
@@ -44,7 +44,7 @@ def hinge(Z: Tensor,             # codes (..., n, l)
     T = torch.as_tensor(T, dtype=Z.dtype, device=Z.device)[..., None]
     return (T - deviation(Z)).clamp(min=0).square().sum(-1)
 
-# %% ../nbs/library/00_energy.ipynb #6fa3aa2a
+# %% ../nbs/library/00_energy.ipynb #31bbb722
 def hinge_stretch(Z: Tensor,             # codes (..., n, l)
                   T: float | Tensor = 0.5, # threshold on the standard deviation, (...,) or a number
                   ) -> Tensor:           # (..., l)
@@ -59,7 +59,7 @@ def hinge_gradient(Z: Tensor,             # codes (..., n, l)
     "Gradient of `hinge` (equations 12 and 32, without beta)."
     return hinge_stretch(Z, T)[..., None, :] * (Z - Z.mean(-2, keepdim=True))
 
-# %% ../nbs/library/00_energy.ipynb #d9fcfa97
+# %% ../nbs/library/00_energy.ipynb #228e6769
 @dataclass(frozen=True)
 class Energy:
     """The energy of a batch of codes (equations 9, 14, 15) with squared errors as means over components.
@@ -78,7 +78,7 @@ class Energy:
             if not (value.isfinite() & (value >= 0)).all():
                 raise ValueError(f'{name} is {getattr(self, name)}; it must be finite and at least 0')
 
-# %% ../nbs/library/00_energy.ipynb #81a7ca8a
+# %% ../nbs/library/00_energy.ipynb #8f0c1bf1
 @torch.no_grad()
 def parts(self: Energy,
           Z: Tensor,                     # codes (..., n, l)
@@ -106,7 +106,7 @@ def check_encoded(energy: Energy, encoded: Tensor | None):
 
 Energy.parts, Energy.value = parts, value
 
-# %% ../nbs/library/00_energy.ipynb #4c0c6056
+# %% ../nbs/library/00_energy.ipynb #8717807f
 def gradient(self: Energy,
              Z: Tensor,                      # codes (..., n, l)
              reconstruction: Tensor,         # gradient of the reconstruction term at Z, (..., n, l)
@@ -121,7 +121,7 @@ def gradient(self: Energy,
 
 Energy.gradient = gradient
 
-# %% ../nbs/library/00_energy.ipynb #a90c09ed
+# %% ../nbs/library/00_energy.ipynb #421eb994
 def from_written(lam: float, # l1 weight beside a reconstruction term of 1/2 |y - D(z)|^2
                  d: int,     # image dimension
                  l: int,     # code dimension

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from .energy import Energy, check_encoded, hinge_gradient, hinge_stretch
 from .decoders import LinearDecoder, Quadratic, reconstruction_gradient
 
-# %% ../nbs/library/02_inference.ipynb #501a9ff6
+# %% ../nbs/library/02_inference.ipynb #16d6e7d4
 def shrink(V: Tensor,                  # any shape
            alpha: float | Tensor,      # threshold, at least 0, broadcast
            nonneg: bool = True,        # cut off negative components (the paper's choice)
@@ -25,7 +25,7 @@ def shrink(V: Tensor,                  # any shape
     "Shrinkage (equation 5): towards zero by `alpha`, and no further. NaN stays NaN."
     return (V - alpha).clamp(min=0) if nonneg else V.sign() * (V.abs() - alpha).clamp(min=0)
 
-# %% ../nbs/library/02_inference.ipynb #5c2ea8e1
+# %% ../nbs/library/02_inference.ipynb #314d20ed
 @torch.no_grad()
 def lipschitz(decoder: nn.Module, # one with a quadratic reconstruction term
               energy: Energy,
@@ -38,7 +38,7 @@ def lipschitz(decoder: nn.Module, # one with a quadratic reconstruction term
     return (torch.linalg.eigvalsh(W.mT @ W)[..., -1]*2/W.shape[-2] + as_is(energy.gamma)*2/W.shape[-1]
             + as_is(energy.beta)*2/max(n - 1, 1))
 
-# %% ../nbs/library/02_inference.ipynb #1436d6b9
+# %% ../nbs/library/02_inference.ipynb #d14db424
 class Iteration:
     "The state of FISTA over a batch of codes (..., n, l), and the step that advances it."
     def __init__(self, start, B, energy, encoded, eta, tol, nonneg, momentum, restart):
@@ -77,7 +77,7 @@ class Iteration:
         self.codes = torch.where(done[..., None], Z, self.codes)
         self.iterations = torch.where(done, k, self.iterations)
 
-# %% ../nbs/library/02_inference.ipynb #6836ab9e
+# %% ../nbs/library/02_inference.ipynb #34e6e66d
 try: from numba import njit
 except ImportError: njit = None            # then the plain step does the work
 compiled = njit(fastmath={'reassoc', 'contract', 'arcp', 'nsz'}, cache=True) if njit else lambda loop: loop
@@ -96,7 +96,7 @@ def fista_row(x, z, p, b, mean, stretch, eta, lam, ridge, nonneg):
         x[j] = moved; z[j] = v
     return distance, length, uphill
 
-# %% ../nbs/library/02_inference.ipynb #73475da4
+# %% ../nbs/library/02_inference.ipynb #dd3fd4ba
 @compiled
 def look_ahead(x, z, mean, sums, ahead):
     "Turn one sample's change x into the gradient's next point, and add that to the batch's sums."
@@ -114,7 +114,7 @@ def update_hinge(mean, stretch, sums, n, beta, T):
         mean[j] += shift
         stretch[j] = -2*beta/(n - 1)*(T - s)/s if 0 < s < T else 0
 
-# %% ../nbs/library/02_inference.ipynb #2afd7ff1
+# %% ../nbs/library/02_inference.ipynb #08c4db08
 @compiled
 def fista_step(X, Z, P, B, codes, iterations, t, mean, stretch, sums, eta, lam, ridge, beta, T, tol, k,
                nonneg, momentum, restart):
@@ -138,7 +138,7 @@ def fista_step(X, Z, P, B, codes, iterations, t, mean, stretch, sums, eta, lam, 
         if beta[s] > 0: update_hinge(mean[s], stretch[s], sums, n, beta[s], T[s])
     return running
 
-# %% ../nbs/library/02_inference.ipynb #b78ddcff
+# %% ../nbs/library/02_inference.ipynb #66fef868
 class FusedIteration(Iteration):
     "`Iteration` on a CPU, its step compiled into one pass over the codes. Same results up to rounding."
     def __init__(self, *args):
@@ -157,7 +157,7 @@ class FusedIteration(Iteration):
 
     def advance(self, P, k): return self.step(P, k) > 0
 
-# %% ../nbs/library/02_inference.ipynb #e0fc3c4e
+# %% ../nbs/library/02_inference.ipynb #b40f6f63
 @dataclass
 class Inference:
     "What inference found, and its account."
@@ -170,7 +170,7 @@ class Inference:
 class Diverged(FloatingPointError):
     "Codes or weights have left the finite numbers, or are about to."
 
-# %% ../nbs/library/02_inference.ipynb #bdcecdee
+# %% ../nbs/library/02_inference.ipynb #7a5c7798
 @torch.no_grad()
 def fista(Y: Tensor,                 # images (n, d) or (..., n, d)
           decoder: nn.Module,        # codes (..., n, l) to images (..., n, d)
@@ -206,7 +206,7 @@ def fista(Y: Tensor,                 # images (n, d) or (..., n, d)
     if not found.codes.isfinite().all(): raise Diverged(why(found.codes, decoder, energy, step))
     return certificate(found, Y, decoder, energy, encoded, it.eta, nonneg) if certify else found
 
-# %% ../nbs/library/02_inference.ipynb #a3e533b7
+# %% ../nbs/library/02_inference.ipynb #b5ac853a
 def check_start(Y, decoder, energy, encoded, start, max_iters, tol):
     "Initial codes (..., n, l), with every leading dimension that any argument brings. Raises ValueError."
     check_encoded(energy, encoded)
@@ -219,14 +219,13 @@ def check_start(Y, decoder, energy, encoded, start, max_iters, tol):
     if shape is not None and l != shape[-1]: raise ValueError(f'start has codes of {l} components; the decoder takes {shape[-1]}')
     if given is not None and given.shape[-2] != Y.shape[-2]:
         raise ValueError(f'start has {given.shape[-2]} codes for {Y.shape[-2]} images')
-    d = decoder(Y.new_zeros(*(shape or [l])[:-1], 1, l)).shape[-1]
-    if d != Y.shape[-1]: raise ValueError(f'Y has images of {Y.shape[-1]} pixels; the decoder makes {d}')
+    if getattr(decoder, 'd', Y.shape[-1]) != Y.shape[-1]: raise ValueError(f'Y has images of {Y.shape[-1]} pixels; the decoder makes {decoder.d}')
     coefficients = [torch.as_tensor(c).shape for c in (energy.lam, energy.beta, energy.T, energy.gamma)]
     models = torch.broadcast_shapes(Y.shape[:-2], (shape or [l])[:-1], *(a.shape[:-2] for a in (start, encoded) if a is not None), *coefficients)
     given = Y.new_zeros(()) if given is None else given.detach()
     return given.expand(*models, Y.shape[-2], l).contiguous()
 
-# %% ../nbs/library/02_inference.ipynb #ab50fc80
+# %% ../nbs/library/02_inference.ipynb #c63ba54b
 def choose_step(step, start, Y, decoder, energy, encoded):
     "The kind of iteration, and its step size (...,)."
     if isinstance(step, str):
@@ -241,7 +240,7 @@ def fused(start: Tensor) -> type[Iteration]:
     fits = start.device.type == 'cpu' and start.dtype in (torch.float32, torch.float64)
     return FusedIteration if njit and fits else Iteration
 
-# %% ../nbs/library/02_inference.ipynb #6bd7b8f0
+# %% ../nbs/library/02_inference.ipynb #f5fc98c0
 class Backtracking(Iteration):
     "`Iteration` that halves its step, model by model, until the smooth part lies below its quadratic model."
     @classmethod
@@ -268,7 +267,7 @@ def why(codes, decoder, energy, step):
     safe = f'; 1/L is {(1/lipschitz(decoder, energy, codes.shape[-2])).min():.3g}' if isinstance(decoder, LinearDecoder) else ''
     return f'codes{of} are not finite after inference with step {step}{safe}: images, weights or the step are too large'
 
-# %% ../nbs/library/02_inference.ipynb #542ff288
+# %% ../nbs/library/02_inference.ipynb #25691289
 def certificate(found: Inference, Y, decoder, energy, encoded, eta, nonneg) -> Inference:
     "Add to `found` a relative duality gap where the problem is convex, else the norm of its proximal gradient."
     Z, Y = found.codes.double(), Y.double()

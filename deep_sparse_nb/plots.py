@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from torch import Tensor
 
-# %% ../nbs/library/06_plots.ipynb #8368dee2
+# %% ../nbs/library/06_plots.ipynb #b57c7475
 def show_images(images: Tensor,                     # (N, d) with d = height*width
                 shape: tuple[int, int] = (28, 28),  # height and width
                 ncols: int = 16,
@@ -36,7 +36,7 @@ def show_images(images: Tensor,                     # (N, d) with d = height*wid
     if ax is None:
         width = min(7, .6*ncols)
         ax = plt.subplots(figsize=(width, width*sheet.shape[0]/sheet.shape[1] + .25*bool(title)))[1]
-    ax.imshow(sheet, vmin=limits[0], vmax=limits[1])
+    ax.imshow(sheet.numpy(), vmin=limits[0], vmax=limits[1])
     ax.set(xticks=[], yticks=[], title=title, facecolor='#c6d9ea')  # of the gaps
     ax.spines[:].set_visible(False)
     return ax
@@ -126,7 +126,7 @@ def history_curves(table,              # columns epoch, `by` and `columns`, one 
     axes[0, -1].legend(handlelength=3, title='' if by == 'model' else by)
     return fig
 
-# %% ../nbs/library/06_plots.ipynb #4c2c7313
+# %% ../nbs/library/06_plots.ipynb #87a956af
 def error_curves(table,               # columns model, per_class, and `error` (0 to 1), one row per seed
                  error: str = 'top1', # which column
                  ax: Axes | None = None) -> Axes:

@@ -24,7 +24,7 @@ from .encoders import LISTA
 from .data import Dataset, Split
 from .metrics import psnr
 
-# %% ../nbs/library/07_training.ipynb #5864adf4
+# %% ../nbs/library/07_training.ipynb #e42555db
 @dataclass(frozen=True)
 class Recipe:
     "One row of the paper's Table 3, with what the text adds to it."
@@ -47,7 +47,7 @@ class Recipe:
     halve_every: int = 0         # epochs after which the decoder's learning rate halves; 0: never
     batch: int = 250
 
-# %% ../nbs/library/07_training.ipynb #21480e52
+# %% ../nbs/library/07_training.ipynb #81c1e9a5
 COLUMNS = 'epochs gamma beta T lr_decoder lr_encoder wd_b1 wd_b step'.split()
 TABLE3 = {
     ('mnist', 'SDL'):      (200,   1,  0, .5, 1e-3, 3e-4, 0,    0,    1),
@@ -64,7 +64,7 @@ LAMBDAS = {
     ('patches', 'SDL'): (0, 5e-4, 1e-3, 2e-3, 3e-3, 5e-3),    ('patches', 'VDL'): (0, 1e-3, 3e-3, 5e-3, 1e-2, 1.5e-2),
     ('patches', 'SDL-NL'): (0, 1e-3, 3e-3, 5e-3, 8e-3, 1e-2), ('patches', 'VDL-NL'): (0, 1e-3, 2e-3, 3e-3, 5e-3, 1e-2, 2e-2)}
 
-# %% ../nbs/library/07_training.ipynb #c3e925df
+# %% ../nbs/library/07_training.ipynb #d9dc5ef8
 ELDER = {'mnist': 'mnist', 'digits': 'mnist', 'patches': 'patches', 'natural': 'patches'}
 MODELS = ('SDL', 'VDL', 'WDL', 'DO', 'SDL-NL', 'VDL-NL', 'WDL-NL', 'DO-NL', 'Free', 'Free-NL')
 
@@ -91,7 +91,7 @@ def recipe(dataset: str, # 'mnist', 'digits', 'patches' or 'natural'
     return Recipe(model, float(lam), l=256 if patches else 128, m=(2048 if patches else 1024) if 'NL' in model else 0,
                   unit_columns=kind in ('SDL', 'DO'), **settings)
 
-# %% ../nbs/library/07_training.ipynb #bf32918c
+# %% ../nbs/library/07_training.ipynb #ca7a76a6
 class Autoencoder(nn.Module):
     "A stack of members, each a recipe and a seed: decoder, LISTA encoder (unless decoder-only) and energy."
     def __init__(self, recipes: Sequence[Recipe], seeds: Sequence[int], d: int = 784):
@@ -102,12 +102,13 @@ class Autoencoder(nn.Module):
         self.decoder = stack([HiddenDecoder(l, m, d, s) if m else LinearDecoder(l, d, s) for s in seeds])
         if self.shared.unit_columns: self.decoder.normalise_()
         self.encoder = stack([LISTA(d, l, seed=1_000_000 + s) for s in seeds]) if self.shared.encoder else None
-        self.coefficients = {name: [getattr(r, name) for r in recipes] for name in ('lam', 'beta', 'T', 'gamma')}
+        for name in ('lam', 'beta', 'T', 'gamma'):
+            self.register_buffer(name, torch.tensor([float(getattr(r, name)) for r in recipes]), persistent=False)
 
-    def energy(self, **changes) -> Energy:
-        "The members' energies, one coefficient a member, but for `changes`."
-        tensor = lambda c: torch.tensor(c, device=next(self.parameters()).device) if any(c) else 0.
-        return Energy(**{name: tensor(c) for name, c in self.coefficients.items()} | changes)
+    @property
+    def energy(self) -> Energy:
+        "The members' energies: each coefficient has one value a member."
+        return Energy(self.lam, self.beta, self.T, self.gamma if self.encoder is not None else 0.)
 
     def infer(self, Y: Tensor,                 # images (n, d) or (members, n, d)
               encoded: Tensor | None = None,   # the encoder's codes (members, n, l)
@@ -115,14 +116,14 @@ class Autoencoder(nn.Module):
         "Codes by FISTA as the recipe says, from the encoder's guess or, for a decoder alone, from (nearly) zero."
         if encoded is None and self.encoder is not None: encoded = self.encoder(Y).detach()
         start = None if encoded is not None else Y.new_full((Y.shape[-2], self.shared.l), .01 if self.shared.m else 0.)
-        return fista(Y, self.decoder, self.energy(), encoded=encoded, start=start, step=self.shared.step, **options)
+        return fista(Y, self.decoder, self.energy, encoded=encoded, start=start, step=self.shared.step, **options)
 
     @torch.no_grad()
     def codes(self, Y: Tensor) -> Tensor: # (members, n, l)
         "The codes a trained model stands for: the encoder's, or for a decoder alone inferred ones (section 2.4)."
         return self.encoder(Y) if self.encoder is not None else self.infer(Y).codes
 
-# %% ../nbs/library/07_training.ipynb #bed5d416
+# %% ../nbs/library/07_training.ipynb #d9ea79a0
 def check_members(recipes, seeds):
     "Raises ValueError where recipes cannot be trained as one stack."
     if not recipes or len(recipes) != len(seeds): raise ValueError(f'{len(recipes)} recipes and {len(seeds)} seeds; one each is needed')
@@ -131,7 +132,7 @@ def check_members(recipes, seeds):
         other = [k for k, v in asdict(replace(r, **energy)).items() if v != getattr(recipes[0], k) and k not in energy]
         if other: raise ValueError(f'recipes of one stack differ in {", ".join(other)}; only {", ".join(energy)} may')
 
-# %% ../nbs/library/07_training.ipynb #b3715f03
+# %% ../nbs/library/07_training.ipynb #cd282cf4
 def optimiser(model: Autoencoder) -> torch.optim.Adam:
     "Adam with a group of parameters for each learning rate and weight decay (section 3.4, appendix B.1)."
     r, named = model.shared, dict(model.named_parameters())
@@ -153,13 +154,13 @@ def training_step(model: Autoencoder, adam: torch.optim.Adam, Y: Tensor) -> tupl
     if model.shared.unit_columns: model.decoder.normalise_()
     return torch.stack([loss_decoder, loss_encoder]).detach(), found
 
-# %% ../nbs/library/07_training.ipynb #88289ee1
+# %% ../nbs/library/07_training.ipynb #c32a14de
 @torch.no_grad()
 def evaluate(model: Autoencoder, split: Split, batch: int = 250,
              noise: Tensor | None = None, # added to the normalised images before encoding (N, d); PSNR is against the clean ones
              ) -> dict[str, Tensor]:
     "Means over a split's images, one value per member: energy, psnr (dB), sparsity, l1 (norm of a code); and dead components."
-    energy, totals, active = model.energy(gamma=0.), {}, 0
+    energy, totals, active = replace(model.energy, gamma=0.), {}, 0
     for i in range(0, len(split), batch):
         part = split[i:i + batch]
         Z = model.codes(part.images if noise is None else part.images + noise[i:i + batch])
@@ -170,7 +171,7 @@ def evaluate(model: Autoencoder, split: Split, batch: int = 250,
         active = active + (Z > 0).sum(-2)
     return {name: total/len(split) for name, total in totals.items()} | dict(dead=(active == 0).sum(-1))
 
-# %% ../nbs/library/07_training.ipynb #566d812d
+# %% ../nbs/library/07_training.ipynb #4313199d
 @dataclass
 class Run:
     "A training run between two epochs."
@@ -190,7 +191,7 @@ class Run:
         model.load_state_dict(self.best)
         return model
 
-# %% ../nbs/library/07_training.ipynb #f31dfbd5
+# %% ../nbs/library/07_training.ipynb #00f2b34b
 def begin(recipes: Sequence[Recipe], seeds: Sequence[int], d: int = 784, device: str = 'cpu', **origin) -> Run:
     "A run that has not started: initial weights from the seeds."
     model = Autoencoder(recipes, seeds, d).to(device)
@@ -203,7 +204,7 @@ def data_order(seeds: Sequence[int], epoch: int, N: int) -> Tensor: # (members, 
     orders = {s: torch.randperm(N, generator=torch.Generator().manual_seed(s*100_003 + epoch)) for s in set(seeds)}
     return torch.stack([orders[s] for s in seeds])
 
-# %% ../nbs/library/07_training.ipynb #3137f115
+# %% ../nbs/library/07_training.ipynb #99d04e91
 def train_epoch(run: Run, images: Tensor, bar: tqdm) -> dict[str, Tensor]:
     "One pass over the images. Returns mean losses and iterations per member. Raises `Diverged` naming epoch and batch."
     r, N = run.model.shared, len(images)
@@ -227,7 +228,7 @@ def check_norms(model: Autoencoder, where: str, limit: float = 1e4):
 
 def members(mask: Tensor) -> list[int]: return mask.nonzero().flatten().tolist()
 
-# %% ../nbs/library/07_training.ipynb #89205dfd
+# %% ../nbs/library/07_training.ipynb #3bfc3fdd
 def validate(run: Run, data: Dataset, losses: dict[str, Tensor], seconds: float):
     "Evaluate on the validation split, keep the best weights, and add the epoch's rows to the history."
     scores = evaluate(run.model, data.valid, run.model.shared.batch)
@@ -243,7 +244,7 @@ def validate(run: Run, data: Dataset, losses: dict[str, Tensor], seconds: float)
         row = {k: v[i] for k, v in columns.items()}
         run.history.append(dict(model=r.model, lam=r.lam, seed=seed, epoch=run.epoch, **row, seconds=seconds))
 
-# %% ../nbs/library/07_training.ipynb #96cd0164
+# %% ../nbs/library/07_training.ipynb #0147db9b
 def train(run: Run,
           data: Dataset,
           epochs: int | None = None,       # train until this many are done (default: the recipe's)
@@ -274,7 +275,7 @@ def learning_rates(run: Run) -> list[float]:
     decoder = r.lr_decoder * (.5**(run.epoch//r.halve_every) if r.halve_every else 1)
     return [decoder]*(2 if r.m else 1) + [r.lr_encoder]*(2 if r.encoder else 0)
 
-# %% ../nbs/library/07_training.ipynb #66921311
+# %% ../nbs/library/07_training.ipynb #2ec30617
 VERSION = 1
 
 def save(run: Run, path: str | Path):
@@ -290,7 +291,7 @@ def save(run: Run, path: str | Path):
     save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, fresh, {'run': json.dumps(about)})
     os.replace(fresh, path)
 
-# %% ../nbs/library/07_training.ipynb #368296e4
+# %% ../nbs/library/07_training.ipynb #7ff61b34
 def restore(path: str | Path, device: str = 'cpu') -> Run:
     "The run that `save` wrote. Raises FileNotFoundError, or ValueError when the file is no checkpoint of this version."
     if not Path(path).is_file(): raise FileNotFoundError(f'no checkpoint at {path}')

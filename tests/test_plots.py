@@ -90,7 +90,7 @@ def test_history_curves():
     t = pd.DataFrame([dict(model='SDL', lam=lam, seed=s, epoch=e, error=lam + s + e, sparsity=.5) for lam in (.1, .2) for s in (0, 2) for e in range(3)])
     with pytest.raises(ValueError, match='several rows'): history_curves(t, ['error'])
     fig = history_curves(t[t.lam == .1], ['error', 'sparsity'])
-    assert [ax.get_title() for ax in fig.axes] == ['error', 'sparsity']
+    assert [ax.get_title(loc='left') for ax in fig.axes] == ['error', 'sparsity']
     assert np.allclose(fig.axes[0].get_lines()[0].get_ydata(), [1.1, 2.1, 3.1])
     assert len(history_curves(t, ['error'], by='lam').axes[0].get_lines()) == 2
 

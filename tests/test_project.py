@@ -199,7 +199,7 @@ def test_wheel_works_with_its_requirements_alone(project):
         for top in {f.parts[0] for f in dist.files} - {'..', '__pycache__'}:
             if not (site/top).exists(): (site/top).symlink_to(dist.locate_file(top))
     names = sorted('.'.join(f.with_suffix('').parts).removesuffix('.__init__') for f in project_files()
-                   if f.parts[0] == LIB and f.suffix == '.py' and f.stem != '__main__')
+                   if f.parts[0] == LIB and f.suffix == '.py')
     script = f'''
 import importlib, importlib.util
 for name in {names}: assert {str(venv)!r} in importlib.import_module(name).__file__

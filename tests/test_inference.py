@@ -1,0 +1,182 @@
+"Inference: what must hold for any decoder, any energy, any batch."
+import pytest
+import torch
+from hypothesis import given, settings, strategies as st
+from torch import nn
+from deep_sparse_nb.decoders import HiddenDecoder, LinearDecoder, atoms, reconstruction_gradient, stack
+from deep_sparse_nb.energy import Energy
+from deep_sparse_nb.inference import Diverged, FusedIteration, Iteration, fista, lipschitz, njit, shrink
+
+FULL = Energy(lam=.01, beta=3., T=.5, gamma=.5)
+
+
+def problem(n=12, l=10, d=20, seed=0, dtype=torch.float32):
+    rng = torch.Generator().manual_seed(seed)
+    decoder = LinearDecoder(l, d, seed).to(dtype)
+    decoder.normalise_()
+    return torch.randn(n, d, generator=rng, dtype=dtype), decoder, torch.rand(n, l, generator=rng, dtype=dtype)
+
+
+class Disguised(nn.Module):
+    def __init__(self, decoder): super().__init__(); self.decoder = decoder
+    def forward(self, Z): return self.decoder(Z)
+
+
+@pytest.mark.parametrize('decoder', [LinearDecoder(10, 20), HiddenDecoder(10, 15, 20)], ids=['linear', 'hidden'])
+def test_explicit_gradients_are_autograds(decoder):
+    Y, _, Z = problem()
+    explicit, auto = (reconstruction_gradient(d, Y)(Z) for d in (decoder, Disguised(decoder)))
+    assert (explicit - auto).norm() < 1e-5 * auto.norm()
+
+
+@pytest.mark.parametrize('energy', [Energy(.01), Energy(.01, gamma=.5), FULL], ids=['lasso', 'encoder', 'full'])
+@pytest.mark.parametrize('decoder', [LinearDecoder(10, 20), HiddenDecoder(10, 15, 20)], ids=['linear', 'hidden'])
+def test_codes_do_not_depend_on_how_the_gradient_is_taken(decoder, energy):
+    Y, _, guess = problem()
+    a, b = (fista(Y, d, energy, encoded=guess, tol=1e-12, max_iters=50) for d in (decoder, Disguised(decoder)))
+    assert (a.codes - b.codes).norm() < 1e-5 * b.codes.norm()
+
+
+@pytest.mark.skipif(njit is None, reason='numba is not installed: there is only the plain step')
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 1000), models=st.integers(1, 3), n=st.integers(2, 7), l=st.integers(1, 9), nonneg=st.booleans(),
+       momentum=st.booleans(), restart=st.booleans(), beta=st.sampled_from([0., 5.]))
+def test_fused_step_is_the_plain_step(seed, models, n, l, nonneg, momentum, restart, beta):
+    rng = torch.Generator().manual_seed(seed)
+    start, guess = (torch.rand(models, n, l, generator=rng, dtype=torch.float64) for _ in range(2))
+    W, Y = torch.randn(models, 12, l, generator=rng, dtype=torch.float64), torch.randn(n, 12, generator=rng, dtype=torch.float64)
+    H, B = W.mT @ W / 6, Y @ W / 6
+    energy = Energy(lam=torch.linspace(0, .1, models), beta=beta, gamma=1.)
+    runs = [kind(start, B, energy, guess, .1, 1e-3, nonneg, momentum, restart) for kind in (Iteration, FusedIteration)]
+    for k in range(1, 40): left = [bool(run.advance(run.X @ H, k)) for run in runs]
+    assert left[0] == left[1] and (runs[0].iterations == runs[1].iterations).all()
+    for name in ('X', 'Z', 'codes', 't'): assert torch.allclose(getattr(runs[0], name), getattr(runs[1], name), rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize('step', [.5, 'exact', 'backtracking'])
+@pytest.mark.parametrize('nonneg', [True, False])
+def test_converges_to_a_certified_optimum(step, nonneg):
+    Y, decoder, _ = problem(dtype=torch.float64)
+    found = fista(Y, decoder, Energy(.02), step=step, nonneg=nonneg, restart=True, tol=1e-10, max_iters=20_000, certify=True)
+    assert found.converged.all() and found.gap.max() < 1e-8 and found.gap.dtype == torch.float64
+    assert (found.codes.min() < 0) != nonneg
+
+
+def test_gap_bounds_what_could_be_saved():
+    Y, decoder, guess = problem(dtype=torch.float64)
+    energy = Energy(.02, gamma=.3)
+    value = lambda Z: torch.stack([energy.value(z[None], y[None], decoder(z[None]), g[None]) for z, y, g in zip(Z, Y, guess)])
+    best = value(fista(Y, decoder, energy, encoded=guess, step='exact', restart=True, tol=1e-13, max_iters=20_000).codes)
+    for k in (1, 5, 20):
+        rough = fista(Y, decoder, energy, encoded=guess, step='exact', max_iters=k, certify=True)
+        saved = (value(rough.codes) - best)/value(rough.codes)
+        assert (rough.gap >= saved - 1e-12).all() and rough.gap.max() > 0
+
+
+def test_an_optimum_is_a_fixed_point():
+    Y, decoder, guess = problem(dtype=torch.float64)
+    best = fista(Y, decoder, FULL, encoded=guess, step=.1, tol=1e-13, max_iters=50_000, certify=True)
+    again = fista(Y, decoder, FULL, encoded=guess, start=best.codes, step=.1)
+    assert best.residual.max() < 1e-9
+    assert (again.iterations == 1).all() and torch.allclose(again.codes, best.codes, atol=1e-9)
+
+
+def test_residual_sees_a_code_that_is_not_optimal():
+    Y, decoder, guess = problem()
+    assert (fista(Y, decoder, FULL, encoded=guess, max_iters=1, certify=True).residual > 1e-4).all()
+
+
+@pytest.mark.parametrize('energy', [Energy(.01), FULL], ids=['lasso', 'full'])
+def test_permuting_the_batch_permutes_the_codes(energy):
+    Y, decoder, guess = problem(dtype=torch.float64)
+    order = torch.randperm(len(Y))
+    a, b = fista(Y, decoder, energy, encoded=guess), fista(Y[order], decoder, energy, encoded=guess[order])
+    assert torch.allclose(a.codes[order], b.codes, rtol=1e-9) and (a.iterations[order] == b.iterations).all()
+
+
+@pytest.mark.parametrize('kind', ['linear', 'hidden'])
+def test_a_stack_is_its_members(kind):
+    Y, _, guess = problem()
+    alone = [LinearDecoder(10, 20, s) if kind == 'linear' else HiddenDecoder(10, 15, 20, s) for s in range(3)]
+    lam, step = torch.tensor([.005, .01, .02]), torch.tensor([.3, .5, .4])
+    together = fista(Y, stack(alone), Energy(lam, beta=3., gamma=.5), encoded=guess, step=step)
+    for i, decoder in enumerate(alone):
+        one = fista(Y, decoder, Energy(lam[i], beta=3., gamma=.5), encoded=guess, step=step[i].item())
+        assert torch.allclose(one.codes, together.codes[i], atol=1e-5)
+        assert ((one.iterations - together.iterations[i]).abs() <= 1).all()
+
+
+def test_inputs_are_left_alone():
+    Y, decoder, guess = problem()
+    before = [x.clone() for x in (Y, guess, decoder.W)]
+    fista(Y, decoder, FULL, encoded=guess, certify=True)
+    fista(Y, decoder, FULL, encoded=guess, start=guess)
+    assert all(torch.equal(x, y) for x, y in zip(before, (Y, guess, decoder.W)))
+
+
+def test_one_sample():
+    Y, decoder, _ = problem(n=1)
+    assert fista(Y, decoder, Energy(.01)).codes.shape == (1, 10)
+    with pytest.raises(ValueError, match='n >= 2'): fista(Y, decoder, Energy(.01, beta=1.))
+
+
+def test_a_zero_code_stops_at_once():
+    Y, decoder, _ = problem()
+    found = fista(Y, decoder, Energy(lam=1e3))
+    assert (found.codes == 0).all() and (found.iterations == 1).all() and found.converged.all()
+
+
+def test_a_stopped_sample_does_not_drift():
+    Y, decoder, _ = problem()
+    seen = []
+    found = fista(Y, decoder, Energy(.01), tol=1e-2, watch=lambda k, Z: seen.append(Z.clone()))
+    assert found.iterations.min() < found.iterations.max()
+    for i, k in enumerate(found.iterations): assert torch.equal(found.codes[i], seen[k - 1][i])
+
+
+def test_lipschitz_bounds_the_hinge_too():
+    Y, decoder, guess = problem(dtype=torch.float64)
+    slope, energy = decoder.reconstruction_gradient(Y), Energy(.01, beta=30., gamma=2.)
+    smooth = lambda Z: energy.gradient(Z, slope(Z), guess)
+    hessian = torch.autograd.functional.jacobian(smooth, guess/20).reshape(guess.numel(), -1)
+    assert torch.linalg.eigvalsh((hessian + hessian.T)/2).max() <= lipschitz(decoder, energy, len(Y)) * (1 + 1e-9)
+
+
+def test_a_decoder_of_ones_own_needs_a_start():
+    net = nn.Sequential(nn.Linear(10, 20), nn.Tanh())
+    Y, _, guess = problem()
+    assert fista(Y, net, Energy(.01), start=guess, step='backtracking').codes.shape == (12, 10)
+    with pytest.raises(ValueError, match='start is missing'): fista(Y, net, Energy(.01))
+
+
+@pytest.mark.parametrize('change, message', [
+    (dict(step=0.), 'step is 0'), (dict(step='fast'), "step is 'fast'"), (dict(max_iters=0), 'max_iters is 0'), (dict(tol=0.), 'tol is'),
+    (dict(start=torch.zeros(12, 9)), '9 components'), (dict(start=torch.zeros(11, 10)), '11 codes for 12'),
+    (dict(Y=torch.zeros(12, 21)), '21 pixels'), (dict(energy=Energy(.01, gamma=1.)), 'encoded=')])
+def test_bad_arguments_are_named(change, message):
+    Y, decoder, _ = problem()
+    with pytest.raises(ValueError, match=message): fista(**dict(Y=Y, decoder=decoder, energy=Energy(.01)) | change)
+
+
+def test_exact_step_is_for_dictionaries():
+    with pytest.raises(ValueError, match="'exact'.*HiddenDecoder"): fista(torch.zeros(3, 20), HiddenDecoder(10, 15, 20), Energy(.1), step='exact')
+
+
+@pytest.mark.parametrize('plain', [True, False])
+def test_overflow_is_reported(plain):
+    Y, decoder, _ = problem()
+    with pytest.raises(Diverged, match='step 1000'): fista(Y, Disguised(decoder) if plain else decoder, Energy(.01), start=torch.ones(12, 10), step=1e3, max_iters=500)
+
+
+@given(v=st.floats(-5, 5), alpha=st.floats(0, 3))
+def test_shrink_minimises_what_it_promises(v, alpha):
+    v = torch.tensor(v, dtype=torch.float64)
+    for nonneg in (True, False):
+        z = shrink(v, alpha, nonneg)
+        cost = lambda u: .5*(u - v)**2 + alpha*u.abs()
+        for u in (z + .01, z - .01, torch.zeros(())): assert cost(z) <= cost(u) + 1e-12 or (nonneg and u < 0)
+
+
+def test_atoms_of_a_stack():
+    both = stack([HiddenDecoder(10, 15, 20, s) for s in (0, 1)])
+    assert atoms(both).shape == (2, 10, 20)

@@ -1,0 +1,444 @@
+"""Sweeps: killed and resumed, tables that are never harmed, a report that cannot flatter."""
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+from deep_sparse_nb import sweeps
+from deep_sparse_nb.data import load
+from deep_sparse_nb.inference import Diverged
+from deep_sparse_nb.sweeps import (GRIDS, KEY, PUBLISHED, Classifier, append, best_lambda, choose, few_labels, file_name, finished, first_of_each, fit,
+                                   identity, keeps, load_model, lock, origin, peek, pick, plan, read_table, report, stable_atoms, sweep, targets)
+from deep_sparse_nb.training import LAMBDAS, begin, evaluate, recipe, restore, save, table_row, train
+
+SIZES = (500, 250, 250)
+QUICK = dict(models=['VDL'], lams=[.005], seeds=1, epochs=3, sizes=SIZES, device='cpu', progress=False)
+
+
+@pytest.fixture
+def home(tmp_path): return dict(results=tmp_path/'results', runs=tmp_path/'runs')
+
+
+def table_of(home, name='digits'): return read_table(home['results']/f'{name}.csv')
+
+
+# ---- grids ----
+
+@pytest.mark.parametrize('name', PUBLISHED)
+def test_published_grids_are_table_3(name):
+    grid = GRIDS[name]
+    assert grid.seeds == 5
+    assert [(r.model, r.lam) for r in grid.recipes()] == [(m, lam) for m in grid.models for lam in LAMBDAS[table_row(grid.dataset, m)]]
+    assert all(r == recipe(grid.dataset, r.model, r.lam) for r in grid.recipes())
+
+
+def test_every_target_is_a_member_of_a_published_grid():
+    table = targets()
+    assert len(table) == 30 and len(table[table.figure != 'table1']) == 20
+    members = {(GRIDS[g].dataset, r.model, r.lam) for g in PUBLISHED for r in GRIDS[g].recipes()}
+    assert set(table[['dataset', 'model', 'lam']].itertuples(index=False, name=None)) <= members
+
+
+def test_order_seed_by_seed_and_printed_points_first():
+    members = choose('mnist-linear')
+    assert len(set(members)) == len(members) == 120
+    assert [s for _, s in members] == sorted(s for _, s in members)
+    printed = set(targets().query("dataset == 'mnist'")[['model', 'lam']].itertuples(index=False, name=None))
+    first = [(r.model, r.lam) in printed for r, s in members if s == 0]
+    assert first == [True]*8 + [False]*16
+
+
+def test_knobs_turn_one_coefficient_each():
+    plain = recipe('mnist', 'VDL', .01)
+    changed = [[k for k in ('beta', 'T', 'gamma') if getattr(r, k) != getattr(plain, k)] for r in GRIDS['knobs'].recipes()]
+    assert changed[0] == [] and all(len(c) == 1 for c in changed[1:]) and len(plan(choose('knobs'), Path('nowhere'), origin('mnist'), 30)) == 1
+
+
+@pytest.mark.parametrize('arguments, words', [
+    (dict(name='mnist'), 'mnist-linear'), (dict(name='digits', models=['DO']), 'SDL, VDL'), (dict(name='digits', lams=[.3]), '0.02'),
+    (dict(name='digits', seeds=0), 'seeds'), (dict(name='digits', epochs=0), 'epochs')])
+def test_unknown_choices_name_the_known(arguments, words):
+    with pytest.raises(ValueError, match=words): choose(**arguments)
+
+
+def test_minutes_must_be_positive(home):
+    with pytest.raises(ValueError, match='minutes'): sweep('digits', minutes=0, **QUICK, **home)
+
+
+def test_stored_weights_fit_a_repository():
+    total = 0
+    for dataset, model, lam in targets()[['dataset', 'model', 'lam']].drop_duplicates().itertuples(index=False):
+        if keeps(dataset, lam, model, 0): total += sum(2*p.numel() for p in begin([recipe(dataset, model, lam)], [0]).model.parameters())
+    assert 5e6 < total < 25e6
+    assert not keeps('mnist', .02, 'VDL', 1) and not keeps('mnist', .003, 'VDL', 0)
+
+
+# ---- stacks and files ----
+
+def test_stacks_hold_members_that_may_be_trained_together(tmp_path):
+    members = choose('patches-nl')
+    units = plan(members, tmp_path, origin('patches'), 30)
+    assert sorted(map(len, (group for _, group in units))) == [5, 30, 30]
+    assert sorted(str(m) for _, group in units for m in group) == sorted(map(str, members))
+    for _, group in units: sweeps.Autoencoder(*zip(*[(replace(r, m=8), s) for r, s in group]))
+
+
+def test_names_keep_trials_apart():
+    r = recipe('mnist', 'VDL', .02)
+    name = lambda recipes, came=origin('mnist'): file_name([(r, i) for i, r in enumerate(recipes)], came)
+    assert name([r]) == 'VDL_0.02_s0.safetensors'
+    assert len({name([r]), name([replace(r, epochs=3)]), name([replace(r, beta=3)]), name([r], origin('mnist', SIZES)), name([r, r])}) == 5
+
+
+def test_checkpoints_are_known_by_content(tmp_path):
+    came = origin('digits')
+    members = choose('digits')
+    save(begin(*map(list, zip(members[0])), dataset='digits'), tmp_path/'any-name.safetensors')         # says no more than the data set
+    save(begin(*map(list, zip(members[1])), dataset='digits', train_images=500), tmp_path/'other.safetensors')
+    assert peek(tmp_path/'any-name.safetensors') == ([members[0]], came, 0)
+    units = plan(members, tmp_path, came, 1)
+    assert units[0] == (tmp_path/'any-name.safetensors', [members[0]]) and tmp_path/'other.safetensors' not in dict(units)
+    assert [group for _, group in units] == [[m] for m in members]
+    (tmp_path/'foreign.safetensors').write_text('no checkpoint')
+    with pytest.raises(ValueError, match='foreign'): plan(members, tmp_path, came, 1)
+
+
+def test_a_lock_has_one_holder(tmp_path):
+    with lock(tmp_path/'a.lock', wait=False) as first, lock(tmp_path/'a.lock', wait=False) as second: assert first and not second
+    with lock(tmp_path/'a.lock', wait=False) as third: assert third
+
+
+# ---- sweeps ----
+
+def test_rows_say_what_evaluate_finds(home):
+    assert not sweep('digits', **QUICK, **home)
+    data, table = load('digits', sizes=SIZES), table_of(home)
+    path, = (home['runs']/'digits').glob('*.safetensors')
+    found = evaluate(restore(path).best_model(), data.test)
+    assert table.sigma.tolist() == [0, 1, 1.5] and table.psnr_input.isna().tolist() == [True, False, False]
+    for column in ('psnr', 'sparsity', 'l1', 'dead'): assert table[column][0] == pytest.approx(found[column].item(), rel=1e-6)
+    assert (table.psnr_input[1] - table.psnr_input[2]) == pytest.approx(20*torch.tensor(1.5).log10().item(), abs=1e-4)
+    noisy = table.psnr_input[1]
+    assert noisy == pytest.approx(-20*torch.tensor(data.test.scale).log10().item(), abs=.05)
+    assert (table[['epochs', 'train_images', 'test_images']] == [3, 500, 250]).all(axis=None)
+    for column in ('command', 'commit', 'device', 'versions', 'date'): assert table[column].str.len().min() > 3
+    history = read_table(home['results']/'histories'/'digits.csv')
+    assert history.epoch.tolist() == [1, 2, 3]
+    assert history.valid_psnr[2] == pytest.approx(restore(path).history[2]['valid_psnr'], rel=1e-4)
+
+
+def test_stopped_sweep_goes_on_where_it_was(home, tmp_path):
+    assert len(sweep('digits', minutes=1e-6, **QUICK, **home)) == 1
+    path, = (home['runs']/'digits').glob('*.safetensors')
+    assert peek(path)[2] == 1 and not (home['results']/'digits.csv').exists()
+    assert not sweep('digits', **QUICK, **home)
+    alone = dict(results=tmp_path/'b', runs=tmp_path/'b')
+    sweep('digits', **QUICK, **alone)
+    columns = [*KEY, 'sigma', 'psnr', 'sparsity', 'best_epoch']
+    pd.testing.assert_frame_equal(table_of(home)[columns], table_of(alone)[columns])
+
+
+def test_killed_process_loses_an_epoch_at_most(home):
+    code = f'''
+from deep_sparse_nb.sweeps import sweep
+sweep('digits', models=['VDL'], lams=[.005], seeds=1, epochs=40, sizes={SIZES}, device='cpu', results={str(home["results"])!r}, runs={str(home["runs"])!r})'''
+    process = subprocess.Popen([sys.executable, '-c', code], stderr=subprocess.DEVNULL)
+    done = lambda: [peek(p)[2] for p in (home['runs']/'digits').glob('*.safetensors')]
+    for _ in range(600):
+        if process.poll() is not None or (done() and done()[0] >= 2): break
+        time.sleep(.1)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    epoch, = done()
+    assert 2 <= epoch < 40 and not (home['results']/'digits.csv').exists()
+    assert not sweep('digits', **QUICK | dict(epochs=40), **home)
+    path, = (home['runs']/'digits').glob('*.safetensors')
+    assert [h['epoch'] for h in restore(path).history] == list(range(1, 41)) and len(table_of(home)) == 3
+
+
+def test_done_members_are_left_alone_and_budgets_apart(home):
+    sweep('digits', **QUICK, **home)
+    path = home['results']/'digits.csv'
+    before = path.read_bytes()
+    assert not sweep('digits', **QUICK, **home) and path.read_bytes() == before
+    sweep('digits', **QUICK | dict(epochs=2), **home)
+    sweep('digits', **QUICK | dict(sizes=(750, 250, 250)), **home)
+    assert path.read_bytes().startswith(before)
+    table = table_of(home)
+    assert table[['epochs', 'train_images']].drop_duplicates().values.tolist() == [[3, 500], [2, 500], [3, 750]]
+    assert len(list((home['runs']/'digits').glob('*.safetensors'))) == 3
+
+
+def test_lost_rows_are_made_again_without_training(home):
+    sweep('digits', **QUICK, **home)
+    before = table_of(home)
+    (home['results']/'digits.csv').unlink()
+    assert not sweep('digits', **QUICK, **home)
+    pd.testing.assert_frame_equal(before.drop(columns='date'), table_of(home).drop(columns='date'))
+    assert len(read_table(home['results']/'histories'/'digits.csv')) == 3
+
+
+def test_stack_and_single_agree(home, tmp_path):
+    quick, other = QUICK | dict(lams=[.001, .005], seeds=2), dict(results=tmp_path/'b', runs=tmp_path/'b')
+    assert not sweep('digits', **quick, **home) and not sweep('digits', stack=4, **quick, **other)
+    assert len(list((other['runs']/'digits').glob('*.safetensors'))) == 1
+    one, four = (t.sort_values([*KEY, 'sigma']).reset_index() for t in (table_of(home), table_of(other)))
+    assert len(one) == len(four) == 12 and set(four.members) == {4}
+    assert (one.psnr - four.psnr).abs().max() < .01 and (one.sparsity - four.sparsity).abs().max() < .002
+
+
+def test_divergence_splits_a_stack_and_is_written_down(home, monkeypatch):
+    def train_until(run, data, checkpoint, **options):
+        if any(r.lam == .005 for r in run.model.recipes):
+            train(run, data, epochs=1, checkpoint=checkpoint, progress=False)
+            raise Diverged('epoch 2, batch 1: codes are not finite')
+        return train(run, data, checkpoint=checkpoint, **options)
+    monkeypatch.setattr(sweeps, 'train', train_until)
+    assert not sweep('digits', stack=2, **QUICK | dict(lams=[.001, .005]), **home)
+    table = table_of(home)
+    assert table[table.lam == .001].diverged.isna().all() and table[table.lam == .005].diverged.str.contains('epoch 2').all()
+    assert len(list((home['runs']/'digits').glob('*.safetensors'))) == 2
+
+
+def test_interrupt_passes_through_and_can_be_resumed(home, monkeypatch):
+    with monkeypatch.context() as m:
+        def interrupted(run, data, checkpoint, **options):
+            train(run, data, epochs=2, checkpoint=checkpoint, progress=False)
+            raise KeyboardInterrupt
+        m.setattr(sweeps, 'train', interrupted)
+        with pytest.raises(KeyboardInterrupt): sweep('digits', **QUICK, **home)
+    assert not sweep('digits', **QUICK, **home) and len(table_of(home)) == 3
+
+
+def test_misnamed_checkpoint_is_not_overwritten(home):
+    path = home['runs']/'digits'/file_name([(replace(recipe('digits', 'VDL', .005), epochs=3), 0)], origin('digits', SIZES))
+    save(begin([recipe('digits', 'VDL', .001)], [0], dataset='digits'), path)
+    with pytest.raises(ValueError, match='other members'): sweep('digits', **QUICK, **home)
+
+
+# ---- weights ----
+
+def test_weights_come_back(home):
+    sweep('digits', **QUICK, **home)
+    model = load_model('digits', 'VDL', .005, results=home['results'])
+    path, = (home['runs']/'digits').glob('*.safetensors')
+    best = restore(path).best_model()
+    for a, b in zip(model.state_dict().values(), best.state_dict().values()):
+        assert a.dtype == torch.float32 and torch.equal(a, b.half().float())
+    test = load('digits', sizes=SIZES).test
+    assert evaluate(model, test)['psnr'].item() == pytest.approx(table_of(home).psnr[0], abs=.02)
+
+
+def test_a_trial_does_not_replace_better_weights(home):
+    sweep('digits', **QUICK, **home)
+    path, = (home['results']/'weights').iterdir()
+    before = path.read_bytes()
+    sweep('digits', **QUICK | dict(epochs=1), **home)
+    assert path.read_bytes() == before
+    sweep('digits', **QUICK | dict(epochs=4), **home)
+    assert load_model('digits', 'VDL', .005, results=home['results']).shared.epochs == 4
+
+
+def test_missing_weights_name_their_command(tmp_path):
+    with pytest.raises(FileNotFoundError, match='sweep patches-nl --model VDL-NL --lam 0.01` makes'): load_model('patches', 'VDL-NL', .01, results=tmp_path)
+    with pytest.raises(FileNotFoundError, match='not kept'): load_model('mnist', 'VDL', .02, seed=3, results=tmp_path)
+
+
+def test_pick_is_one_member():
+    stack = begin([recipe('mnist', 'VDL', lam) for lam in (.001, .02)], [0, 1], d=64).model
+    Y = torch.randn(250, 64, generator=torch.Generator().manual_seed(0))
+    one = pick(stack, 1)
+    assert one.seeds == (1,) and one.recipes[0].lam == .02 and torch.allclose(one.codes(Y)[0], stack.codes(Y)[1], atol=1e-6)
+
+
+# ---- tables ----
+
+ROW = dict(model='VDL', lam=.02, psnr=17.7, version=1)
+
+
+def test_append_keeps_every_old_byte(tmp_path):
+    path = tmp_path/'t.csv'
+    append(path, [ROW], ['model', 'lam'])
+    before = path.read_bytes()
+    append(path, [ROW | dict(psnr=99.), ROW | dict(lam=.01), ROW | dict(lam=.01)], ['model', 'lam'])
+    assert path.read_bytes().startswith(before) and read_table(path).psnr.tolist() == [17.7, 17.7]
+    assert os.listdir(tmp_path) == ['t.csv']
+
+
+def test_other_versions_and_columns_are_refused(tmp_path):
+    path = tmp_path/'t.csv'
+    append(path, [ROW | dict(version=1)], ['model'])
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match='columns'): append(path, [ROW | dict(more=1)], ['model'])
+    assert path.read_bytes() == before
+    for text in ('model,lam,psnr,version\nVDL,0.02,17.7,0\n', 'model,lam,psnr\nVDL,0.02,17.7\n'):
+        path.write_text(text)
+        with pytest.raises(ValueError, match='version'): append(path, [ROW | dict(model='SDL')], ['model'])
+        assert path.read_text() == text
+    with pytest.raises(FileNotFoundError, match='sweep mnist-linear'): read_table(tmp_path/'mnist-linear.csv')
+
+
+def test_full_disk_leaves_the_table(tmp_path, monkeypatch):
+    path = tmp_path/'t.csv'
+    append(path, [ROW], ['model'])
+    before = path.read_bytes()
+    def full(self, text): self.open('w').write(text[:5]); raise OSError(errno.ENOSPC, 'No space left on device')
+    monkeypatch.setattr(Path, 'write_text', full)
+    with pytest.raises(OSError, match='as it was.*No space'): append(path, [ROW | dict(model='SDL')], ['model'])
+    assert path.read_bytes() == before and os.listdir(tmp_path) == ['t.csv']
+
+
+def test_two_processes_lose_no_row(tmp_path):
+    code = f'''
+import sys
+from deep_sparse_nb.sweeps import append
+for i in range(40): append({str(tmp_path/"t.csv")!r}, [dict(who=int(sys.argv[1]), i=i, version=1)], ['who', 'i'])'''
+    both = [subprocess.Popen([sys.executable, '-c', code, str(who)]) for who in (1, 2)]
+    assert [p.wait() for p in both] == [0, 0]
+    assert len(read_table(tmp_path/'t.csv')) == 80
+
+
+def test_provenance_tells_no_folder(monkeypatch):
+    monkeypatch.setattr(sys, 'argv', ['/opt/x/bin/deep-sparse', 'sweep', 'digits', '--data-dir=/home/me/data', '--runs', '../secret/runs'])
+    assert sweeps.provenance()['command'] == 'deep-sparse sweep digits --data-dir=data --runs runs'
+
+
+# ---- the report ----
+
+def published(folder, points, **changes):
+    "A made-up table: (model, lam, seed, sigma, sparsity, psnr)."
+    nl = points[0][0].endswith('-NL')
+    rows = [identity((replace(recipe('mnist', m, lam), epochs=changes.get('epochs', 200)), s), origin('mnist', changes.get('sizes')))
+            | dict(sigma=sigma, sparsity=sparsity, psnr=psnr, diverged=changes.get('diverged'), version=1) for m, lam, s, sigma, sparsity, psnr in points]
+    append(folder/('mnist-nl.csv' if nl else 'mnist-linear.csv'), rows, [*KEY, 'sigma'])
+    return report(folder)
+
+
+def line(table, figure, model='VDL', sigma=0):
+    found, = table[(table.figure == figure) & (table.model == model) & (table.dataset == 'mnist') & (table.sigma == sigma)].to_dict('records')
+    return found
+
+
+def test_report_without_results_is_all_null(tmp_path):
+    table = report(tmp_path/'none')
+    assert [*table][:11] == 'figure dataset model lam paper_psnr our_psnr paper_sparsity our_sparsity epochs seeds within'.split()
+    records = json.loads(table.to_json(orient='records'), parse_constant=pytest.fail)
+    assert len(records) == 30 and all(r['within'] is None and r['our_psnr'] is None and r['seeds'] is None for r in records)
+
+
+@pytest.mark.parametrize('psnr, sparsity, verdict', [
+    (17.7, .918, 'point'), (17.41, .918, 'point'), (17.39, .918, False), (17.7, .9325, 'point'), (17.7, .934, False), (17.99, .904, 'point'), (18.01, .904, False)])
+def test_points_of_linear_models(tmp_path, psnr, sparsity, verdict):
+    assert line(published(tmp_path, [('VDL', .02, 0, 0, sparsity, psnr)]), '2d')['within'] == verdict
+
+
+@pytest.mark.parametrize('psnr, sparsity, verdict', [(18.69, .94, 'point'), (18.71, .922, False), (18.3, .943, False)])
+def test_points_of_hidden_layers(tmp_path, psnr, sparsity, verdict):
+    assert line(published(tmp_path, [('VDL-NL', .02, 0, 0, sparsity, psnr)]), '4d', 'VDL-NL')['within'] == verdict
+
+
+@pytest.mark.parametrize('psnr, verdict', [(15.01, 'point'), (15.79, 'point'), (14.99, False), (15.81, False)])
+def test_denoising_is_about_decibels(tmp_path, psnr, verdict):
+    assert line(published(tmp_path, [('VDL', .02, 0, 1., .5, psnr)]), 'table1', sigma=1)['within'] == verdict
+
+
+@pytest.mark.parametrize('left, right, verdict', [
+    ((.66, 21.0), (.74, 20.2), 'curve'),   # 20.7 at 69 %
+    ((.66, 21.5), (.74, 20.7), False),     # 21.2 there
+    ((.70, 20.7), (.74, 20.2), 'point'),
+    ((.71, 20.7), (.74, 20.2), False)])    # the paper's sparsity lies outside: nothing to read
+def test_sliding_along_the_curve(tmp_path, left, right, verdict):
+    table = published(tmp_path, [('VDL', .005, 0, 0, *left), ('VDL', .01, 0, 0, *right), ('SDL', .003, 0, 0, .69, 10.)])
+    assert line(table, '2c')['within'] == verdict
+
+
+def test_mean_over_seeds(tmp_path):
+    row = line(published(tmp_path, [('VDL', .02, s, 0, .918, p) for s, p in enumerate((17.3, 17.7, 18.4))]), '2d')
+    assert (row['our_psnr'], row['our_sparsity'], row['seeds'], row['epochs'], row['train_images']) == (17.8, 91.8, 3, 200, 55_000)
+
+
+@pytest.mark.parametrize('less', [dict(epochs=20), dict(sizes=(5_000, 5_000, 10_000)), dict(sizes=(55_000, 5_000, 1_000)), dict(diverged='epoch 3')])
+def test_less_than_the_whole_never_agrees(tmp_path, less):
+    points = [('VDL', .02, 0, 0, .918, 17.7)]
+    row = line(published(tmp_path, points, **less), '2d')
+    assert row['within'] is (None if 'diverged' in less else False)
+    both = line(published(tmp_path, [('VDL', .02, 1, 0, .5, 30.)]), '2d')      # a whole run, far off: the trial is out of the picture
+    assert (both['our_psnr'], both['seeds'], both['within']) == (30., 1, False)
+
+
+def test_both_of_the_papers_contradicting_numbers_are_compared(tmp_path):
+    table = published(tmp_path, [('SDL', .005, 0, 0, .897, 17.35), ('SDL', .003, 0, 0, .8, 19.)])
+    assert line(table, 'table1', 'SDL')['within'] == 'point' and line(table, '2b', 'SDL')['within'] == 'curve'
+
+
+# ---- what rests on finished models ----
+
+def test_first_of_each_class():
+    labels = torch.tensor([1, 0, 1, 1, 0, 0])
+    assert first_of_each(labels, 1).tolist() == [0, 1] and first_of_each(labels, 2).tolist() == [0, 1, 2, 4]
+    assert first_of_each(labels, None).tolist() == list(range(6))
+    with pytest.raises(ValueError, match='only 3'): first_of_each(labels, 4)
+
+
+@pytest.mark.parametrize('l', [0, 16])
+def test_a_stack_of_classifiers_is_each_alone(l):
+    g = torch.Generator().manual_seed(0)
+    X, labels = torch.randn(2, 60, 20, generator=g), torch.randint(3, (60,), generator=g)
+    V, v = torch.randn(2, 40, 20, generator=g), torch.randint(3, (40,), generator=g)
+    made = sweeps.stack([Classifier(20, 3, l, s) for s in (0, 1)])
+    lr = torch.tensor([1e-3, 1e-2])
+    when, loss = fit(made, X, labels, (V, v), torch.arange(2), [0, 1], lr, epochs=8, batch=25)
+    for i in (0, 1):   # one at a time, by plain Adam
+        alone, lowest = Classifier(20, 3, l, i), torch.inf
+        adam = torch.optim.Adam(alone.parameters(), lr=lr[i].item())
+        for epoch in range(1, 9):
+            for rows in sweeps.data_order([i], epoch, 60)[0].split(25):
+                adam.zero_grad(); torch.nn.functional.cross_entropy(alone(X[i][rows]), labels[rows]).backward(); adam.step()
+            now = torch.nn.functional.cross_entropy(alone(V[i]), v).item()
+            if now < lowest: lowest, best, kept = now, epoch, alone.W.detach().clone()
+        assert when[i] == best and loss[i].item() == pytest.approx(lowest, rel=1e-4) and torch.allclose(made.W[i], kept, atol=1e-4)
+
+
+def test_top_errors():
+    scores = torch.tensor([[[4., 3, 2, 1], [1, 2, 3, 4], [1, 2, 3, 4]]])
+    found = sweeps.top_errors(scores, torch.tensor([0, 2, 0]))
+    assert found['top1'].tolist() == pytest.approx([2/3]) and found['top3'].tolist() == pytest.approx([1/3])
+
+
+def test_few_labels_and_stability(home):
+    quick = QUICK | dict(models=['SDL', 'VDL'], seeds=2)
+    with pytest.raises(FileNotFoundError, match='sweep digits'): few_labels(['digits'], **home)
+    sweep('digits', minutes=1e-6, **quick, **home)
+    with pytest.raises(FileNotFoundError, match='no finished'): finished(home['runs'], ['digits'])
+    sweep('digits', **quick, **home)
+    options = dict(grids=['digits'], seeds=2, per_class=(1, 5), epochs=5, device='cpu', **home)
+    assert few_labels(minutes=1e-9, **options) == 8          # four kinds of features, two numbers of labels
+    assert few_labels(**options) == 0
+    table = table_of(home, 'labels')
+    assert table.groupby('model').size().to_dict() == dict(raw=4, LISTA=4, SDL=4, VDL=4)
+    assert sorted(table.labels.unique()) == [10, 50] and (table.top3 <= table.top1).all()
+    before = (home['results']/'labels.csv').read_bytes()
+    assert few_labels(**options) == 0 and (home['results']/'labels.csv').read_bytes() == before
+    assert few_labels(**options | dict(per_class=(None,))) == 0 and set(table_of(home, 'labels').labels) == {10, 50, 500}
+    stable_atoms(['digits'], **home)
+    assert table_of(home, 'stability').set_index('model').similarity.between(-1, 1).all() and set(table_of(home, 'stability').model) == {'SDL', 'VDL', 'images'}
+
+
+def test_stability_needs_two_seeds(home):
+    sweep('digits', **QUICK, **home)
+    with pytest.raises(ValueError, match='two'): stable_atoms(['digits'], **home)
+
+
+def test_best_lambda_looks_at_validation_only():
+    base = dict(dataset='mnist', source='mnist', model='VDL', epochs=200, train_images=55_000, per_class=1, classifier_epochs=100)
+    table = pd.DataFrame([base | dict(lam=lam, seed=s, valid_top1=v, top1=t) for lam, v, t in ((.001, .5, .1), (.02, .4, .9)) for s in (0, 1)])
+    assert best_lambda(table).lam.tolist() == [.02, .02]

@@ -1,0 +1,127 @@
+"Training: recipes, checkpoints, stacks, and what happens when it goes wrong."
+from dataclasses import asdict, replace
+import pytest
+import torch
+from deep_sparse_nb.data import Dataset, Split, load
+from deep_sparse_nb.energy import planted
+from deep_sparse_nb.inference import Diverged
+from deep_sparse_nb.training import LAMBDAS, MODELS, begin, evaluate, learning_rates, recipe, restore, save, train
+
+
+@pytest.fixture(scope='module')
+def bars():
+    Y = planted(1300, noise=.05)[0]
+    return Dataset('bars', *(Split(y, scale=1., shift=0.) for y in Y.split([800, 250, 250])), shape=(8, 8))
+
+
+def small(model='VDL', lam=.01, **changes):
+    r = recipe('mnist', model, lam)
+    return replace(r, l=16, gamma=r.gamma*16/128, m=24 if 'NL' in model else 0, epochs=3, **changes)
+
+
+@pytest.mark.parametrize('model', MODELS)
+def test_every_model_learns(model, bars):
+    run = train(begin([small(model, lr_decoder=3e-3, lr_encoder=3e-3)], [0], d=64), bars, epochs=1, progress=False)
+    before = evaluate(run.model, bars.valid)['psnr']
+    train(run, bars, epochs=4, progress=False)
+    after = evaluate(run.model, bars.valid)
+    assert after['psnr'] > before and 0 <= after['sparsity'] <= 1
+    norms = [W.detach().norm(dim=-2) for W in run.model.decoder.parameters() if W.dim() > 2]
+    unit = all(torch.allclose(n, torch.ones_like(n), atol=1e-5) for n in norms)
+    assert unit == model.startswith(('SDL', 'DO'))
+
+
+def test_a_resumed_run_continues_bit_for_bit(bars, tmp_path):
+    recipes = [small('VDL-NL', lam, halve_every=1) for lam in (.01, .02)]
+    straight = train(begin(recipes, [0, 3], d=64), bars, progress=False)
+    train(begin(recipes, [0, 3], d=64), bars, epochs=1, checkpoint=tmp_path/'c', progress=False)
+    resumed = train(restore(tmp_path/'c'), bars, progress=False)
+    for name, value in straight.model.state_dict().items(): assert torch.equal(value, resumed.model.state_dict()[name]), name
+    for name, value in straight.best.items(): assert torch.equal(value, resumed.best[name]), name
+    drop = lambda rows: [{k: v for k, v in r.items() if k != 'seconds'} for r in rows]
+    assert drop(straight.history) == drop(resumed.history)
+
+
+@pytest.mark.parametrize('model', ['SDL', 'VDL', 'DO', 'VDL-NL'])
+def test_a_member_gets_what_it_gets_alone(model, bars):
+    members = [(small(model, lam), seed) for lam, seed in ((.005, 0), (.02, 0), (.01, 7))]
+    together = train(begin(*zip(*members), d=64), bars, epochs=2, progress=False)
+    for i, (r, seed) in enumerate(members):
+        alone = train(begin([r], [seed], d=64), bars, epochs=2, progress=False)
+        for name, value in alone.model.state_dict().items():
+            assert (value[0] - together.model.state_dict()[name][i]).norm() <= 1e-5*value.norm(), name
+        assert alone.best_epoch[0] == together.best_epoch[i]
+
+
+def test_best_weights_are_those_of_the_best_epoch(bars):
+    run, energies = begin([small(), small(lam=.02)], [0, 1], d=64), []
+    for epoch in (1, 2, 3):
+        train(run, bars, epochs=epoch, progress=False)
+        energies.append(evaluate(run.model, bars.valid)['energy'])
+    energies = torch.stack(energies)
+    assert (run.best_epoch == energies.argmin(0) + 1).all()
+    assert torch.allclose(evaluate(run.best_model(), bars.valid)['energy'], energies.amin(0))
+
+
+@pytest.mark.parametrize('model', ['VDL', 'VDL-NL'])
+def test_exploding_weights_are_reported(model, bars, tmp_path):
+    run = begin([small(model), small(model, .02)], [0, 1], d=64)
+    next(run.model.decoder.parameters()).data[1] *= 1e6
+    with pytest.raises(Diverged, match=r'epoch 1, batch 1.*\[1\]'): train(run, bars, checkpoint=tmp_path/'c', progress=False)
+    assert restore(tmp_path/'c').epoch == 0
+
+
+def test_column_norms_are_watched(bars):
+    run = begin([small(step=1e-9)], [0], d=64)
+    run.model.decoder.W.data *= 1e5
+    with pytest.raises(Diverged, match='columns of norm'): train(run, bars, progress=False)
+
+
+def test_decoder_learning_rate_halves():
+    run = begin([recipe('mnist', 'VDL-NL', .01)], [0])
+    run.epoch = 29; assert learning_rates(run)[0] == 3e-4
+    run.epoch = 60; assert learning_rates(run)[:2] == [3e-4/4]*2 and learning_rates(run)[2:] == [1e-4]*2
+
+
+@pytest.mark.parametrize('content', [b'', b'not a checkpoint', b'\x08\0\0\0\0\0\0\0{}      '])
+def test_a_broken_checkpoint_is_refused(content, tmp_path):
+    (tmp_path/'c').write_bytes(content)
+    with pytest.raises(ValueError, match='not a checkpoint'): restore(tmp_path/'c')
+
+
+def test_a_missing_checkpoint_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match='no checkpoint at'): restore(tmp_path/'c')
+
+
+def test_saving_is_atomic(bars, tmp_path, monkeypatch):
+    run = train(begin([small()], [0], d=64), bars, epochs=1, checkpoint=tmp_path/'c', progress=False)
+    whole = (tmp_path/'c').read_bytes()
+    monkeypatch.setattr('deep_sparse_nb.training.os.replace', lambda *a: (_ for _ in ()).throw(OSError('disk full')))
+    with pytest.raises(OSError, match='disk full'): save(run, tmp_path/'c')
+    assert (tmp_path/'c').read_bytes() == whole
+
+
+def test_unknown_names_list_the_valid_ones():
+    with pytest.raises(ValueError, match='VDL-NL'): recipe('mnist', 'XYZ', .1)
+    with pytest.raises(ValueError, match='digits'): recipe('cifar', 'VDL', .1)
+    with pytest.raises(ValueError, match='gamma|model'): begin([small(), small('SDL')], [0, 0], d=64)
+
+
+def test_too_few_images(bars):
+    few = replace(bars, train=bars.train[:100])
+    with pytest.raises(ValueError, match='100 training images'): train(begin([small()], [0], d=64), few, progress=False)
+
+
+def test_recipes_of_the_paper():
+    assert asdict(recipe('mnist', 'SDL', .005)) | dict(epochs=200, gamma=1, step=1, lr_decoder=1e-3, lr_encoder=3e-4) == asdict(recipe('mnist', 'SDL', .005))
+    assert recipe('patches', 'VDL-NL', .005).gamma == 20 and recipe('patches', 'VDL-NL', .02).gamma == 40
+    assert recipe('mnist', 'WDL-NL', .01).wd_decoder == 5e-4 and not recipe('mnist', 'WDL', .01).unit_columns
+    assert not recipe('mnist', 'DO', .01).encoder and recipe('mnist', 'DO', .01).gamma == 0
+    assert recipe('mnist', 'Free', .01).beta == 0 and recipe('natural', 'VDL', .01) == recipe('patches', 'VDL', .01)
+    assert sum(map(len, LAMBDAS.values())) == 49
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')
+def test_on_a_gpu():
+    run = train(begin([recipe('digits', 'VDL', lam) for lam in (.005, .02)], [0, 0], device='cuda'), load('digits', device='cuda'), epochs=2, progress=False)
+    assert run.history[-1]['valid_psnr'] > run.history[1]['valid_psnr']
