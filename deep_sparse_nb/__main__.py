@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['CHECKPOINT', 'describe', 'device_name', 'draw_atoms', 'train_command', 'announce', 'new_run', 'evaluate_command',
-           'pick_device', 'load_origin', 'parser', 'add_train', 'main']
+           'pick_device', 'load_origin', 'sweep_command', 'report_command', 'parser', 'add_train', 'add_sweep', 'main']
 
-# %% ../nbs/library/09_cli.ipynb #c0d63d9e
+# %% ../nbs/library/09_cli.ipynb #90b2f6d4
 import argparse, itertools, json, sys
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +17,7 @@ from .inference import Diverged
 from .data import SIZES, load
 from .plots import show_images
 from .training import MODELS, Run, begin, evaluate, recipe, restore, train
+from .sweeps import GRIDS, PER_CLASS, STEPS, few_labels, report, stable_atoms, sweep
 
 # %% ../nbs/library/09_cli.ipynb #dd8f0e2e
 CHECKPOINT = 'checkpoint.safetensors'
@@ -44,9 +45,10 @@ def draw_atoms(run: Run, shape: tuple[int, int], out: Path) -> list[Path]:
             figure.savefig(paths[-1]); plt.close(figure)
     return paths
 
-# %% ../nbs/library/09_cli.ipynb #b13179eb
+# %% ../nbs/library/09_cli.ipynb #398ac62c
 def train_command(args) -> list[dict]:
     "`deep-sparse train`: a new run, or with --resume an old one, to its last epoch."
+    if args.epochs is not None and args.epochs < 1: raise ValueError(f'--epochs is {args.epochs}; at least 1 is needed')
     if args.resume: run, out = restore(args.resume/CHECKPOINT, pick_device(args.device)), args.resume
     else: run, out = new_run(args), args.out
     data = load_origin(run.origin, args)
@@ -67,7 +69,7 @@ def new_run(args) -> Run:
     missing = [f'--{name}' for name in ('dataset', 'model', 'lam', 'out') if not getattr(args, name)]
     if missing: raise ValueError(f'train needs {", ".join(missing)} (or --resume DIR)')
     if (args.out/CHECKPOINT).exists(): raise ValueError(f'{args.out} already holds a run: continue it with --resume {args.out}, or name another folder')
-    pairs = list(itertools.product(args.lam, args.seed))
+    pairs = list(itertools.product(args.lam, args.seed or [0]))
     recipes = [recipe(args.dataset, args.model, lam) for lam, _ in pairs]
     if args.epochs: recipes = [replace(r, epochs=args.epochs) for r in recipes]
     return begin(recipes, [seed for _, seed in pairs], device=pick_device(args.device), dataset=args.dataset,
@@ -90,7 +92,26 @@ def load_origin(origin: dict, args):
     return load(origin['dataset'], data_dir=args.data_dir or origin.get('data_dir'), images=args.images or origin.get('images'),
                 device=pick_device(args.device))
 
-# %% ../nbs/library/09_cli.ipynb #98f67b4b
+# %% ../nbs/library/09_cli.ipynb #9a76f9cd
+def sweep_command(args) -> list[dict]:
+    "`deep-sparse sweep`: a grid of models, or a step (`labels`, `stability`) that works on the trained ones."
+    where = dict(results=args.results, runs=args.runs, data_dir=args.data_dir)
+    which = dict(models=args.model or None, lams=args.lam or None, seeds=args.seeds)
+    device, left = pick_device(args.device), 0
+    if args.name == 'labels': left = few_labels(**which, **where, minutes=args.minutes, device=device, per_class=args.per_class or PER_CLASS)
+    elif args.name == 'stability': stable_atoms(**which, **where, images=args.images)
+    else: left = len(sweep(args.name, **which, **where, epochs=args.epochs, minutes=args.minutes, device=device, stack=args.stack,
+                           images=args.images, progress=not args.quiet))
+    return [dict(grid=args.name, left=left, results=str(args.results))]
+
+def report_command(args) -> list[dict]:
+    "`deep-sparse report`: paper against ours, for every published number."
+    table = report(args.results)
+    if args.json: print(table.to_json(orient='records', indent=1))
+    else: print(table.to_string(index=False, na_rep='-'))
+    return []
+
+# %% ../nbs/library/09_cli.ipynb #afa8b78c
 def parser() -> argparse.ArgumentParser:
     "All commands and their options."
     top = argparse.ArgumentParser('deep-sparse', description='Sparse coding with multi-layer decoders and variance regularisation.')
@@ -104,6 +125,11 @@ def parser() -> argparse.ArgumentParser:
         return p
     add_train(command('train', train_command, 'train one model, or a stack of models for several lambdas and seeds'))
     command('evaluate', evaluate_command, "test a run's best weights").add_argument('dir', type=Path, metavar='DIR')
+    add_sweep(command('sweep', sweep_command, 'run a named grid of models, as far as the minutes allow'))
+    p = commands.add_parser('report', help="the paper's numbers beside ours", description="The paper's numbers beside ours.")
+    p.set_defaults(run=report_command)
+    p.add_argument('--json', action='store_true', help='for a program')
+    p.add_argument('--results', type=Path, default=Path('results'), metavar='DIR', help='folder with the tables')
     return top
 
 def add_train(p: argparse.ArgumentParser):
@@ -117,11 +143,25 @@ def add_train(p: argparse.ArgumentParser):
     p.add_argument('--resume', type=Path, metavar='DIR', help='continue the run in this folder')
     p.add_argument('--quiet', action='store_true', help='no progress bar')
 
-# %% ../nbs/library/09_cli.ipynb #4e4887b2
+def add_sweep(p: argparse.ArgumentParser):
+    "The options of `deep-sparse sweep`."
+    p.add_argument('name', metavar='NAME', choices=(*GRIDS, *STEPS), help=f'one of {", ".join((*GRIDS, *STEPS))}')
+    p.add_argument('--minutes', type=float, metavar='M', help='stop in time within so many minutes; a later sweep goes on from there')
+    p.add_argument('--model', nargs='+', action='extend', choices=MODELS, default=[], help="some of the grid's models only")
+    p.add_argument('--lam', type=float, nargs='+', action='extend', default=[], help="some of the grid's lambdas only")
+    p.add_argument('--seeds', type=int, metavar='K', help="the first K of the grid's seeds only")
+    p.add_argument('--epochs', type=int, help="a reduced budget, kept apart from the paper's")
+    p.add_argument('--stack', type=int, help='models trained at once (default: 1 on a CPU, 30 on a GPU)')
+    p.add_argument('--per-class', type=lambda k: None if k == 'all' else int(k), nargs='+', metavar='K',
+                   help="labels: training images of each class, or 'all' (default: the paper's)")
+    p.add_argument('--results', type=Path, default=Path('results'), metavar='DIR', help='folder for tables and weights')
+    p.add_argument('--runs', type=Path, default=Path('runs'), metavar='DIR', help='folder for checkpoints')
+    p.add_argument('--quiet', action='store_true', help='no progress bar')
+
+# %% ../nbs/library/09_cli.ipynb #44d191ae
 def main(argv: list[str] | None = None) -> int: # exit code
     "Run a command. Results to stdout as JSON lines, everything else to stderr."
     args = parser().parse_args(argv)
-    if getattr(args, 'seed', None) == []: args.seed = [0]
     try: rows = args.run(args)
     except KeyboardInterrupt:
         print('\ninterrupted; what was finished is kept, and the same run can be resumed', file=sys.stderr)
@@ -132,5 +172,5 @@ def main(argv: list[str] | None = None) -> int: # exit code
     for row in rows: print(json.dumps(row), flush=True)
     return 0
 
-# %% ../nbs/library/09_cli.ipynb #2beb4b5e
+# %% ../nbs/library/09_cli.ipynb #c5ce4594
 if __name__ == '__main__' and __package__: sys.exit(main())

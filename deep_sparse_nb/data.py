@@ -8,7 +8,7 @@ __all__ = ['PHOTOGRAPHS', 'GREY_MEAN', 'GREY_STD', 'SIZES', 'Split', 'Dataset', 
            'normalise_contrast', 'random_crops', 'lively', 'candidates', 'contrast_floor', 'gather', 'patches', 'deal',
            'load', 'add_noise']
 
-# %% ../nbs/library/04_data.ipynb #c20ea1ed
+# %% ../nbs/library/04_data.ipynb #9e62a07a
 import math, os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -17,7 +17,6 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torchvision.datasets import MNIST
 
 # %% ../nbs/library/04_data.ipynb #6f66fc20
 @dataclass(frozen=True)
@@ -97,9 +96,10 @@ def data_folder(data_dir: str | Path | None = None) -> Path:
     "The folder that data sets are read from, and MNIST is downloaded to."
     return Path(data_dir or os.environ.get('DEEP_SPARSE_DATA') or 'data').expanduser()
 
-# %% ../nbs/library/04_data.ipynb #3c7f65de
-def open_mnist(root: Path, train: bool) -> MNIST:
+# %% ../nbs/library/04_data.ipynb #ad51bb6e
+def open_mnist(root: Path, train: bool):
     "torchvision's MNIST from `root`, downloaded if absent. Raises FileNotFoundError when it is neither there nor reachable."
+    from torchvision.datasets import MNIST    # here, since it takes seconds to import
     try: return MNIST(root, train=train)
     except RuntimeError: pass           # torchvision's word for 'not on disk'
     try: return MNIST(root, train=train, download=True)

@@ -5,10 +5,9 @@
 # %% auto #0
 __all__ = ['psnr', 'sparsity', 'dead', 'code_norms', 'column_norms', 'match', 'stability']
 
-# %% ../nbs/library/05_metrics.ipynb #7ee47291
+# %% ../nbs/library/05_metrics.ipynb #decd4feb
 from itertools import combinations
 import torch
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 # %% ../nbs/library/05_metrics.ipynb #451a24e4
@@ -43,7 +42,7 @@ def column_norms(W: Tensor, # a layer's weights (..., d, l)
     "Euclidean norm of each column: 1 in standard dictionary learning, unbounded when the model collapses."
     return W.norm(dim=-2)
 
-# %% ../nbs/library/05_metrics.ipynb #d31c63e4
+# %% ../nbs/library/05_metrics.ipynb #e6e1c11e
 def match(A: Tensor, # atoms (..., l, d), one per row, as `atoms(decoder)` gives them
           B: Tensor, # atoms (..., l, d)
           ) -> tuple[Tensor, Tensor]: # similarity (..., l), between -1 and 1; partner (..., l), int64
@@ -54,6 +53,7 @@ def match(A: Tensor, # atoms (..., l, d), one per row, as `atoms(decoder)` gives
     if A.shape[-2:] != B.shape[-2:]:
         raise ValueError(f'A has shape {tuple(A.shape)} and B {tuple(B.shape)}; number and size of their atoms must agree')
     cosine = torch.nn.functional.normalize(A, dim=-1) @ torch.nn.functional.normalize(B, dim=-1).mT    # (..., l, l)
+    from scipy.optimize import linear_sum_assignment
     tables = cosine.flatten(0, -3) if cosine.ndim > 2 else cosine[None]
     pairs = [linear_sum_assignment(table, maximize=True)[1] for table in tables.detach().cpu().numpy()]
     partner = torch.stack([torch.from_numpy(p) for p in pairs]).reshape(cosine.shape[:-1]).to(A.device)

@@ -7,9 +7,9 @@ __all__ = ['Member', 'GRIDS', 'PUBLISHED', 'STEPS', 'FIGURES', 'TABLE1', 'TABLE_
            'LEARNING_RATES', 'PER_CLASS', 'LABELS_KEY', 'Grid', 'targets', 'choose', 'origin', 'peek', 'file_name',
            'plan', 'lock', 'commit', 'processor', 'provenance', 'read_table', 'append', 'write_whole', 'identity',
            'score', 'history_rows', 'keeps', 'pick', 'weights_file', 'store_weights', 'load_model', 'sweep',
-           'choose_device', 'deadline_in', 'missing', 'finish', 'bars', 'curve', 'agreement', 'results_of', 'report',
-           'finished', 'Classifier', 'first_of_each', 'logits', 'cross_entropy', 'fit', 'top_errors', 'classify',
-           'features_of', 'contenders', 'few_labels', 'seeds_in', 'best_lambda', 'stable_atoms']
+           'choose_device', 'deadline_in', 'missing', 'finish', 'bars', 'curve', 'agreement', 'results_of', 'effort',
+           'report', 'finished', 'Classifier', 'first_of_each', 'logits', 'cross_entropy', 'fit', 'top_errors',
+           'classify', 'features_of', 'contenders', 'few_labels', 'seeds_in', 'best_lambda', 'stable_atoms']
 
 # %% ../nbs/library/08_sweeps.ipynb #b8784b97
 import fcntl, json, math, os, platform, re, subprocess, sys, time, zlib
@@ -30,9 +30,10 @@ from .data import SIZES, Dataset, add_noise, load
 from .metrics import psnr, stability
 from .training import ELDER, LAMBDAS, TABLE3, Autoencoder, Recipe, Run, begin, data_order, evaluate, recipe, restore, table_row, train
 
-# %% ../nbs/library/08_sweeps.ipynb #7f51f540
+# %% ../nbs/library/08_sweeps.ipynb #5fb79fb8
 Member = tuple[Recipe, int]   # a recipe and a seed
 
+# %% ../nbs/library/08_sweeps.ipynb #bceb0baa
 @dataclass(frozen=True)
 class Grid:
     "What to train on one data set."
@@ -47,7 +48,7 @@ class Grid:
         plain = [recipe(self.dataset, model, lam) for model in self.models for lam in lambdas(model)]
         return plain + [replace(r, **{name: value}) for name, value in self.knobs for r in plain]
 
-# %% ../nbs/library/08_sweeps.ipynb #76723317
+# %% ../nbs/library/08_sweeps.ipynb #8a706dc1
 GRIDS = {
     'mnist-linear': Grid('mnist', ('SDL', 'VDL', 'WDL', 'DO')),
     'mnist-nl': Grid('mnist', ('SDL-NL', 'VDL-NL', 'WDL-NL', 'DO-NL')),
@@ -61,7 +62,7 @@ GRIDS = {
 PUBLISHED = ('mnist-linear', 'mnist-nl', 'patches-linear', 'patches-nl')
 STEPS = ('labels', 'stability')
 
-# %% ../nbs/library/08_sweeps.ipynb #112bf91a
+# %% ../nbs/library/08_sweeps.ipynb #0ebb703c
 FIGURES = '''
 2a mnist SDL .001 63 21.1;      2b mnist SDL .005 83 18.6;      2c mnist VDL .005 69 20.7;      2d mnist VDL .02 91.8 17.7
 12a mnist WDL .001 67.7 20.8;   12b mnist WDL .005 86.7 17.6;   12c mnist DO .001 64.9 21.1;    12d mnist DO .005 89.5 17.6
@@ -73,7 +74,7 @@ mnist SDL .005 0 89.7 17.3;  mnist SDL .005 1 87.3 16.9;  mnist SDL .005 1.5 84.
 mnist VDL .02 0 91.8 17.7;   mnist VDL .02 1 88.1 15.4;   mnist VDL .02 1.5 84.5 12.2
 patches SDL .002 0 74.6 26.9; patches SDL .002 1 72.7 25.6;  patches VDL .005 0 77.3 27.3; patches VDL .005 1 73.5 25.2'''
 
-# %% ../nbs/library/08_sweeps.ipynb #ff9b338a
+# %% ../nbs/library/08_sweeps.ipynb #c5e6404e
 def targets(): # a data frame: figure, dataset, model, lam, sigma, sparsity (percent), psnr (dB)
     "The numbers that the paper prints: one row per figure, and one per line of Table 1 and noise."
     import pandas as pd
@@ -82,7 +83,7 @@ def targets(): # a data frame: figure, dataset, model, lam, sigma, sparsity (per
     table = pd.DataFrame(rows, columns='figure dataset model lam sigma sparsity psnr'.split())
     return table.astype(dict.fromkeys(['lam', 'sigma', 'sparsity', 'psnr'], float))
 
-# %% ../nbs/library/08_sweeps.ipynb #76461667
+# %% ../nbs/library/08_sweeps.ipynb #47464f4b
 def choose(name: str, # of a grid
            models: Sequence[str] | None = None, lams: Sequence[float] | None = None, # some of the grid's
            seeds: int | None = None,   # how many, from 0 on
@@ -103,7 +104,7 @@ def choose(name: str, # of a grid
     kept.sort(key=lambda r: use.get((grid.dataset, r.model, r.lam), len(use)))
     return [(replace(r, epochs=epochs or r.epochs), seed) for seed in range(seeds or grid.seeds) for r in kept]
 
-# %% ../nbs/library/08_sweeps.ipynb #81fc28fc
+# %% ../nbs/library/08_sweeps.ipynb #52b49aa6
 def origin(dataset: str, sizes: tuple | None = None, # images in train, valid and test
            source: str | None = None,                # name of the folder of pictures
            ) -> dict:
@@ -111,6 +112,7 @@ def origin(dataset: str, sizes: tuple | None = None, # images in train, valid an
     train_images, valid_images, test_images = sizes or SIZES[dataset]
     return dict(dataset=dataset, source=source or dataset, train_images=train_images, valid_images=valid_images, test_images=test_images)
 
+# %% ../nbs/library/08_sweeps.ipynb #5ba4dc1a
 def peek(path: Path) -> tuple[list[Member], dict, int]: # members, origin, epochs done
     "What a checkpoint holds, without its tensors. Raises ValueError when it is not one."
     try:
@@ -119,7 +121,7 @@ def peek(path: Path) -> tuple[list[Member], dict, int]: # members, origin, epoch
         return [(Recipe(**r), s) for r, s in zip(about['recipes'], about['seeds'])], came, about['epoch']
     except Exception as cause: raise ValueError(f'{path} is not a checkpoint of a sweep ({cause}); move it elsewhere') from cause
 
-# %% ../nbs/library/08_sweeps.ipynb #01348df2
+# %% ../nbs/library/08_sweeps.ipynb #955b39bf
 def file_name(members: Sequence[Member], came: dict) -> str:
     "The checkpoint's name for a stack that has none yet."
     r, seed = members[0]
@@ -128,6 +130,7 @@ def file_name(members: Sequence[Member], came: dict) -> str:
     everything = json.dumps([[asdict(r) for r, _ in members], [s for _, s in members], came])
     return name + ('' if usual else f'_{zlib.crc32(everything.encode()):08x}') + '.safetensors'
 
+# %% ../nbs/library/08_sweeps.ipynb #27635081
 def plan(members: Sequence[Member], folder: Path, came: dict, size: int) -> list[tuple[Path, list[Member]]]:
     "Checkpoints and their members: those that exist, the most advanced first, then new stacks of at most `size`."
     old, left = [], list(members)
@@ -143,7 +146,7 @@ def plan(members: Sequence[Member], folder: Path, came: dict, size: int) -> list
         left = [m for m in left if m not in group]
     return [(path, held) for _, path, held in sorted(old, key=lambda unit: unit[:2])] + new
 
-# %% ../nbs/library/08_sweeps.ipynb #408157fd
+# %% ../nbs/library/08_sweeps.ipynb #b30e6985
 @contextmanager
 def lock(path: Path, # a folder, or a file to be created
          wait: bool): # yields whether the lock was to be had
@@ -155,9 +158,10 @@ def lock(path: Path, # a folder, or a file to be created
     else: yield True
     finally: os.close(handle)
 
-# %% ../nbs/library/08_sweeps.ipynb #d4bf8b3d
+# %% ../nbs/library/08_sweeps.ipynb #1529b5b7
 TABLE_VERSION = 1
 
+# %% ../nbs/library/08_sweeps.ipynb #adfcc62a
 def commit() -> str:
     "This code's git commit, with a plus sign when it has been changed since; its version where git does not know it."
     here = Path(deep_sparse_nb.__file__)
@@ -167,6 +171,7 @@ def commit() -> str:
         return git('rev-parse', '--short=10', 'HEAD') + ('+' if git('status', '--porcelain', '--', '.') else '')
     except (OSError, subprocess.CalledProcessError): return f'version {deep_sparse_nb.__version__}'
 
+# %% ../nbs/library/08_sweeps.ipynb #7e5d6a7e
 def processor(device: str) -> str:
     "The name of the device as its maker calls it."
     if str(device).startswith('cuda'): return torch.cuda.get_device_name(device)
@@ -174,13 +179,14 @@ def processor(device: str) -> str:
     name = re.search(r'model name\s*:\s*(.+)', info.read_text()) if info.is_file() else None
     return f'{name[1] if name else platform.machine()}, {torch.get_num_threads()} thread(s)'
 
+# %% ../nbs/library/08_sweeps.ipynb #9e86ffda
 def provenance(device: str = 'cpu') -> dict:
     "Columns that say how a row was made."
     command = ' '.join(re.sub(r'[^=]*/', '', word) for word in sys.argv)
     return dict(command=command, commit=commit(), device=processor(device), versions=f'python {platform.python_version()}, torch {torch.__version__}',
                 date=datetime.now(timezone.utc).strftime('%Y-%m-%d'), version=TABLE_VERSION)
 
-# %% ../nbs/library/08_sweeps.ipynb #48d96d26
+# %% ../nbs/library/08_sweeps.ipynb #1904300b
 def read_table(path: str | Path): # a data frame
     "A table of results. Raises FileNotFoundError, or ValueError when it was written by another version of this library."
     import pandas as pd
@@ -191,7 +197,7 @@ def read_table(path: str | Path): # a data frame
     if found != [TABLE_VERSION]: raise ValueError(f'{path} has version {found}; this library reads and writes {TABLE_VERSION}. Move it away to start a new one')
     return table
 
-# %% ../nbs/library/08_sweeps.ipynb #3a054900
+# %% ../nbs/library/08_sweeps.ipynb #be25e177
 def append(path: str | Path, rows: list[dict], # of the same keys, 'version' among them
            key: Sequence[str],                 # columns that tell rows apart
            digits: int = 8):                   # significant ones of each float
@@ -206,6 +212,7 @@ def append(path: str | Path, rows: list[dict], # of the same keys, 'version' amo
         new = new[[k not in there for k in new[list(key)].itertuples(index=False, name=None)]].drop_duplicates(list(key))
         write_whole(path, (path.read_text() if len(old) else '') + new.to_csv(index=False, header=not len(old), float_format=f'%.{digits}g'))
 
+# %% ../nbs/library/08_sweeps.ipynb #5b571e7c
 def write_whole(path: Path, text: str):
     "Write a file or leave it as it was. Raises OSError saying so."
     fresh = path.with_name(path.name + '.new')
@@ -216,16 +223,18 @@ def write_whole(path: Path, text: str):
         fresh.unlink(missing_ok=True)
         raise OSError(f'{path} could not be written and is as it was before: {cause}') from cause
 
-# %% ../nbs/library/08_sweeps.ipynb #e16d5b9c
+# %% ../nbs/library/08_sweeps.ipynb #66ac923f
 NOISE = dict(mnist=(1., 1.5), patches=(1.,))
 KEY = 'dataset source model lam beta T gamma seed epochs train_images valid_images test_images'.split()
 
+# %% ../nbs/library/08_sweeps.ipynb #2692d437
 def identity(member: Member, came: dict) -> dict:
     "The columns of `KEY`."
     r, seed = member
     columns = asdict(r) | came | dict(seed=seed)
     return {k: columns[k] for k in KEY}
 
+# %% ../nbs/library/08_sweeps.ipynb #8f0bd1e6
 @torch.no_grad()
 def score(run: Run, data: Dataset, came: dict, diverged: str = '', device: str = 'cpu') -> list[dict]:
     "Rows for a table: each member's best weights on the test images, clean and with each noise."
@@ -241,32 +250,35 @@ def score(run: Run, data: Dataset, came: dict, diverged: str = '', device: str =
                         diverged=diverged or None, seconds=run.seconds/len(members), members=len(members)) | past)
     return rows
 
-# %% ../nbs/library/08_sweeps.ipynb #33f83d80
+# %% ../nbs/library/08_sweeps.ipynb #0fad0597
 HISTORY = '''epoch loss_decoder loss_encoder iterations valid_energy valid_psnr valid_sparsity valid_l1 valid_dead
              norm_W norm_W1 norm_W2 seconds'''.split()
 
+# %% ../nbs/library/08_sweeps.ipynb #c534122e
 def history_rows(run: Run, came: dict) -> list[dict]:
     "Rows for a table of histories: one per epoch and member."
     members = list(zip(run.model.recipes, run.model.seeds))
     rows = [(members[i % len(members)], row) for i, row in enumerate(run.history)]
     return [identity(m, came) | {c: row.get(c) for c in HISTORY} | dict(version=TABLE_VERSION) for m, row in rows]
 
-# %% ../nbs/library/08_sweeps.ipynb #072b25bd
+# %% ../nbs/library/08_sweeps.ipynb #ddaf9641
 def keeps(dataset: str, lam: float, model: str, seed: int) -> bool:
     "Whether the weights of a member belong in the results."
     if dataset == 'digits': return seed == 0
     if dataset == 'patches' and model.endswith('-NL') and lam != .01: return False
     return seed == 0 and (dataset, model, lam) in set(targets()[['dataset', 'model', 'lam']].itertuples(index=False, name=None))
 
+# %% ../nbs/library/08_sweeps.ipynb #058f891e
 def pick(model: Autoencoder, i: int) -> Autoencoder:
     "Member `i` of a stack, as a stack of one."
     alone = Autoencoder(model.recipes[i:i+1], model.seeds[i:i+1], model.d).to(next(model.parameters()).device)
     alone.load_state_dict({k: v[i:i+1] for k, v in model.state_dict().items()})
     return alone
 
+# %% ../nbs/library/08_sweeps.ipynb #7bab1976
 def weights_file(results, dataset, model, lam, seed) -> Path: return Path(results)/'weights'/f'{dataset}-{model}-{lam:g}-{seed}.safetensors'
 
-# %% ../nbs/library/08_sweeps.ipynb #aca1961b
+# %% ../nbs/library/08_sweeps.ipynb #550d0b9b
 def store_weights(model: Autoencoder, # of one member
                   came: dict, results: str | Path):
     "Write weights in half precision, unless the ones there were trained for longer, or on more images."
@@ -281,20 +293,21 @@ def store_weights(model: Autoencoder, # of one member
     save_file({k: v.half().cpu().contiguous() for k, v in model.state_dict().items()}, fresh, {'model': json.dumps(about)})
     os.replace(fresh, path)
 
+# %% ../nbs/library/08_sweeps.ipynb #838e624a
 def load_model(dataset: str, model: str, lam: float, seed: int = 0, results: str | Path = 'results') -> Autoencoder:
     "A stack of one trained model, float32, from the stored weights. Raises FileNotFoundError naming the command that makes them."
     path = weights_file(results, dataset, model, lam, seed)
     if not path.is_file():
         grid = next((name for name, g in GRIDS.items() if g.dataset == dataset and model in g.models), 'NAME')
-        made = f'`deep-sparse sweep {grid} --model {model} --lam {lam:g}`'
-        raise FileNotFoundError(f'no weights at {path}; ' + (f'{made} makes them' if keeps(dataset, lam, model, seed) else f'{made} trains that model, but its weights are not kept'))
+        outcome = 'makes them' if keeps(dataset, lam, model, seed) else 'trains that model, but its weights are not kept'
+        raise FileNotFoundError(f'no weights at {path}; `deep-sparse sweep {grid} --model {model} --lam {lam:g}` {outcome}')
     with safe_open(path, 'pt') as file:
         about, tensors = json.loads(file.metadata()['model']), {k: file.get_tensor(k).float() for k in file.keys()}
     loaded = Autoencoder([Recipe(**about['recipe'])], [about['seed']], about['d'])
     loaded.load_state_dict(tensors)
     return loaded
 
-# %% ../nbs/library/08_sweeps.ipynb #7954717a
+# %% ../nbs/library/08_sweeps.ipynb #69c1fba4
 def sweep(name: str,                               # one of `GRIDS`
           models: Sequence[str] | None = None, lams: Sequence[float] | None = None, # some of the grid's
           seeds: int | None = None,                # how many, from 0 on (default: the grid's)
@@ -322,20 +335,23 @@ def sweep(name: str,                               # one of `GRIDS`
         if time.monotonic() > deadline: break
     return missing(members, came, table)
 
-# %% ../nbs/library/08_sweeps.ipynb #911c0cf4
+# %% ../nbs/library/08_sweeps.ipynb #4c54d72d
 def choose_device(device: str) -> str: return ('cuda' if torch.cuda.is_available() else 'cpu') if device == 'auto' else device
 
+# %% ../nbs/library/08_sweeps.ipynb #99c77c17
 def deadline_in(minutes: float | None) -> float:
     "The moment on the monotonic clock. Raises ValueError unless it lies ahead."
     if minutes is not None and not minutes > 0: raise ValueError(f'minutes is {minutes}; it must be positive')
     return time.monotonic() + 60*(minutes or math.inf)
 
+# %% ../nbs/library/08_sweeps.ipynb #06e27d7d
 def missing(members: Sequence[Member], came: dict, table: Path) -> list[Member]:
     "Those members that have no row in a table."
     if not table.is_file(): return list(members)
     there = set(read_table(table)[KEY].itertuples(index=False, name=None))
     return [m for m in members if tuple(identity(m, came)[k] for k in KEY) not in there]
 
+# %% ../nbs/library/08_sweeps.ipynb #110893c8
 def finish(path: Path, group: list[Member], data: Dataset, came: dict, table: Path, device: str, deadline: float, progress: bool):
     "Train a stack until its last epoch or the deadline; after its last epoch write rows. Raises Diverged for a stack of several."
     recipes, seeds = zip(*group)
@@ -353,19 +369,22 @@ def finish(path: Path, group: list[Member], data: Dataset, came: dict, table: Pa
     append(table, rows, [*KEY, 'sigma'])
     for row in rows[:len(group)]: print('{model} lam {lam:g} seed {seed}: {psnr:.2f} dB at {sparsity:.1%}, {seconds:.0f} s'.format(**row))
 
-# %% ../nbs/library/08_sweeps.ipynb #cb822ae3
+# %% ../nbs/library/08_sweeps.ipynb #694495f6
 BUDGET = ['source', 'epochs', 'train_images', 'valid_images', 'test_images']
 
+# %% ../nbs/library/08_sweeps.ipynb #3137a88e
 def bars(dataset: str, model: str, sigma: float) -> tuple[float, float]:
     "How many dB and points of sparsity we may differ from the paper."
     nl, patches = model.endswith('-NL'), dataset == 'patches'
     return (.6 if patches else .4 if nl or sigma else .3), (math.inf if sigma else 2. if nl or patches else 1.5)
 
+# %% ../nbs/library/08_sweeps.ipynb #ebc7e533
 def curve(rows): # a data frame: lam, psnr, sparsity (percent), seeds
     "A model's rows of one budget as one point per lambda, mean over seeds, in order of sparsity."
     points = rows.groupby('lam').agg(psnr=('psnr', 'mean'), sparsity=('sparsity', 'mean'), seeds=('seed', 'nunique'))
     return points.assign(sparsity=100*points.sparsity).sort_values('sparsity').reset_index()
 
+# %% ../nbs/library/08_sweeps.ipynb #21a10af3
 def agreement(ours, full: bool, point, sigma: float): # 'point', 'curve' or False
     "How a curve agrees with a row of `targets`."
     import numpy as np
@@ -375,7 +394,7 @@ def agreement(ours, full: bool, point, sigma: float): # 'point', 'curve' or Fals
     inside = not sigma and ours.sparsity.min() <= point.sparsity <= ours.sparsity.max()
     return 'curve' if full and inside and abs(np.interp(point.sparsity, ours.sparsity, ours.psnr) - point.psnr) <= db else False
 
-# %% ../nbs/library/08_sweeps.ipynb #070fc9d6
+# %% ../nbs/library/08_sweeps.ipynb #1e0e3e04
 def results_of(results: str | Path, dataset: str, model: str): # a data frame, empty where there are none
     "The rows of a published grid's model that did not diverge."
     import pandas as pd
@@ -384,6 +403,13 @@ def results_of(results: str | Path, dataset: str, model: str): # a data frame, e
     rows = read_table(path) if path.is_file() else pd.DataFrame(columns=[*KEY, 'sigma', 'psnr', 'sparsity', 'diverged'])
     return rows[(rows.model == model) & rows.diverged.isna()]
 
+# %% ../nbs/library/08_sweeps.ipynb #73369b15
+def effort(rows): # rows of one budget
+    "By which budgets are compared: training first, then images, then seeds."
+    first = rows.iloc[0]
+    return first.epochs*first.train_images, first.valid_images + first.test_images, rows.seed.nunique()
+
+# %% ../nbs/library/08_sweeps.ipynb #144b299c
 def report(results: str | Path = 'results'): # a data frame, one row per row of `targets`
     """The paper's numbers and ours: PSNR in dB, sparsity in percent, mean over seeds of the largest budget there is.
 
@@ -397,7 +423,7 @@ def report(results: str | Path = 'results'): # a data frame, one row per row of 
         ours = results_of(results, point.dataset, point.model).query('sigma == @point.sigma')
         budgets = [g for _, g in ours[ours.lam == point.lam].groupby(BUDGET)]
         if budgets:
-            best = max(budgets, key=lambda g: (g.epochs.iloc[0]*g.train_images.iloc[0], g.seed.nunique()))[BUDGET].iloc[0]
+            best = max(budgets, key=effort)[BUDGET].iloc[0]
             full = best.epochs >= TABLE3[table_row(point.dataset, point.model)][0] and tuple(best[BUDGET[2:]]) == SIZES[point.dataset]
             line = curve(ours[(ours[BUDGET] == best).all(axis=1)])
             here = line[line.lam == point.lam].iloc[0]
@@ -406,7 +432,7 @@ def report(results: str | Path = 'results'): # a data frame, one row per row of 
         rows.append(row)
     return pd.DataFrame(rows).astype(dict(our_psnr=float, our_sparsity=float, epochs='Int64', seeds='Int64', train_images='Int64', within=object))
 
-# %% ../nbs/library/08_sweeps.ipynb #115f9f2a
+# %% ../nbs/library/08_sweeps.ipynb #b8df6c22
 def finished(runs: str | Path, grids: Sequence[str], models=None, lams=None, seeds: int | None = None) -> dict[tuple, dict[int, tuple[Path, int]]]:
     "Checkpoints that have done all their epochs: identity but for the seed -> seed -> file and place in its stack."
     found = {}
@@ -418,7 +444,7 @@ def finished(runs: str | Path, grids: Sequence[str], models=None, lams=None, see
     if not found: raise FileNotFoundError(f'no finished checkpoint of {" or ".join(grids)} in {runs}; `deep-sparse sweep {grids[0]}` makes them')
     return found
 
-# %% ../nbs/library/08_sweeps.ipynb #ccff8d54
+# %% ../nbs/library/08_sweeps.ipynb #3edb72f3
 class Classifier(nn.Module):
     "A linear layer, behind a LISTA encoder where l is not 0: images or codes (..., n, f) to logits (..., n, classes)."
     def __init__(self, f: int, classes: int, l: int = 0, seed: int = 0):
@@ -428,6 +454,7 @@ class Classifier(nn.Module):
 
     def forward(self, X): return self.encoder(X) @ self.W.mT + self.b[..., None, :]
 
+# %% ../nbs/library/08_sweeps.ipynb #20323f48
 def first_of_each(labels: Tensor, k: int | None) -> Tensor: # row numbers; None: all
     "The first k images of each class. Raises ValueError when a class has fewer."
     rows = [(labels == c).nonzero().flatten() for c in labels.unique()]
@@ -435,15 +462,17 @@ def first_of_each(labels: Tensor, k: int | None) -> Tensor: # row numbers; None:
     if min(map(len, rows)) < k: raise ValueError(f'k is {k}; a class has only {min(map(len, rows))} training images')
     return torch.cat([r[:k] for r in rows]).sort().values
 
-# %% ../nbs/library/08_sweeps.ipynb #e8b250f6
+# %% ../nbs/library/08_sweeps.ipynb #7888cd6c
 @torch.no_grad()
 def logits(classifiers: Classifier, X: Tensor, source: Tensor) -> Tensor: # (M, N, classes)
     "Of a stack of M classifiers, the m-th on the features X[source[m]] of X (S, N, f), a thousand images at a time."
     return torch.cat([classifiers(X[source, i:i+1000]) for i in range(0, X.shape[1], 1000)], dim=-2)
 
+# %% ../nbs/library/08_sweeps.ipynb #ca6f8fa5
 def cross_entropy(scores: Tensor, labels: Tensor) -> Tensor: # (M,)
     return -scores.log_softmax(-1).gather(-1, labels.expand(scores.shape[:-1])[..., None])[..., 0].mean(-1)
 
+# %% ../nbs/library/08_sweeps.ipynb #84f3f3c6
 def fit(classifiers: Classifier, X: Tensor, labels: Tensor, valid: tuple[Tensor, Tensor], source: Tensor, seeds: Sequence[int], lr: Tensor,
         epochs: int, batch: int = 250) -> tuple[Tensor, Tensor]: # (M,) best epoch and the validation loss there
     "Train a stack in place by Adam; each keeps the weights of its epoch of lowest validation loss."
@@ -465,15 +494,17 @@ def fit(classifiers: Classifier, X: Tensor, labels: Tensor, valid: tuple[Tensor,
     for p, kept in zip(classifiers.parameters(), best): p.data.copy_(kept)
     return when, lowest
 
-# %% ../nbs/library/08_sweeps.ipynb #3dca01f6
+# %% ../nbs/library/08_sweeps.ipynb #899e631c
 LEARNING_RATES = (1e-3, 1e-2, 1e-1)
 PER_CLASS = (1, 2, 5, 10, 20, 50, 100, None)
 
+# %% ../nbs/library/08_sweeps.ipynb #44395aca
 def top_errors(scores: Tensor, labels: Tensor) -> dict[str, Tensor]: # top1, top3: (M,), between 0 and 1
     "Share of images whose class is not the likeliest, or not among the three likeliest."
     right = scores.topk(3).indices == labels[:, None]
     return {f'top{k}': 1 - right[..., :k].any(-1).float().mean(-1) for k in (1, 3)}
 
+# %% ../nbs/library/08_sweeps.ipynb #d1bcc6c2
 def classify(features: dict[str, Tensor], # train, valid, test: (S, N, f), a member for each seed, or one for all
              data: Dataset, k: int | None, seeds: Sequence[int], epochs: int, l: int = 0) -> list[dict]:
     "One row per seed: errors of classifiers from k labels a class, with the learning rate that does best on validation images."
@@ -490,7 +521,7 @@ def classify(features: dict[str, Tensor], # train, valid, test: (S, N, f), a mem
     columns = {c: v.cpu().tolist()[j*S:(j + 1)*S] for c, v in columns.items()}
     return [dict(seed=s, labels=len(rows)) | {c: v[i] for c, v in columns.items()} for i, s in enumerate(seeds)]
 
-# %% ../nbs/library/08_sweeps.ipynb #08d4d936
+# %% ../nbs/library/08_sweeps.ipynb #874b4854
 @torch.no_grad()
 def features_of(files: dict, data: Dataset, device: str) -> dict[str, Tensor]: # train, valid, test: (S, N, l)
     "Codes by the finished members in `files`, one for each seed; or the images themselves, (1, N, d)."
@@ -499,15 +530,17 @@ def features_of(files: dict, data: Dataset, device: str) -> dict[str, Tensor]: #
     models = [pick(restore(path, device).best_model(), i) for path, i in files.values()]
     return {name: torch.stack([torch.cat([m.codes(part)[0] for part in images.split(1000)]) for m in models]) for name, images in splits.items()}
 
+# %% ../nbs/library/08_sweeps.ipynb #5a11f321
 def contenders(found: dict, came: dict, seeds: int) -> list[tuple[dict, dict]]:
     "Raw pixels, LISTA from scratch, and the finished models of one source of images: columns but for the seed, and files by seed."
     kinds = [(dict(kind), files) for kind, files in found.items() if set(came.items()) <= set(kind)]
     plain = {k: 0 for k in KEY if k != 'seed'} | came
     return [(plain | dict(model=name), dict.fromkeys(range(seeds))) for name in ('raw', 'LISTA')] + kinds
 
-# %% ../nbs/library/08_sweeps.ipynb #ea0bd805
+# %% ../nbs/library/08_sweeps.ipynb #f8c352ed
 LABELS_KEY = [*KEY, 'per_class', 'classifier_epochs']
 
+# %% ../nbs/library/08_sweeps.ipynb #10e5462e
 def few_labels(grids: Sequence[str] = ('mnist-linear', 'mnist-nl'), # whose finished models to use
                models=None, lams=None, seeds: int | None = None,    # some of theirs (raw pixels and LISTA always run along)
                per_class: Sequence[int | None] = PER_CLASS,         # labelled images of each class; None: all
@@ -530,6 +563,7 @@ def few_labels(grids: Sequence[str] = ('mnist-linear', 'mnist-nl'), # whose fini
             left += len(todo)
     return left
 
+# %% ../nbs/library/08_sweeps.ipynb #f79d9011
 def seeds_in(path: Path, columns: dict) -> set[int]:
     "The seeds of a table's rows that have these columns."
     if not path.is_file(): return set()
@@ -537,14 +571,14 @@ def seeds_in(path: Path, columns: dict) -> set[int]:
     for name, value in columns.items(): table = table[table[name] == value]
     return set(table.seed)
 
-# %% ../nbs/library/08_sweeps.ipynb #0283f8e8
+# %% ../nbs/library/08_sweeps.ipynb #3c8ddfdc
 def best_lambda(table): # the rows of labels.csv to report
     "Of each model and number of labels, the rows of the lambda whose mean validation error is lowest."
     task = ['dataset', 'source', 'model', 'epochs', 'train_images', 'per_class', 'classifier_epochs']
     mean = table.groupby([*task, 'lam']).valid_top1.mean().reset_index()
     return table.merge(mean.loc[mean.groupby(task).valid_top1.idxmin(), [*task, 'lam']])
 
-# %% ../nbs/library/08_sweeps.ipynb #3af4fce6
+# %% ../nbs/library/08_sweeps.ipynb #a0d60132
 @torch.no_grad()
 def stable_atoms(grids: Sequence[str] = PUBLISHED, models=None, lams=None, seeds: int | None = None, data_dir: str | Path | None = None,
                  images: str | Path | None = None, results: str | Path = 'results', runs: str | Path = 'runs'):

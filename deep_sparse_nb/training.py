@@ -123,9 +123,10 @@ class Autoencoder(nn.Module):
         "The codes a trained model stands for: the encoder's, or for a decoder alone inferred ones (section 2.4)."
         return self.encoder(Y) if self.encoder is not None else self.infer(Y).codes
 
-# %% ../nbs/library/07_training.ipynb #d9ea79a0
+# %% ../nbs/library/07_training.ipynb #3555bad4
 def check_members(recipes, seeds):
     "Raises ValueError where recipes cannot be trained as one stack."
+    for r in recipes: Energy(r.lam, r.beta, r.T, r.gamma)   # raises for a negative coefficient
     if not recipes or len(recipes) != len(seeds): raise ValueError(f'{len(recipes)} recipes and {len(seeds)} seeds; one each is needed')
     energy = dict(lam=0, beta=0, T=0, gamma=0)
     for r in recipes:

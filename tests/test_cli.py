@@ -1,0 +1,88 @@
+"The program as other programs use it: stdout, exit codes, and what an interruption leaves."
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+import pytest
+from deep_sparse_nb.training import MODELS, restore
+
+KEYS = {'model', 'dataset', 'lam', 'seed', 'epochs_run', 'best_epoch', 'test_psnr', 'test_sparsity', 'seconds', 'device'}
+
+
+def command(*words): return [sys.executable, '-m', 'deep_sparse_nb', *map(str, words)]
+
+
+def call(*words, **env):
+    return subprocess.run(command(*words), capture_output=True, text=True, timeout=300, env=os.environ | env)
+
+
+def test_train_resume_evaluate(tmp_path):
+    out = tmp_path/'run'
+    first = call('train', '--dataset', 'digits', '--model', 'VDL', '--lam', .005, '--lam', .02, '--seed', 0, 1, '--epochs', 1, '--device', 'cpu', '--out', out)
+    rows = [json.loads(line) for line in first.stdout.splitlines()]
+    assert first.returncode == 0 and [(r['lam'], r['seed']) for r in rows] == [(.005, 0), (.005, 1), (.02, 0), (.02, 1)]
+    for r in rows:
+        assert KEYS <= set(r) and r['epochs_run'] == r['best_epoch'] == 1 and r['dataset'] == 'digits' and r['device'] == 'cpu'
+        assert Path(r['atoms']).is_file() and 0 <= r['test_sparsity'] <= 1
+    assert 'batch' in first.stderr                                       # the progress bar
+    again = call('evaluate', out, '--device', 'cpu')
+    assert [json.loads(line) for line in again.stdout.splitlines()] == rows
+    more = call('train', '--resume', out, '--epochs', 2, '--device', 'cpu')
+    assert [json.loads(line)['epochs_run'] for line in more.stdout.splitlines()] == [2]*4
+
+
+def test_ctrl_c_leaves_a_resumable_checkpoint(tmp_path):
+    out = tmp_path/'run'
+    process = subprocess.Popen(command('train', '--dataset', 'digits', '--model', 'VDL', '--lam', .02, '--epochs', 10_000, '--device', 'cpu', '--out', out),
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while not (out/'checkpoint.safetensors').exists() or restore(out/'checkpoint.safetensors').epoch < 2:
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(.1)
+    process.send_signal(signal.SIGINT)
+    stdout, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130 and stdout == '' and 'resumed' in stderr and 'Traceback' not in stderr
+    done = restore(out/'checkpoint.safetensors').epoch
+    resumed = call('train', '--resume', out, '--epochs', done + 1, '--device', 'cpu')
+    assert resumed.returncode == 0 and json.loads(resumed.stdout)['epochs_run'] == done + 1
+
+
+@pytest.mark.parametrize('words, code, message', [
+    (['train', '--dataset', 'cifar', '--model', 'VDL', '--lam', '1', '--out', 'x'], 2, 'digits'),
+    (['train', '--dataset', 'digits', '--model', 'ABC', '--lam', '1', '--out', 'x'], 2, MODELS[-1]),
+    (['fly'], 2, 'train'),
+    (['train', '--dataset', 'digits', '--model', 'VDL', '--out', 'x'], 1, '--lam'),
+    (['train', '--resume', 'nowhere'], 1, 'no checkpoint'),
+    (['evaluate', 'nowhere'], 1, 'no checkpoint'),
+    (['train', '--dataset', 'digits', '--model', 'VDL', '--lam', '-1', '--out', 'x'], 1, 'lam'),
+    (['train', '--dataset', 'digits', '--model', 'VDL', '--lam', '1', '--out', 'x', '--epochs', '0'], 1, 'epochs'),
+    (['train', '--dataset', 'patches', '--model', 'VDL', '--lam', '1', '--out', 'x'], 1, 'images')])
+def test_bad_commands(words, code, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    done = call(*words, PYTHONPATH=str(Path(__file__).parents[1]))
+    assert done.returncode == code and message in done.stderr and done.stdout == '' and 'Traceback' not in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_missing_mnist_names_the_ways_out(tmp_path):
+    done = call('train', '--dataset', 'mnist', '--model', 'VDL', '--lam', .02, '--out', tmp_path/'run', '--data-dir', tmp_path,
+                http_proxy='http://127.0.0.1:9', https_proxy='http://127.0.0.1:9')
+    assert done.returncode == 1 and 'DEEP_SPARSE_DATA' in done.stderr and done.stdout == ''
+
+
+def test_a_run_is_not_overwritten(tmp_path):
+    words = ['train', '--dataset', 'digits', '--model', 'DO', '--lam', .02, '--epochs', 1, '--device', 'cpu', '--out', tmp_path/'run']
+    assert call(*words).returncode == 0
+    before = (tmp_path/'run'/'checkpoint.safetensors').read_bytes()
+    again = call(*words)
+    assert again.returncode == 1 and '--resume' in again.stderr
+    assert (tmp_path/'run'/'checkpoint.safetensors').read_bytes() == before
+
+
+def test_installed_program_is_the_module():
+    program = Path(sys.executable).with_name('deep-sparse')
+    done = subprocess.run([program, '--help'], capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout == call('--help').stdout
