@@ -18,7 +18,7 @@ $(STAMP): settings.ini setup.py
 RUN := runs/natural
 train: install
 	$(BIN)/deep-sparse train $(if $(wildcard $(RUN)/checkpoint.safetensors),--resume $(RUN),\
-		--dataset natural --model VDL --lam 0.01 --epochs 20 --out $(RUN))
+		--dataset natural --model VDL --lam 0.01 --out $(RUN))
 
 test: export OMP_NUM_THREADS = 1
 test: install

@@ -6,16 +6,14 @@
 __all__ = ['CHECKPOINT', 'describe', 'device_name', 'draw_atoms', 'train_command', 'announce', 'new_run', 'evaluate_command',
            'pick_device', 'load_origin', 'sweep_command', 'report_command', 'parser', 'add_train', 'add_sweep', 'main']
 
-# %% ../nbs/library/09_cli.ipynb #90b2f6d4
+# %% ../nbs/library/09_cli.ipynb #584b3f3f
 import argparse, itertools, json, sys
 from dataclasses import replace
 from pathlib import Path
-import matplotlib.pyplot as plt
 import torch
 from .decoders import atoms
 from .inference import Diverged
 from .data import SIZES, load
-from .plots import show_images
 from .training import MODELS, Run, begin, evaluate, recipe, restore, train
 from .sweeps import GRIDS, PER_CLASS, STEPS, few_labels, report, stable_atoms, sweep
 
@@ -34,9 +32,11 @@ def describe(run: Run, data, out: Path) -> list[dict]:
 def device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == 'cuda' else device.type
 
-# %% ../nbs/library/09_cli.ipynb #14f7753a
+# %% ../nbs/library/09_cli.ipynb #1b24d8bb
 def draw_atoms(run: Run, shape: tuple[int, int], out: Path) -> list[Path]:
     "A mosaic of each model's atoms, as PNG files in `out`."
+    import matplotlib.pyplot as plt                       # here, since it takes a second to import
+    from deep_sparse_nb.plots import show_images
     paths, images = [], atoms(run.best_model().decoder).cpu()
     for i, (r, seed) in enumerate(zip(run.model.recipes, run.model.seeds)):
         paths.append(out/('atoms.png' if len(images) == 1 else f'atoms-{r.lam:g}-{seed}.png'))

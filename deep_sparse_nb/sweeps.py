@@ -179,10 +179,11 @@ def processor(device: str) -> str:
     name = re.search(r'model name\s*:\s*(.+)', info.read_text()) if info.is_file() else None
     return f'{name[1] if name else platform.machine()}, {torch.get_num_threads()} thread(s)'
 
-# %% ../nbs/library/08_sweeps.ipynb #9e86ffda
+# %% ../nbs/library/08_sweeps.ipynb #96061b31
 def provenance(device: str = 'cpu') -> dict:
     "Columns that say how a row was made."
-    command = ' '.join(re.sub(r'[^=]*/', '', word) for word in sys.argv)
+    words = ['deep-sparse' if sys.argv[0].endswith('__main__.py') else sys.argv[0], *sys.argv[1:]]
+    command = ' '.join(re.sub(r'[^=]*/', '', word) for word in words)
     return dict(command=command, commit=commit(), device=processor(device), versions=f'python {platform.python_version()}, torch {torch.__version__}',
                 date=datetime.now(timezone.utc).strftime('%Y-%m-%d'), version=TABLE_VERSION)
 

@@ -64,7 +64,7 @@ LAMBDAS = {
     ('patches', 'SDL'): (0, 5e-4, 1e-3, 2e-3, 3e-3, 5e-3),    ('patches', 'VDL'): (0, 1e-3, 3e-3, 5e-3, 1e-2, 1.5e-2),
     ('patches', 'SDL-NL'): (0, 1e-3, 3e-3, 5e-3, 8e-3, 1e-2), ('patches', 'VDL-NL'): (0, 1e-3, 2e-3, 3e-3, 5e-3, 1e-2, 2e-2)}
 
-# %% ../nbs/library/07_training.ipynb #d9dc5ef8
+# %% ../nbs/library/07_training.ipynb #a05ade12
 ELDER = {'mnist': 'mnist', 'digits': 'mnist', 'patches': 'patches', 'natural': 'patches'}
 MODELS = ('SDL', 'VDL', 'WDL', 'DO', 'SDL-NL', 'VDL-NL', 'WDL-NL', 'DO-NL', 'Free', 'Free-NL')
 
@@ -88,6 +88,7 @@ def recipe(dataset: str, # 'mnist', 'digits', 'patches' or 'natural'
     if kind == 'Free': settings |= dict(beta=0)
     if row == ('patches', 'VDL-NL') and lam >= 1e-2: settings |= dict(gamma=40)
     if model == 'VDL-NL': settings |= dict(halve_every=30)
+    if dataset == 'natural': settings |= dict(lr_decoder=2e-3, lr_encoder=1e-3, epochs=12)
     return Recipe(model, float(lam), l=256 if patches else 128, m=(2048 if patches else 1024) if 'NL' in model else 0,
                   unit_columns=kind in ('SDL', 'DO'), **settings)
 

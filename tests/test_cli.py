@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 import pytest
+from deep_sparse_nb.__main__ import main
 from deep_sparse_nb.training import MODELS, restore
 
 KEYS = {'model', 'dataset', 'lam', 'seed', 'epochs_run', 'best_epoch', 'test_psnr', 'test_sparsity', 'seconds', 'device'}
@@ -21,9 +22,9 @@ def call(*words, **env):
 
 def test_train_resume_evaluate(tmp_path):
     out = tmp_path/'run'
-    first = call('train', '--dataset', 'digits', '--model', 'VDL', '--lam', .005, '--lam', .02, '--seed', 0, 1, '--epochs', 1, '--device', 'cpu', '--out', out)
+    first = call('train', '--dataset', 'digits', '--model', 'VDL', '--lam', .005, '--lam', .02, '--seed', 0, '--epochs', 1, '--device', 'cpu', '--out', out)
     rows = [json.loads(line) for line in first.stdout.splitlines()]
-    assert first.returncode == 0 and [(r['lam'], r['seed']) for r in rows] == [(.005, 0), (.005, 1), (.02, 0), (.02, 1)]
+    assert first.returncode == 0 and [(r['lam'], r['seed']) for r in rows] == [(.005, 0), (.02, 0)]
     for r in rows:
         assert KEYS <= set(r) and r['epochs_run'] == r['best_epoch'] == 1 and r['dataset'] == 'digits' and r['device'] == 'cpu'
         assert Path(r['atoms']).is_file() and 0 <= r['test_sparsity'] <= 1
@@ -31,7 +32,7 @@ def test_train_resume_evaluate(tmp_path):
     again = call('evaluate', out, '--device', 'cpu')
     assert [json.loads(line) for line in again.stdout.splitlines()] == rows
     more = call('train', '--resume', out, '--epochs', 2, '--device', 'cpu')
-    assert [json.loads(line)['epochs_run'] for line in more.stdout.splitlines()] == [2]*4
+    assert [json.loads(line)['epochs_run'] for line in more.stdout.splitlines()] == [2]*2
 
 
 def test_ctrl_c_leaves_a_resumable_checkpoint(tmp_path):
@@ -60,10 +61,12 @@ def test_ctrl_c_leaves_a_resumable_checkpoint(tmp_path):
     (['train', '--dataset', 'digits', '--model', 'VDL', '--lam', '-1', '--out', 'x'], 1, 'lam'),
     (['train', '--dataset', 'digits', '--model', 'VDL', '--lam', '1', '--out', 'x', '--epochs', '0'], 1, 'epochs'),
     (['train', '--dataset', 'patches', '--model', 'VDL', '--lam', '1', '--out', 'x'], 1, 'images')])
-def test_bad_commands(words, code, message, tmp_path, monkeypatch):
+def test_bad_commands(words, code, message, tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
-    done = call(*words, PYTHONPATH=str(Path(__file__).parents[1]))
-    assert done.returncode == code and message in done.stderr and done.stdout == '' and 'Traceback' not in done.stderr
+    try: found = main(words)
+    except SystemExit as usage: found = usage.code
+    stdout, stderr = capfd.readouterr()
+    assert found == code and message in stderr and stdout == '' and 'Traceback' not in stderr
     assert not list(tmp_path.iterdir())
 
 
@@ -73,12 +76,11 @@ def test_missing_mnist_names_the_ways_out(tmp_path):
     assert done.returncode == 1 and 'DEEP_SPARSE_DATA' in done.stderr and done.stdout == ''
 
 
-def test_a_run_is_not_overwritten(tmp_path):
-    words = ['train', '--dataset', 'digits', '--model', 'DO', '--lam', .02, '--epochs', 1, '--device', 'cpu', '--out', tmp_path/'run']
-    assert call(*words).returncode == 0
+def test_a_run_is_not_overwritten(tmp_path, capfd):
+    words = ['train', '--dataset', 'digits', '--model', 'DO', '--lam', '.02', '--epochs', '1', '--device', 'cpu', '--out', str(tmp_path/'run')]
+    assert main(words) == 0
     before = (tmp_path/'run'/'checkpoint.safetensors').read_bytes()
-    again = call(*words)
-    assert again.returncode == 1 and '--resume' in again.stderr
+    assert main(words) == 1 and '--resume' in capfd.readouterr().err
     assert (tmp_path/'run'/'checkpoint.safetensors').read_bytes() == before
 
 

@@ -117,7 +117,7 @@ def test_recipes_of_the_paper():
     assert recipe('patches', 'VDL-NL', .005).gamma == 20 and recipe('patches', 'VDL-NL', .02).gamma == 40
     assert recipe('mnist', 'WDL-NL', .01).wd_decoder == 5e-4 and not recipe('mnist', 'WDL', .01).unit_columns
     assert not recipe('mnist', 'DO', .01).encoder and recipe('mnist', 'DO', .01).gamma == 0
-    assert recipe('mnist', 'Free', .01).beta == 0 and recipe('natural', 'VDL', .01) == recipe('patches', 'VDL', .01)
+    assert recipe('mnist', 'Free', .01).beta == 0 and recipe('digits', 'VDL', .01) == recipe('mnist', 'VDL', .01)
     assert sum(map(len, LAMBDAS.values())) == 49
 
 
