@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['CHECKPOINT', 'describe', 'device_name', 'draw_atoms', 'train_command', 'announce', 'new_run', 'evaluate_command',
-           'pick_device', 'load_origin', 'sweep_command', 'report_command', 'parser', 'add_train', 'add_sweep', 'main']
+           'pick_device', 'load_origin', 'sweep_command', 'report_command', 'bench_command', 'parser', 'add_train',
+           'add_sweep', 'main']
 
 # %% ../nbs/library/09_cli.ipynb #584b3f3f
 import argparse, itertools, json, sys
@@ -111,7 +112,15 @@ def report_command(args) -> list[dict]:
     else: print(table.to_string(index=False, na_rep='-'))
     return []
 
-# %% ../nbs/library/09_cli.ipynb #afa8b78c
+# %% ../nbs/library/09_cli.ipynb #1584bade
+def bench_command(args) -> list[dict]:
+    "`deep-sparse bench`: every measurement of the speed page, side by side in one run."
+    from deep_sparse_nb.bench import run, show
+    rows = list(run(quick=args.quick, data_dir=args.data_dir, device=pick_device(args.device)))
+    print(json.dumps(rows, indent=1) if args.json else show(rows))
+    return []
+
+# %% ../nbs/library/09_cli.ipynb #109fe3e1
 def parser() -> argparse.ArgumentParser:
     "All commands and their options."
     top = argparse.ArgumentParser('deep-sparse', description='Sparse coding with multi-layer decoders and variance regularisation.')
@@ -126,12 +135,16 @@ def parser() -> argparse.ArgumentParser:
     add_train(command('train', train_command, 'train one model, or a stack of models for several lambdas and seeds'))
     command('evaluate', evaluate_command, "test a run's best weights").add_argument('dir', type=Path, metavar='DIR')
     add_sweep(command('sweep', sweep_command, 'run a named grid of models, as far as the minutes allow'))
+    p = command('bench', bench_command, 'measure speed, everything side by side')
+    p.add_argument('--quick', action='store_true', help='a few minutes, on bundled data')
+    p.add_argument('--json', action='store_true', help='for a program')
     p = commands.add_parser('report', help="the paper's numbers beside ours", description="The paper's numbers beside ours.")
     p.set_defaults(run=report_command)
     p.add_argument('--json', action='store_true', help='for a program')
     p.add_argument('--results', type=Path, default=Path('results'), metavar='DIR', help='folder with the tables')
     return top
 
+# %% ../nbs/library/09_cli.ipynb #f4605e41
 def add_train(p: argparse.ArgumentParser):
     "The options of `deep-sparse train`."
     p.add_argument('--dataset', choices=tuple(SIZES), help='what to learn from')
@@ -143,6 +156,7 @@ def add_train(p: argparse.ArgumentParser):
     p.add_argument('--resume', type=Path, metavar='DIR', help='continue the run in this folder')
     p.add_argument('--quiet', action='store_true', help='no progress bar')
 
+# %% ../nbs/library/09_cli.ipynb #3fa79eaf
 def add_sweep(p: argparse.ArgumentParser):
     "The options of `deep-sparse sweep`."
     p.add_argument('name', metavar='NAME', choices=(*GRIDS, *STEPS), help=f'one of {", ".join((*GRIDS, *STEPS))}')
@@ -158,7 +172,7 @@ def add_sweep(p: argparse.ArgumentParser):
     p.add_argument('--runs', type=Path, default=Path('runs'), metavar='DIR', help='folder for checkpoints')
     p.add_argument('--quiet', action='store_true', help='no progress bar')
 
-# %% ../nbs/library/09_cli.ipynb #44d191ae
+# %% ../nbs/library/09_cli.ipynb #2b8365c4
 def main(argv: list[str] | None = None) -> int: # exit code
     "Run a command. Results to stdout as JSON lines, everything else to stderr."
     args = parser().parse_args(argv)
@@ -172,5 +186,5 @@ def main(argv: list[str] | None = None) -> int: # exit code
     for row in rows: print(json.dumps(row), flush=True)
     return 0
 
-# %% ../nbs/library/09_cli.ipynb #c5ce4594
+# %% ../nbs/library/09_cli.ipynb #32c0e663
 if __name__ == '__main__' and __package__: sys.exit(main())

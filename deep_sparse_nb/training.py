@@ -124,7 +124,7 @@ class Autoencoder(nn.Module):
         "The codes a trained model stands for: the encoder's, or for a decoder alone inferred ones (section 2.4)."
         return self.encoder(Y) if self.encoder is not None else self.infer(Y).codes
 
-# %% ../nbs/library/07_training.ipynb #3555bad4
+# %% ../nbs/library/07_training.ipynb #add40ce8
 def check_members(recipes, seeds):
     "Raises ValueError where recipes cannot be trained as one stack."
     for r in recipes: Energy(r.lam, r.beta, r.T, r.gamma)   # raises for a negative coefficient
@@ -134,7 +134,7 @@ def check_members(recipes, seeds):
         other = [k for k, v in asdict(replace(r, **energy)).items() if v != getattr(recipes[0], k) and k not in energy]
         if other: raise ValueError(f'recipes of one stack differ in {", ".join(other)}; only {", ".join(energy)} may')
 
-# %% ../nbs/library/07_training.ipynb #cd282cf4
+# %% ../nbs/library/07_training.ipynb #d20c7ddf
 def optimiser(model: Autoencoder) -> torch.optim.Adam:
     "Adam with a group of parameters for each learning rate and weight decay (section 3.4, appendix B.1)."
     r, named = model.shared, dict(model.named_parameters())
@@ -156,7 +156,7 @@ def training_step(model: Autoencoder, adam: torch.optim.Adam, Y: Tensor) -> tupl
     if model.shared.unit_columns: model.decoder.normalise_()
     return torch.stack([loss_decoder, loss_encoder]).detach(), found
 
-# %% ../nbs/library/07_training.ipynb #c32a14de
+# %% ../nbs/library/07_training.ipynb #107d4302
 @torch.no_grad()
 def evaluate(model: Autoencoder, split: Split, batch: int = 250,
              noise: Tensor | None = None, # added to the normalised images before encoding (N, d); PSNR is against the clean ones
@@ -173,7 +173,7 @@ def evaluate(model: Autoencoder, split: Split, batch: int = 250,
         active = active + (Z > 0).sum(-2)
     return {name: total/len(split) for name, total in totals.items()} | dict(dead=(active == 0).sum(-1))
 
-# %% ../nbs/library/07_training.ipynb #4313199d
+# %% ../nbs/library/07_training.ipynb #9ad3d8cd
 @dataclass
 class Run:
     "A training run between two epochs."
@@ -193,7 +193,7 @@ class Run:
         model.load_state_dict(self.best)
         return model
 
-# %% ../nbs/library/07_training.ipynb #00f2b34b
+# %% ../nbs/library/07_training.ipynb #2350ba38
 def begin(recipes: Sequence[Recipe], seeds: Sequence[int], d: int = 784, device: str = 'cpu', **origin) -> Run:
     "A run that has not started: initial weights from the seeds."
     model = Autoencoder(recipes, seeds, d).to(device)
@@ -206,7 +206,7 @@ def data_order(seeds: Sequence[int], epoch: int, N: int) -> Tensor: # (members, 
     orders = {s: torch.randperm(N, generator=torch.Generator().manual_seed(s*100_003 + epoch)) for s in set(seeds)}
     return torch.stack([orders[s] for s in seeds])
 
-# %% ../nbs/library/07_training.ipynb #99d04e91
+# %% ../nbs/library/07_training.ipynb #6f19d0cd
 def train_epoch(run: Run, images: Tensor, bar: tqdm) -> dict[str, Tensor]:
     "One pass over the images. Returns mean losses and iterations per member. Raises `Diverged` naming epoch and batch."
     r, N = run.model.shared, len(images)
@@ -230,7 +230,7 @@ def check_norms(model: Autoencoder, where: str, limit: float = 1e4):
 
 def members(mask: Tensor) -> list[int]: return mask.nonzero().flatten().tolist()
 
-# %% ../nbs/library/07_training.ipynb #3bfc3fdd
+# %% ../nbs/library/07_training.ipynb #74900291
 def validate(run: Run, data: Dataset, losses: dict[str, Tensor], seconds: float):
     "Evaluate on the validation split, keep the best weights, and add the epoch's rows to the history."
     scores = evaluate(run.model, data.valid, run.model.shared.batch)
@@ -246,7 +246,7 @@ def validate(run: Run, data: Dataset, losses: dict[str, Tensor], seconds: float)
         row = {k: v[i] for k, v in columns.items()}
         run.history.append(dict(model=r.model, lam=r.lam, seed=seed, epoch=run.epoch, **row, seconds=seconds))
 
-# %% ../nbs/library/07_training.ipynb #0147db9b
+# %% ../nbs/library/07_training.ipynb #836997aa
 def train(run: Run,
           data: Dataset,
           epochs: int | None = None,       # train until this many are done (default: the recipe's)
@@ -277,7 +277,7 @@ def learning_rates(run: Run) -> list[float]:
     decoder = r.lr_decoder * (.5**(run.epoch//r.halve_every) if r.halve_every else 1)
     return [decoder]*(2 if r.m else 1) + [r.lr_encoder]*(2 if r.encoder else 0)
 
-# %% ../nbs/library/07_training.ipynb #2ec30617
+# %% ../nbs/library/07_training.ipynb #544a873c
 VERSION = 1
 
 def save(run: Run, path: str | Path):
@@ -293,7 +293,7 @@ def save(run: Run, path: str | Path):
     save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, fresh, {'run': json.dumps(about)})
     os.replace(fresh, path)
 
-# %% ../nbs/library/07_training.ipynb #7ff61b34
+# %% ../nbs/library/07_training.ipynb #fb9e30b2
 def restore(path: str | Path, device: str = 'cpu') -> Run:
     "The run that `save` wrote. Raises FileNotFoundError, or ValueError when the file is no checkpoint of this version."
     if not Path(path).is_file(): raise FileNotFoundError(f'no checkpoint at {path}')
