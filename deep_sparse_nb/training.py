@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['COLUMNS', 'TABLE3', 'LAMBDAS', 'ELDER', 'MODELS', 'VERSION', 'Recipe', 'table_row', 'recipe', 'Autoencoder',
-           'check_members', 'optimiser', 'training_step', 'evaluate', 'Run', 'begin', 'data_order', 'train_epoch',
-           'check_norms', 'members', 'validate', 'train', 'learning_rates', 'save', 'restore']
+           'check_members', 'optimiser', 'training_step', 'backward', 'evaluate', 'Run', 'begin', 'data_order',
+           'train_epoch', 'check_norms', 'members', 'validate', 'train', 'learning_rates', 'save', 'restore']
 
 # %% ../nbs/library/07_training.ipynb #8038d907
 import copy, json, os, time
@@ -134,7 +134,7 @@ def check_members(recipes, seeds):
         other = [k for k, v in asdict(replace(r, **energy)).items() if v != getattr(recipes[0], k) and k not in energy]
         if other: raise ValueError(f'recipes of one stack differ in {", ".join(other)}; only {", ".join(energy)} may')
 
-# %% ../nbs/library/07_training.ipynb #d20c7ddf
+# %% ../nbs/library/07_training.ipynb #27ac4487
 def optimiser(model: Autoencoder) -> torch.optim.Adam:
     "Adam with a group of parameters for each learning rate and weight decay (section 3.4, appendix B.1)."
     r, named = model.shared, dict(model.named_parameters())
@@ -147,14 +147,18 @@ def training_step(model: Autoencoder, adam: torch.optim.Adam, Y: Tensor) -> tupl
     "Infer codes for a batch (members, n, d), then step decoder and encoder. Returns both losses (2, members), and the inference."
     encoded = model.encoder(Y) if model.encoder is not None else None
     found = model.infer(Y, None if encoded is None else encoded.detach())
-    loss_decoder = (Y - model.decoder(found.codes)).square().mean((-2, -1))                # equation 2
-    loss_encoder = torch.zeros_like(loss_decoder)
-    if encoded is not None: loss_encoder = (encoded - found.codes).square().mean((-2, -1)) # equation 13
     adam.zero_grad()
-    (loss_decoder + loss_encoder).sum().backward()
+    loss_decoder = backward(model.decoder(found.codes), Y)                                # equation 2
+    loss_encoder = backward(encoded, found.codes) if encoded is not None else torch.zeros_like(loss_decoder)  # equation 13
     adam.step()
     if model.shared.unit_columns: model.decoder.normalise_()
-    return torch.stack([loss_decoder, loss_encoder]).detach(), found
+    return torch.stack([loss_decoder, loss_encoder]), found
+
+def backward(output: Tensor, target: Tensor) -> Tensor: # (members,)
+    "Mean squared error of each member's output (members, n, .); its gradient, 2/(n .) (output - target), goes back through the output."
+    error = output.detach() - target
+    output.backward(error * (2/error[0].numel()))
+    return error.square().mean((-2, -1))
 
 # %% ../nbs/library/07_training.ipynb #107d4302
 @torch.no_grad()
