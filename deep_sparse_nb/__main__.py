@@ -172,10 +172,11 @@ def add_sweep(p: argparse.ArgumentParser):
     p.add_argument('--runs', type=Path, default=Path('runs'), metavar='DIR', help='folder for checkpoints')
     p.add_argument('--quiet', action='store_true', help='no progress bar')
 
-# %% ../nbs/library/09_cli.ipynb #2b8365c4
+# %% ../nbs/library/09_cli.ipynb #bc8341ae
 def main(argv: list[str] | None = None) -> int: # exit code
     "Run a command. Results to stdout as JSON lines, everything else to stderr."
     args = parser().parse_args(argv)
+    torch.set_flush_denormal(True)      # before PyTorch starts its threads, which inherit it
     try: rows = args.run(args)
     except KeyboardInterrupt:
         print('\ninterrupted; what was finished is kept, and the same run can be resumed', file=sys.stderr)

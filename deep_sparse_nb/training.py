@@ -250,7 +250,7 @@ def validate(run: Run, data: Dataset, losses: dict[str, Tensor], seconds: float)
         row = {k: v[i] for k, v in columns.items()}
         run.history.append(dict(model=r.model, lam=r.lam, seed=seed, epoch=run.epoch, **row, seconds=seconds))
 
-# %% ../nbs/library/07_training.ipynb #836997aa
+# %% ../nbs/library/07_training.ipynb #681f842e
 def train(run: Run,
           data: Dataset,
           epochs: int | None = None,       # train until this many are done (default: the recipe's)
@@ -258,7 +258,11 @@ def train(run: Run,
           minutes: float | None = None,    # stop after the epoch during which these have passed
           progress: bool = True,           # a bar on stderr
           ) -> Run:
-    "Train in place, and return the run. Interrupted and restored from its checkpoint, it continues bit for bit on a CPU."
+    """Train in place, and return the run. Interrupted and restored from its checkpoint, it continues bit for bit on a CPU.
+
+    From here on this process treats numbers below 1e-38 as zero. Raises `Diverged`, and ValueError for too few images.
+    """
+    torch.set_flush_denormal(True)
     epochs, N, started = epochs or run.model.shared.epochs, len(data.train), time.monotonic()
     if N < run.model.shared.batch: raise ValueError(f'data has {N} training images; a batch needs {run.model.shared.batch}')
     if checkpoint and run.epoch == 0: save(run, checkpoint)
