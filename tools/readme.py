@@ -15,6 +15,9 @@ def readme(root=ROOT):
     nb = nbformat.read(root/'nbs'/'index.ipynb', as_version=4)
     nb.cells = [c for c in nb.cells if not re.match(r'#\|\s*hide\b', c.source)]
     nb.metadata.language_info = {'name': 'python'}      # nbdev_clean removes it; code blocks are coloured by it
+    for i, c in enumerate(nb.cells):
+        if re.search(r'^#\|\s*echo:\s*false', c.source, re.M):     # only what the cell shows, not the cell
+            nb.cells[i] = nbformat.v4.new_markdown_cell(''.join(o['data']['text/markdown'] for o in c.outputs))
     captions = {}
     for i, c in enumerate(nb.cells):
         if c.cell_type == 'markdown':     # links start from nbs/ in the notebook and from the top in README.md
