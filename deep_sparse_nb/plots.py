@@ -106,7 +106,7 @@ def regret_curves(table,            # columns model, lam, sparsity (0 to 1), psn
     ax.legend(handlelength=3)
     return ax
 
-# %% ../nbs/library/06_plots.ipynb #d442033c
+# %% ../nbs/library/06_plots.ipynb #53eaefd7
 def history_curves(table,              # columns epoch, `by` and `columns`, one row per epoch and seed
                    columns: list[str], # one panel each
                    by: str = 'model',  # what tells the lines apart
@@ -123,7 +123,7 @@ def history_curves(table,              # columns epoch, `by` and `columns`, one 
             ax.plot(line.epoch, mean, label=name, **style)
             ax.fill_between(line.epoch, mean - sd, mean + sd, color=style['color'], alpha=.2, lw=0)
             ax.set(xlabel='epoch', title=column, yscale='log' if log else 'linear')
-    axes[0, -1].legend(handlelength=3, title='' if by == 'model' else by)
+    axes[0, -1].legend(handlelength=3, title='' if by == 'model' else by, loc='center left', bbox_to_anchor=(1, .5))
     return fig
 
 # %% ../nbs/library/06_plots.ipynb #87a956af
