@@ -7,7 +7,7 @@ __all__ = ['CHECKPOINT', 'describe', 'device_name', 'draw_atoms', 'train_command
            'pick_device', 'load_origin', 'sweep_command', 'report_command', 'bench_command', 'parser', 'add_train',
            'add_sweep', 'main']
 
-# %% ../nbs/library/09_cli.ipynb #584b3f3f
+# %% ../nbs/library/09_cli.ipynb #0c9060a8
 import argparse, itertools, json, sys
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +15,7 @@ import torch
 from .decoders import atoms
 from .inference import Diverged
 from .data import SIZES, load
-from .training import MODELS, Run, begin, evaluate, recipe, restore, train
+from .training import MODELS, Run, begin, evaluate, recipe, restore, tiny_is_zero, train
 from .sweeps import GRIDS, PER_CLASS, STEPS, few_labels, report, stable_atoms, sweep
 
 # %% ../nbs/library/09_cli.ipynb #dd8f0e2e
@@ -172,12 +172,12 @@ def add_sweep(p: argparse.ArgumentParser):
     p.add_argument('--runs', type=Path, default=Path('runs'), metavar='DIR', help='folder for checkpoints')
     p.add_argument('--quiet', action='store_true', help='no progress bar')
 
-# %% ../nbs/library/09_cli.ipynb #bc8341ae
+# %% ../nbs/library/09_cli.ipynb #bd4580f3
 def main(argv: list[str] | None = None) -> int: # exit code
     "Run a command. Results to stdout as JSON lines, everything else to stderr."
     args = parser().parse_args(argv)
-    torch.set_flush_denormal(True)      # before PyTorch starts its threads, which inherit it
-    try: rows = args.run(args)
+    try:
+        with tiny_is_zero(): rows = args.run(args)      # before PyTorch starts its threads, which inherit it
     except KeyboardInterrupt:
         print('\ninterrupted; what was finished is kept, and the same run can be resumed', file=sys.stderr)
         return 130

@@ -5,11 +5,13 @@
 # %% auto #0
 __all__ = ['COLUMNS', 'TABLE3', 'LAMBDAS', 'ELDER', 'MODELS', 'VERSION', 'Recipe', 'table_row', 'recipe', 'Autoencoder',
            'check_members', 'optimiser', 'training_step', 'backward', 'evaluate', 'Run', 'begin', 'data_order',
-           'train_epoch', 'check_norms', 'members', 'validate', 'train', 'learning_rates', 'save', 'restore']
+           'train_epoch', 'check_norms', 'members', 'tiny_is_zero', 'validate', 'train', 'learning_rates', 'save',
+           'restore']
 
-# %% ../nbs/library/07_training.ipynb #8038d907
+# %% ../nbs/library/07_training.ipynb #1be96669
 import copy, json, os, time
 from collections.abc import Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 import torch
@@ -234,7 +236,16 @@ def check_norms(model: Autoencoder, where: str, limit: float = 1e4):
 
 def members(mask: Tensor) -> list[int]: return mask.nonzero().flatten().tolist()
 
-# %% ../nbs/library/07_training.ipynb #74900291
+# %% ../nbs/library/07_training.ipynb #c27f8327
+@contextmanager
+def tiny_is_zero():
+    "Numbers below 1e-38 count as zero in this thread, and in those it starts, while the block runs."
+    already = (torch.tensor(1e-39)*1 == 0).item()
+    torch.set_flush_denormal(True)
+    try: yield
+    finally: torch.set_flush_denormal(already)
+
+# %% ../nbs/library/07_training.ipynb #e931e3ee
 def validate(run: Run, data: Dataset, losses: dict[str, Tensor], seconds: float):
     "Evaluate on the validation split, keep the best weights, and add the epoch's rows to the history."
     scores = evaluate(run.model, data.valid, run.model.shared.batch)
@@ -250,7 +261,8 @@ def validate(run: Run, data: Dataset, losses: dict[str, Tensor], seconds: float)
         row = {k: v[i] for k, v in columns.items()}
         run.history.append(dict(model=r.model, lam=r.lam, seed=seed, epoch=run.epoch, **row, seconds=seconds))
 
-# %% ../nbs/library/07_training.ipynb #681f842e
+# %% ../nbs/library/07_training.ipynb #e3f167be
+@tiny_is_zero()
 def train(run: Run,
           data: Dataset,
           epochs: int | None = None,       # train until this many are done (default: the recipe's)
@@ -260,9 +272,8 @@ def train(run: Run,
           ) -> Run:
     """Train in place, and return the run. Interrupted and restored from its checkpoint, it continues bit for bit on a CPU.
 
-    From here on this process treats numbers below 1e-38 as zero. Raises `Diverged`, and ValueError for too few images.
+    Raises `Diverged`, and ValueError for too few images.
     """
-    torch.set_flush_denormal(True)
     epochs, N, started = epochs or run.model.shared.epochs, len(data.train), time.monotonic()
     if N < run.model.shared.batch: raise ValueError(f'data has {N} training images; a batch needs {run.model.shared.batch}')
     if checkpoint and run.epoch == 0: save(run, checkpoint)
@@ -285,7 +296,7 @@ def learning_rates(run: Run) -> list[float]:
     decoder = r.lr_decoder * (.5**(run.epoch//r.halve_every) if r.halve_every else 1)
     return [decoder]*(2 if r.m else 1) + [r.lr_encoder]*(2 if r.encoder else 0)
 
-# %% ../nbs/library/07_training.ipynb #544a873c
+# %% ../nbs/library/07_training.ipynb #6412aafc
 VERSION = 1
 
 def save(run: Run, path: str | Path):
@@ -301,7 +312,7 @@ def save(run: Run, path: str | Path):
     save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, fresh, {'run': json.dumps(about)})
     os.replace(fresh, path)
 
-# %% ../nbs/library/07_training.ipynb #fb9e30b2
+# %% ../nbs/library/07_training.ipynb #f44cb354
 def restore(path: str | Path, device: str = 'cpu') -> Run:
     "The run that `save` wrote. Raises FileNotFoundError, or ValueError when the file is no checkpoint of this version."
     if not Path(path).is_file(): raise FileNotFoundError(f'no checkpoint at {path}')
