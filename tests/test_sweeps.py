@@ -274,6 +274,13 @@ def test_append_keeps_every_old_byte(tmp_path):
     assert os.listdir(tmp_path) == ['t.csv']
 
 
+def test_words_that_look_like_numbers_stay_words(tmp_path):
+    row = ROW | dict(source='2012', commit='7309e640', diverged='')
+    for _ in range(2): append(tmp_path/'t.csv', [row], ['model', 'source'])
+    table = read_table(tmp_path/'t.csv')
+    assert table[['source', 'commit']].values.tolist() == [['2012', '7309e640']] and table.diverged.isna().all()
+
+
 def test_other_versions_and_columns_are_refused(tmp_path):
     path = tmp_path/'t.csv'
     append(path, [ROW | dict(version=1)], ['model'])
