@@ -59,7 +59,7 @@ def hinge_gradient(Z: Tensor,             # codes (..., n, l)
     "Gradient of `hinge` (equations 12 and 32, without beta)."
     return hinge_stretch(Z, T)[..., None, :] * (Z - Z.mean(-2, keepdim=True))
 
-# %% ../nbs/library/00_energy.ipynb #228e6769
+# %% ../nbs/library/00_energy.ipynb #fb087474
 @dataclass(frozen=True)
 class Energy:
     """The energy of a batch of codes (equations 9, 14, 15) with squared errors as means over components.
@@ -75,7 +75,7 @@ class Energy:
     def __post_init__(self):
         for name in ('lam', 'beta', 'T', 'gamma'):
             value = torch.as_tensor(getattr(self, name))
-            if not (value.isfinite() & (value >= 0)).all():
+            if not ((value >= 0) & (value < math.inf)).all():
                 raise ValueError(f'{name} is {getattr(self, name)}; it must be finite and at least 0')
 
 # %% ../nbs/library/00_energy.ipynb #8f0c1bf1

@@ -4,17 +4,18 @@
 
 # %% auto #0
 __all__ = ['FASTMATH', 'compiled', 'inlined', 'shrink', 'lipschitz', 'Iteration', 'fista_row', 'look_ahead', 'update_hinge',
-           'fista_step', 'FusedIteration', 'Inference', 'Diverged', 'fista', 'check_start', 'choose_step', 'fused',
-           'Backtracking', 'why', 'certificate']
+           'fista_step', 'first_hinge', 'FusedIteration', 'Inference', 'Diverged', 'fista', 'check_start',
+           'choose_step', 'fused', 'Backtracking', 'why', 'certificate']
 
-# %% ../nbs/library/02_inference.ipynb #f4dfc6af
+# %% ../nbs/library/02_inference.ipynb #36f3fcc0
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import sqrt
 import copy
+import numpy
 import torch
 from torch import Tensor, nn
-from .energy import Energy, check_encoded, hinge_gradient, hinge_stretch
+from .energy import Energy, check_encoded, deviation, hinge_gradient
 from .decoders import LinearDecoder, Quadratic, reconstruction_gradient
 
 # %% ../nbs/library/02_inference.ipynb #16d6e7d4
@@ -116,17 +117,16 @@ def update_hinge(mean, stretch, sums, n, beta, T):
         mean[j] += shift
         stretch[j] = -2*beta/(n - 1)*(T - s)/s if 0 < s < T else 0
 
-# %% ../nbs/library/02_inference.ipynb #08c4db08
+# %% ../nbs/library/02_inference.ipynb #d0585e9a
 @compiled
-def fista_step(X, Z, P, B, codes, iterations, t, mean, stretch, sums, eta, lam, ridge, beta, T, tol, k,
-               nonneg, momentum, restart):
+def fista_step(X, Z, P, B, codes, iterations, t, mean, stretch, sums, coefficients, tol, k, nonneg, momentum, restart):
     "`Iteration.advance` for a stack of models, in place. Returns the number of samples still running."
     (models, n, l), running, zero = X.shape, 0, X.dtype.type(0)
     for s in range(models):
+        eta, lam, ridge, beta, T = coefficients[0, s], coefficients[1, s], coefficients[2, s], coefficients[3, s], coefficients[4, s]
         sums[:] = 0
         for i in range(n):
-            distance, length, uphill = fista_row(X[s, i], Z[s, i], P[s, i], B[s, i], mean[s], stretch[s],
-                                                 eta[s], lam[s], ridge[s], nonneg)
+            distance, length, uphill = fista_row(X[s, i], Z[s, i], P[s, i], B[s, i], mean[s], stretch[s], eta, lam, ridge, nonneg)
             if iterations[s, i] == 0:
                 if distance < tol*tol*length or distance == 0:
                     iterations[s, i] = k
@@ -137,32 +137,41 @@ def fista_step(X, Z, P, B, codes, iterations, t, mean, stretch, sums, eta, lam, 
             ahead = (last - 1)/t[s, i] if momentum else 0.
             if restart and uphill > 0: t[s, i], ahead = 1, 0.
             look_ahead(X[s, i], Z[s, i], mean[s], sums, zero + X.dtype.type(ahead))
-        if beta[s] > 0: update_hinge(mean[s], stretch[s], sums, n, beta[s], T[s])
+        if beta > 0: update_hinge(mean[s], stretch[s], sums, n, beta, T)
     return running
 
-# %% ../nbs/library/02_inference.ipynb #b4145c2c
+# %% ../nbs/library/02_inference.ipynb #2a416cdf
+@compiled
+def first_hinge(X, Z, mean, stretch, sums, coefficients):
+    "Mean and stretch of each component at the start, where X is Z, from a mean of zero."
+    (models, n, l), zero = X.shape, X.dtype.type(0)
+    for s in range(models):
+        if coefficients[3, s] > 0:
+            for turn in range(2):
+                sums[:] = 0
+                for i in range(n): look_ahead(X[s, i], Z[s, i], mean[s], sums, zero)
+                update_hinge(mean[s], stretch[s], sums, n, coefficients[3, s], coefficients[4, s])
+
+# %% ../nbs/library/02_inference.ipynb #b93c772c
 class FusedIteration(Iteration):
     "`Iteration` on a CPU, its step compiled into one pass over the codes. Same results up to rounding."
     def __init__(self, *args):
         super().__init__(*args)
-        X, models = self.X, self.X.shape[:-2]
-        mean, stretch = torch.zeros_like(X[..., 0, :]), torch.zeros_like(X[..., 0, :])
-        if self.hinged: mean, stretch = X.mean(-2), self.beta[..., 0]*hinge_stretch(X, self.T[..., 0, 0])
-        array = lambda A, *shape: A.expand(*models, *shape).contiguous().reshape(-1, *shape).numpy()
-        per_code, per_component = (lambda A: array(A, *X.shape[-2:])), (lambda A: array(A, X.shape[-1]))
-        scalars = [array(c, 1, 1)[:, 0, 0].copy() for c in (self.eta, self.lam, self.ridge, self.beta, self.T)]
-        state = [per_code(A) for A in (self.B, self.codes)] + [array(A, X.shape[-2]) for A in (self.iterations, self.t)]
-        state += [per_component(mean), per_component(stretch), X.new_zeros(2, X.shape[-1]).numpy()] + scalars
-        points, tol = [per_code(A) for A in (self.X, self.Z)], X.new_tensor(self.tol).numpy()[()]
-        flags = self.nonneg, self.momentum, self.restart
-        self.P, self.see = None, per_code
-        self.step = lambda k: fista_step(*points, self.seen, *state, tol, k, *flags)
+        (*models, n, l), zero = self.X.shape, self.X.new_zeros
+        self.array = lambda A, *shape: A.expand(*models, *shape).reshape(-1, *shape).contiguous().numpy()
+        per_code = [self.array(A, n, l) for A in (self.X, self.Z, self.B, self.codes)]
+        coefficients = [self.array(c, 1, 1) for c in (self.eta, self.lam, self.ridge, self.beta, self.T)]
+        self.points, stacked = per_code[:2], len(per_code[0])
+        self.rest = [*per_code[2:], self.array(self.iterations, n), self.array(self.t, n), zero(stacked, l).numpy(), zero(stacked, l).numpy(),
+                     zero(2, l).numpy(), numpy.stack(coefficients).reshape(5, stacked)]
+        self.P, self.flags = None, (self.nonneg, self.momentum, self.restart)
+        first_hinge(*self.points, *self.rest[4:])
 
     def advance(self, P, k):
-        if P is not self.P: self.P, self.seen = P, self.see(P)    # a dictionary always brings the same P
-        return self.step(k) > 0
+        if P is not self.P: self.P, self.seen = P, self.array(P, *P.shape[-2:])    # a dictionary always brings the same P
+        return fista_step(*self.points, self.seen, *self.rest, float(self.tol), k, *self.flags) > 0
 
-# %% ../nbs/library/02_inference.ipynb #b40f6f63
+# %% ../nbs/library/02_inference.ipynb #cf2bf9f2
 @dataclass
 class Inference:
     "What inference found, and its account."
@@ -175,7 +184,7 @@ class Inference:
 class Diverged(FloatingPointError):
     "Codes or weights have left the finite numbers, or are about to."
 
-# %% ../nbs/library/02_inference.ipynb #ac497dac
+# %% ../nbs/library/02_inference.ipynb #d600e963
 @torch.no_grad()
 def fista(Y: Tensor,                 # images (n, d) or (..., n, d)
           decoder: nn.Module,        # codes (..., n, l) to images (..., n, d)
@@ -211,10 +220,11 @@ def fista(Y: Tensor,                 # images (n, d) or (..., n, d)
     if not found.codes.sum().isfinite(): raise Diverged(why(found.codes, decoder, energy, step))
     return certificate(found, Y, decoder, energy, encoded, it.eta, nonneg) if certify else found
 
-# %% ../nbs/library/02_inference.ipynb #b5ac853a
+# %% ../nbs/library/02_inference.ipynb #ef9f7958
 def check_start(Y, decoder, energy, encoded, start, max_iters, tol):
     "Initial codes (..., n, l), with every leading dimension that any argument brings. Raises ValueError."
     check_encoded(energy, encoded)
+    if torch.as_tensor(energy.beta).any(): deviation(Y[..., :1])     # raises for a single image
     if max_iters < 1: raise ValueError(f'max_iters is {max_iters}; at least 1 is needed')
     if not tol > 0: raise ValueError(f'tol is {tol}; it must be positive')
     shape, given = getattr(decoder, 'code_shape', None), start if start is not None else encoded
@@ -230,7 +240,7 @@ def check_start(Y, decoder, energy, encoded, start, max_iters, tol):
     given = Y.new_zeros(()) if given is None else given.detach()
     return given.expand(*models, Y.shape[-2], l).contiguous()
 
-# %% ../nbs/library/02_inference.ipynb #c63ba54b
+# %% ../nbs/library/02_inference.ipynb #9b79b57b
 def choose_step(step, start, Y, decoder, energy, encoded):
     "The kind of iteration, and its step size (...,)."
     if isinstance(step, str):
@@ -245,7 +255,7 @@ def fused(start: Tensor) -> type[Iteration]:
     fits = start.device.type == 'cpu' and start.dtype in (torch.float32, torch.float64)
     return FusedIteration if njit and fits else Iteration
 
-# %% ../nbs/library/02_inference.ipynb #f5fc98c0
+# %% ../nbs/library/02_inference.ipynb #4e54536e
 class Backtracking(Iteration):
     "`Iteration` that halves its step, model by model, until the smooth part lies below its quadratic model."
     @classmethod
@@ -272,7 +282,7 @@ def why(codes, decoder, energy, step):
     safe = f'; 1/L is {(1/lipschitz(decoder, energy, codes.shape[-2])).min():.3g}' if isinstance(decoder, LinearDecoder) else ''
     return f'codes{of} are not finite after inference with step {step}{safe}: images, weights or the step are too large'
 
-# %% ../nbs/library/02_inference.ipynb #25691289
+# %% ../nbs/library/02_inference.ipynb #21efbd51
 def certificate(found: Inference, Y, decoder, energy, encoded, eta, nonneg) -> Inference:
     "Add to `found` a relative duality gap where the problem is convex, else the norm of its proximal gradient."
     Z, Y = found.codes.double(), Y.double()

@@ -136,7 +136,7 @@ def check_members(recipes, seeds):
         other = [k for k, v in asdict(replace(r, **energy)).items() if v != getattr(recipes[0], k) and k not in energy]
         if other: raise ValueError(f'recipes of one stack differ in {", ".join(other)}; only {", ".join(energy)} may')
 
-# %% ../nbs/library/07_training.ipynb #27ac4487
+# %% ../nbs/library/07_training.ipynb #fbd8fe28
 def optimiser(model: Autoencoder) -> torch.optim.Adam:
     "Adam with a group of parameters for each learning rate and weight decay (section 3.4, appendix B.1)."
     r, named = model.shared, dict(model.named_parameters())
@@ -158,9 +158,10 @@ def training_step(model: Autoencoder, adam: torch.optim.Adam, Y: Tensor) -> tupl
 
 def backward(output: Tensor, target: Tensor) -> Tensor: # (members,)
     "Mean squared error of each member's output (members, n, .); its gradient, 2/(n .) (output - target), goes back through the output."
-    error = output.detach() - target
-    output.backward(error * (2/error[0].numel()))
-    return error.square().mean((-2, -1))
+    error, size = output.detach() - target, output[0].numel()
+    loss = torch.linalg.vector_norm(error, dim=(-2, -1)).square()/size
+    output.backward(error.mul_(2/size))
+    return loss
 
 # %% ../nbs/library/07_training.ipynb #107d4302
 @torch.no_grad()
