@@ -1,4 +1,8 @@
 "Inference: what must hold for any decoder, any energy, any batch."
+import importlib.util
+import os
+import subprocess
+import sys
 import pytest
 import torch
 from hypothesis import given, settings, strategies as st
@@ -48,9 +52,35 @@ def test_fused_step_is_the_plain_step(seed, models, n, l, nonneg, momentum, rest
     H, B = W.mT @ W / 6, Y @ W / 6
     energy = Energy(lam=torch.linspace(0, .1, models), beta=beta, gamma=1.)
     runs = [kind(start, B, energy, guess, .1, 1e-3, nonneg, momentum, restart) for kind in (Iteration, FusedIteration)]
-    for k in range(1, 40): left = [bool(run.advance(run.X @ H, k)) for run in runs]
-    assert left[0] == left[1] and (runs[0].iterations == runs[1].iterations).all()
+    for k in range(1, 40):
+        for run in runs: run.advance(run.X @ H, k)
+    assert runs[0].running() == runs[1].running() and (runs[0].iterations == runs[1].iterations).all()
     for name in ('X', 'Z', 'codes'): assert torch.allclose(getattr(runs[0], name), getattr(runs[1], name), rtol=1e-9, atol=1e-11)
+
+
+INTERPRETED = """
+import torch
+from deep_sparse_nb.energy import Energy
+from deep_sparse_nb.inference import Iteration, TritonIteration
+for nonneg, momentum, restart, beta in (True, True, False, 5.), (True, True, True, 0.), (False, True, True, 5.), (False, False, False, 0.):
+    rng = torch.Generator().manual_seed(0)
+    start, guess = (torch.rand(2, 9, 6, generator=rng, dtype=torch.float64) for _ in range(2))
+    W, Y = torch.randn(2, 12, 6, generator=rng, dtype=torch.float64), torch.randn(9, 12, generator=rng, dtype=torch.float64)
+    H, B, energy = W.mT @ W / 6, Y @ W / 6, Energy(lam=torch.tensor([0., .1]), beta=beta, gamma=1.)
+    runs = [kind(start, B, energy, guess, .1, 3e-2, nonneg, momentum, restart) for kind in (Iteration, TritonIteration)]
+    for k in range(1, 15):
+        for run in runs: run.advance(run.X @ H, k)
+    plain, kernel = runs
+    assert (plain.iterations > 0).any() and (plain.iterations == kernel.iterations).all() and plain.running() == kernel.running()
+    for name in ('X', 'Z', 'codes', 't'): assert torch.allclose(getattr(plain, name), getattr(kernel, name), rtol=1e-9, atol=1e-11), name
+print('same')
+"""
+
+
+@pytest.mark.skipif(importlib.util.find_spec('triton') is None, reason='triton is not installed: GPUs take the plain step')
+def test_the_gpu_kernel_is_the_plain_step():
+    told = subprocess.run([sys.executable, '-c', INTERPRETED], env=os.environ | {'TRITON_INTERPRET': '1'}, capture_output=True, text=True)
+    assert told.stdout == 'same\n', told.stderr
 
 
 @pytest.mark.parametrize('step', [.5, 'exact', 'backtracking'])
