@@ -59,20 +59,24 @@ def unit_columns_(W: Tensor, # (..., rows, columns), changed in place
     norms = W.norm(dim=-2, keepdim=True)
     return W.div_(torch.where(norms > 0, norms, 1))
 
-# %% ../nbs/library/01_decoders.ipynb #1d31d070
+# %% ../nbs/library/01_decoders.ipynb #3c50e388
 class HiddenGradient:
     "Gradient of a hidden layer's reconstruction term, Z -> (..., n, l)."
     def __init__(self, W1: Tensor, b1: Tensor, W2: Tensor, Y: Tensor):
         self.W1, self.b1, self.W2, self.Y, self.calls = W1, b1[..., None, :], W2, Y, 0
+        self.scaled = W1*(2/W2.shape[-2])
 
     @torch.no_grad()
     def __call__(self, Z: Tensor) -> Tensor:
         (d, m), self.calls = self.W2.shape[-2:], self.calls + 1
-        a = (Z @ self.W1.mT).add_(self.b1)                                           # (..., n, m)
+        if self.calls == 1:
+            shape = *torch.broadcast_shapes(Z.shape[:-2], self.W1.shape[:-2]), Z.shape[-2]
+            self.a, self.r, self.e = (Z.new_empty(*shape, width) for width in (m, d, m))      # room for all calls
+        a = torch.matmul(Z, self.W1.mT, out=self.a).add_(self.b1).relu_()                     # (..., n, m)
         if self.calls == 7 and m < 2*d: self.gram = self.W2.mT @ self.W2, self.Y @ self.W2
-        if self.calls >= 7 and m < 2*d: e = a.relu() @ self.gram[0] - self.gram[1]   # (..., n, m)
-        else: e = (a.relu() @ self.W2.mT - self.Y) @ self.W2
-        return e.mul_(a > 0) @ ((2/d)*self.W1)
+        if self.calls >= 7 and m < 2*d: e = torch.matmul(a, self.gram[0], out=self.e).sub_(self.gram[1])
+        else: e = torch.matmul(torch.matmul(a, self.W2.mT, out=self.r).sub_(self.Y), self.W2, out=self.e)
+        return e.mul_(a.sign_()) @ self.scaled                                                # the sign says [a > 0]
 
 # %% ../nbs/library/01_decoders.ipynb #612ba787
 class HiddenDecoder(nn.Module):
