@@ -413,17 +413,17 @@ def effort(rows): # rows of one budget
     first = rows.iloc[0]
     return first.epochs*first.train_images, first.valid_images + first.test_images, rows.seed.nunique()
 
-# %% ../nbs/library/08_sweeps.ipynb #940992e6
+# %% ../nbs/library/08_sweeps.ipynb #0240387c
 def report(results: str | Path = 'results'): # a data frame, one row per row of `targets`
     """The paper's numbers and ours: PSNR in dB, sparsity in percent, mean over seeds of the largest budget there is.
 
-    `within` is 'point', 'curve', False, or None where we have no number. Rows with a sigma compare reconstructions from noisy images.
+    `within` is 'point', 'curve', False, or None where we have no number; `verdict` says the same in words, and tells runs of less than the paper's budget apart. Rows with a sigma compare reconstructions from noisy images.
     """
     import pandas as pd
     rows = []
     for point in targets().itertuples():
         row = dict(figure=point.figure, dataset=point.dataset, model=point.model, lam=point.lam, paper_psnr=point.psnr, our_psnr=None,
-                   paper_sparsity=point.sparsity, our_sparsity=None, epochs=None, seeds=None, within=None, sigma=point.sigma, train_images=None)
+                   paper_sparsity=point.sparsity, our_sparsity=None, epochs=None, seeds=None, within=None, sigma=point.sigma, train_images=None, verdict='not yet run')
         ours = results_of(results, point.dataset, point.model).query('sigma == @point.sigma')
         budgets = [g for _, g in ours[ours.lam == point.lam].groupby(BUDGET)]
         if budgets:
@@ -431,8 +431,10 @@ def report(results: str | Path = 'results'): # a data frame, one row per row of 
             full = best.epochs >= TABLE3[table_row(point.dataset, point.model)][0] and tuple(best[BUDGET[2:]]) == SIZES[point.dataset]
             line = curve(ours[(ours[BUDGET] == best).all(axis=1)])
             here = line[line.lam == point.lam].iloc[0]
+            within = agreement(line, full, point, point.sigma)
             row |= dict(our_psnr=round(here.psnr, 2), our_sparsity=round(here.sparsity, 1), epochs=best.epochs, seeds=int(here.seeds),
-                        within=agreement(line, full, point, point.sigma), train_images=best.train_images)
+                        within=within, train_images=best.train_images,
+                        verdict='shorter run' if not full else f'agrees ({within})' if within else 'disagrees')
         rows.append(row)
     return pd.DataFrame(rows).astype(dict(our_psnr=float, our_sparsity=float, epochs='Int64', seeds='Int64', train_images='Int64', within=object))
 

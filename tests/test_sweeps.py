@@ -378,9 +378,9 @@ def test_mean_over_seeds(tmp_path):
 def test_less_than_the_whole_never_agrees(tmp_path, less):
     points = [('VDL', .02, 0, 0, .918, 17.7)]
     row = line(published(tmp_path, points, **less), '2d')
-    assert row['within'] is (None if 'diverged' in less else False)
+    assert (row['within'], row['verdict']) == ((None, 'not yet run') if 'diverged' in less else (False, 'shorter run'))
     both = line(published(tmp_path, [('VDL', .02, 1, 0, .5, 30.)]), '2d')      # a whole run, far off: the trial is out of the picture
-    assert (both['our_psnr'], both['seeds'], both['within']) == (30., 1, False)
+    assert (both['our_psnr'], both['seeds'], both['within'], both['verdict']) == (30., 1, False, 'disagrees')
 
 
 def test_both_of_the_papers_contradicting_numbers_are_compared(tmp_path):
