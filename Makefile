@@ -4,7 +4,7 @@ BIN := .venv/bin
 STAMP := .venv/installed
 
 .DEFAULT_GOAL := install
-.PHONY: install train test export readme docs
+.PHONY: install train test results pages export readme docs
 
 install: $(STAMP)
 
@@ -24,6 +24,17 @@ test: export OMP_NUM_THREADS = 1
 test: install
 	$(BIN)/nbdev_test --n_workers 2 --do_print --timing
 	$(BIN)/python -m pytest tests
+
+# Everything in results/, from nothing or from where it stopped, and the pages that show it. With a folder of photographs
+# and a GPU: make results SWEEP='--images FOLDER --minutes 9'
+GRIDS := mnist-linear mnist-nl collapse knobs $(if $(findstring --images,$(SWEEP)),patches-linear patches-nl) labels stability
+results: install
+	$(BIN)/deep-sparse sweep $(GRIDS) $(SWEEP)
+
+pages: install
+	$(BIN)/jupyter nbconvert --to notebook --execute --inplace nbs/experiments/*.ipynb nbs/index.ipynb
+	$(BIN)/nbdev_clean
+	$(BIN)/python tools/readme.py
 
 export: install
 	$(BIN)/nbdev_export

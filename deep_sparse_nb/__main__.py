@@ -7,8 +7,8 @@ __all__ = ['CHECKPOINT', 'describe', 'device_name', 'draw_atoms', 'train_command
            'pick_device', 'load_origin', 'sweep_command', 'report_command', 'bench_command', 'parser', 'add_train',
            'add_sweep', 'main']
 
-# %% ../nbs/library/09_cli.ipynb #0c9060a8
-import argparse, itertools, json, sys
+# %% ../nbs/library/09_cli.ipynb #241125c4
+import argparse, itertools, json, sys, time
 from dataclasses import replace
 from pathlib import Path
 import torch
@@ -16,7 +16,7 @@ from .decoders import atoms
 from .inference import Diverged
 from .data import SIZES, load
 from .training import MODELS, Run, begin, evaluate, recipe, restore, tiny_is_zero, train
-from .sweeps import GRIDS, PER_CLASS, STEPS, few_labels, report, stable_atoms, sweep
+from .sweeps import GRIDS, PER_CLASS, STEPS, deadline_in, few_labels, report, stable_atoms, sweep
 
 # %% ../nbs/library/09_cli.ipynb #dd8f0e2e
 CHECKPOINT = 'checkpoint.safetensors'
@@ -93,17 +93,22 @@ def load_origin(origin: dict, args):
     return load(origin['dataset'], data_dir=args.data_dir or origin.get('data_dir'), images=args.images or origin.get('images'),
                 device=pick_device(args.device))
 
-# %% ../nbs/library/09_cli.ipynb #9a76f9cd
+# %% ../nbs/library/09_cli.ipynb #e8b88c75
 def sweep_command(args) -> list[dict]:
-    "`deep-sparse sweep`: a grid of models, or a step (`labels`, `stability`) that works on the trained ones."
+    "`deep-sparse sweep`: grids of models, and steps (`labels`, `stability`) that work on the trained ones, one after the other until the time is up."
     where = dict(results=args.results, runs=args.runs, data_dir=args.data_dir)
     which = dict(models=args.model or None, lams=args.lam or None, seeds=args.seeds)
-    device, left = pick_device(args.device), 0
-    if args.name == 'labels': left = few_labels(**which, **where, minutes=args.minutes, device=device, per_class=args.per_class or PER_CLASS)
-    elif args.name == 'stability': stable_atoms(**which, **where, images=args.images)
-    else: left = len(sweep(args.name, **which, **where, epochs=args.epochs, minutes=args.minutes, device=device, stack=args.stack,
-                           images=args.images, progress=not args.quiet))
-    return [dict(grid=args.name, left=left, results=str(args.results))]
+    device, deadline, rows = pick_device(args.device), deadline_in(args.minutes), []
+    for name in args.name:
+        now, left = time.monotonic(), None       # not begun
+        if now < deadline:
+            minutes = None if args.minutes is None else (deadline - now)/60
+            if name == 'labels': left = few_labels(**which, **where, minutes=minutes, device=device, per_class=args.per_class or PER_CLASS)
+            elif name == 'stability': stable_atoms(**which, **where, images=args.images); left = 0
+            else: left = len(sweep(name, **which, **where, epochs=args.epochs, minutes=minutes, device=device, stack=args.stack,
+                                   images=args.images, progress=not args.quiet))
+        rows.append(dict(grid=name, left=left, results=str(args.results)))
+    return rows
 
 def report_command(args) -> list[dict]:
     "`deep-sparse report`: paper against ours, for every published number."
@@ -120,7 +125,7 @@ def bench_command(args) -> list[dict]:
     print(json.dumps(rows, indent=1) if args.json else show(rows))
     return []
 
-# %% ../nbs/library/09_cli.ipynb #109fe3e1
+# %% ../nbs/library/09_cli.ipynb #668b13c9
 def parser() -> argparse.ArgumentParser:
     "All commands and their options."
     top = argparse.ArgumentParser('deep-sparse', description='Sparse coding with multi-layer decoders and variance regularisation.')
@@ -134,7 +139,7 @@ def parser() -> argparse.ArgumentParser:
         return p
     add_train(command('train', train_command, 'train one model, or a stack of models for several lambdas and seeds'))
     command('evaluate', evaluate_command, "test a run's best weights").add_argument('dir', type=Path, metavar='DIR')
-    add_sweep(command('sweep', sweep_command, 'run a named grid of models, as far as the minutes allow'))
+    add_sweep(command('sweep', sweep_command, 'run named grids of models, as far as the minutes allow'))
     p = command('bench', bench_command, 'measure speed, everything side by side')
     p.add_argument('--quick', action='store_true', help='a few minutes, on bundled data')
     p.add_argument('--json', action='store_true', help='for a program')
@@ -156,10 +161,10 @@ def add_train(p: argparse.ArgumentParser):
     p.add_argument('--resume', type=Path, metavar='DIR', help='continue the run in this folder')
     p.add_argument('--quiet', action='store_true', help='no progress bar')
 
-# %% ../nbs/library/09_cli.ipynb #3fa79eaf
+# %% ../nbs/library/09_cli.ipynb #6cd45d9d
 def add_sweep(p: argparse.ArgumentParser):
     "The options of `deep-sparse sweep`."
-    p.add_argument('name', metavar='NAME', choices=(*GRIDS, *STEPS), help=f'one of {", ".join((*GRIDS, *STEPS))}')
+    p.add_argument('name', metavar='NAME', nargs='+', choices=(*GRIDS, *STEPS), help=f'of {", ".join((*GRIDS, *STEPS))}')
     p.add_argument('--minutes', type=float, metavar='M', help='stop in time within so many minutes; a later sweep goes on from there')
     p.add_argument('--model', nargs='+', action='extend', choices=MODELS, default=[], help="some of the grid's models only")
     p.add_argument('--lam', type=float, nargs='+', action='extend', default=[], help="some of the grid's lambdas only")

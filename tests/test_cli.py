@@ -35,6 +35,15 @@ def test_train_resume_evaluate(tmp_path):
     assert [json.loads(line)['epochs_run'] for line in more.stdout.splitlines()] == [2]*2
 
 
+def test_sweeps_run_one_after_the_other(tmp_path):
+    small = ['--model', 'VDL', '--lam', .02, '--seeds', 1, '--epochs', 1, '--device', 'cpu', '--results', tmp_path/'results', '--runs', tmp_path/'runs']
+    done = call('sweep', 'digits', 'digits', *small)
+    assert done.returncode == 0 and [(r['grid'], r['left']) for r in map(json.loads, done.stdout.splitlines()[-2:])] == [('digits', 0)]*2
+    late = call('sweep', 'digits', 'digits', '--minutes', 1e-9, *small)
+    assert late.returncode == 0 and [json.loads(line)['left'] for line in late.stdout.splitlines()[-2:]] == [None]*2
+    assert call('sweep', 'digits', 'digts', *small).returncode == 2
+
+
 def test_ctrl_c_leaves_a_resumable_checkpoint(tmp_path):
     out = tmp_path/'run'
     process = subprocess.Popen(command('train', '--dataset', 'digits', '--model', 'VDL', '--lam', .02, '--epochs', 10_000, '--device', 'cpu', '--out', out),
