@@ -7,11 +7,12 @@ __all__ = ['Member', 'GRIDS', 'PUBLISHED', 'STEPS', 'FIGURES', 'TABLE1', 'TABLE_
            'BUDGET', 'LEARNING_RATES', 'PER_CLASS', 'LABELS_KEY', 'Grid', 'targets', 'choose', 'origin', 'peek',
            'file_name', 'plan', 'lock', 'commit', 'processor', 'provenance', 'read_table', 'append', 'write_whole',
            'identity', 'score', 'history_rows', 'keeps', 'pick', 'weights_file', 'store_weights', 'load_model', 'sweep',
-           'choose_device', 'deadline_in', 'missing', 'finish', 'bars', 'curve', 'agreement', 'results_of', 'effort',
-           'report', 'finished', 'Classifier', 'first_of_each', 'logits', 'cross_entropy', 'fit', 'top_errors',
-           'classify', 'features_of', 'contenders', 'few_labels', 'seeds_in', 'best_lambda', 'stable_atoms']
+           'choose_device', 'deadline_in', 'missing', 'predecessor', 'finish', 'bars', 'curve', 'agreement',
+           'results_of', 'effort', 'report', 'finished', 'Classifier', 'first_of_each', 'logits', 'cross_entropy',
+           'fit', 'top_errors', 'classify', 'features_of', 'contenders', 'few_labels', 'seeds_in', 'best_lambda',
+           'stable_atoms']
 
-# %% ../nbs/library/08_sweeps.ipynb #b8784b97
+# %% ../nbs/library/08_sweeps.ipynb #c7f85bfe
 import fcntl, json, math, os, platform, re, subprocess, sys, time, zlib
 from collections.abc import Sequence
 from contextlib import contextmanager
@@ -28,7 +29,7 @@ from .inference import Diverged
 from .encoders import LISTA
 from .data import SIZES, Dataset, add_noise, load
 from .metrics import psnr, stability
-from .training import ELDER, LAMBDAS, TABLE3, Autoencoder, Recipe, Run, begin, data_order, evaluate, recipe, restore, table_row, train
+from .training import ELDER, LAMBDAS, TABLE3, Autoencoder, Recipe, Run, begin, data_order, evaluate, recipe, restore, save, table_row, train
 
 # %% ../nbs/library/08_sweeps.ipynb #5fb79fb8
 Member = tuple[Recipe, int]   # a recipe and a seed
@@ -355,12 +356,24 @@ def missing(members: Sequence[Member], came: dict, table: Path) -> list[Member]:
     there = set(read_table(table)[KEY].itertuples(index=False, name=None))
     return [m for m in members if tuple(identity(m, came)[k] for k in KEY) not in there]
 
-# %% ../nbs/library/08_sweeps.ipynb #5a56cf3f
+# %% ../nbs/library/08_sweeps.ipynb #b32b363f
+def predecessor(group: list[Member], folder: Path, came: dict) -> Path | None:
+    "A checkpoint to start from: the same members but for their number of epochs, of which no more are done than these want."
+    alike, found = lambda members: [(replace(r, epochs=0), seed) for r, seed in members], {}
+    for path in folder.glob('*.safetensors'):
+        held, where, epoch = peek(path)
+        if where == came and alike(held) == alike(group) and epoch <= group[0][0].epochs: found[path] = epoch
+    return max(found, key=found.get, default=None)
+
+# %% ../nbs/library/08_sweeps.ipynb #dd9096aa
 def finish(path: Path, group: list[Member], data: Dataset, came: dict, table: Path, device: str, deadline: float, progress: bool):
     "Train a stack until its last epoch or the deadline; after its last epoch write rows. Raises Diverged for a stack of several."
     recipes, seeds = zip(*group)
     if path.is_file() and peek(path)[:2] != (group, came): raise ValueError(f'{path} holds other members than its name says; move it elsewhere')
-    run, problem = restore(path, device) if path.is_file() else begin(recipes, seeds, data.train.images.shape[1], device, **came), ''
+    source, problem = path if path.is_file() else predecessor(group, path.parent, came), ''
+    run = restore(source, device) if source else begin(recipes, seeds, data.train.images.shape[1], device, **came)
+    run.model.recipes, run.model.shared = recipes, recipes[0]
+    if source != path: save(run, path)
     try: train(run, data, checkpoint=path, minutes=min((deadline - time.monotonic())/60, 1e9), progress=progress)
     except Diverged as cause:
         if len(group) > 1: raise
@@ -373,22 +386,22 @@ def finish(path: Path, group: list[Member], data: Dataset, came: dict, table: Pa
     append(table, rows, [*KEY, 'sigma'])
     for row in rows[:len(group)]: print('{model} lam {lam:g} seed {seed}: {psnr:.2f} dB at {sparsity:.1%}, {seconds:.0f} s'.format(**row))
 
-# %% ../nbs/library/08_sweeps.ipynb #365e36ea
+# %% ../nbs/library/08_sweeps.ipynb #a413b251
 BUDGET = ['source', 'epochs', 'train_images', 'valid_images', 'test_images']
 
-# %% ../nbs/library/08_sweeps.ipynb #48ddc75e
+# %% ../nbs/library/08_sweeps.ipynb #59e1bf5b
 def bars(dataset: str, model: str, sigma: float) -> tuple[float, float]:
     "How many dB and points of sparsity we may differ from the paper."
     nl, patches = model.endswith('-NL'), dataset == 'patches'
     return (.6 if patches else .4 if nl or sigma else .3), (math.inf if sigma else 2. if nl or patches else 1.5)
 
-# %% ../nbs/library/08_sweeps.ipynb #089da0bc
+# %% ../nbs/library/08_sweeps.ipynb #1a04c571
 def curve(rows): # a data frame: lam, psnr, sparsity (percent), seeds
     "A model's rows of one budget as one point per lambda, mean over seeds, in order of sparsity."
     points = rows.groupby('lam').agg(psnr=('psnr', 'mean'), sparsity=('sparsity', 'mean'), seeds=('seed', 'nunique'))
     return points.assign(sparsity=100*points.sparsity).sort_values('sparsity').reset_index()
 
-# %% ../nbs/library/08_sweeps.ipynb #cad3aab8
+# %% ../nbs/library/08_sweeps.ipynb #5d7f1a6d
 def agreement(ours, full: bool, point, sigma: float): # 'point', 'curve' or False
     "How a curve agrees with a row of `targets`."
     import numpy as np
@@ -398,7 +411,7 @@ def agreement(ours, full: bool, point, sigma: float): # 'point', 'curve' or Fals
     inside = not sigma and ours.sparsity.min() <= point.sparsity <= ours.sparsity.max()
     return 'curve' if full and inside and abs(np.interp(point.sparsity, ours.sparsity, ours.psnr) - point.psnr) <= db else False
 
-# %% ../nbs/library/08_sweeps.ipynb #0627a3cf
+# %% ../nbs/library/08_sweeps.ipynb #51e21381
 def results_of(results: str | Path, dataset: str, model: str): # a data frame, empty where there are none
     "The rows of a published grid's model that did not diverge."
     import pandas as pd
@@ -407,13 +420,13 @@ def results_of(results: str | Path, dataset: str, model: str): # a data frame, e
     rows = read_table(path) if path.is_file() else pd.DataFrame(columns=[*KEY, 'sigma', 'psnr', 'sparsity', 'diverged'])
     return rows[(rows.model == model) & rows.diverged.isna()]
 
-# %% ../nbs/library/08_sweeps.ipynb #aaad13e8
+# %% ../nbs/library/08_sweeps.ipynb #9474be03
 def effort(rows): # rows of one budget
     "By which budgets are compared: training first, then images, then seeds."
     first = rows.iloc[0]
     return first.epochs*first.train_images, first.valid_images + first.test_images, rows.seed.nunique()
 
-# %% ../nbs/library/08_sweeps.ipynb #0240387c
+# %% ../nbs/library/08_sweeps.ipynb #76da9e85
 def report(results: str | Path = 'results'): # a data frame, one row per row of `targets`
     """The paper's numbers and ours: PSNR in dB, sparsity in percent, mean over seeds of the largest budget there is.
 
@@ -438,7 +451,7 @@ def report(results: str | Path = 'results'): # a data frame, one row per row of 
         rows.append(row)
     return pd.DataFrame(rows).astype(dict(our_psnr=float, our_sparsity=float, epochs='Int64', seeds='Int64', train_images='Int64', within=object))
 
-# %% ../nbs/library/08_sweeps.ipynb #81bc2c0a
+# %% ../nbs/library/08_sweeps.ipynb #7459338e
 def finished(runs: str | Path, grids: Sequence[str], models=None, lams=None, seeds: int | None = None) -> dict[tuple, dict[int, tuple[Path, int]]]:
     "Checkpoints that have done all their epochs: identity but for the seed -> seed -> file and place in its stack."
     found = {}
@@ -450,7 +463,7 @@ def finished(runs: str | Path, grids: Sequence[str], models=None, lams=None, see
     if not found: raise FileNotFoundError(f'no finished checkpoint of {" or ".join(grids)} in {runs}; `deep-sparse sweep {grids[0]}` makes them')
     return found
 
-# %% ../nbs/library/08_sweeps.ipynb #17e9ac89
+# %% ../nbs/library/08_sweeps.ipynb #8b74bbaf
 class Classifier(nn.Module):
     "A linear layer, behind a LISTA encoder where l is not 0: images or codes (..., n, f) to logits (..., n, classes)."
     def __init__(self, f: int, classes: int, l: int = 0, seed: int = 0):
@@ -460,7 +473,7 @@ class Classifier(nn.Module):
 
     def forward(self, X): return self.encoder(X) @ self.W.mT + self.b[..., None, :]
 
-# %% ../nbs/library/08_sweeps.ipynb #a9e8e9b4
+# %% ../nbs/library/08_sweeps.ipynb #dd28b4d1
 def first_of_each(labels: Tensor, k: int | None) -> Tensor: # row numbers; None: all
     "The first k images of each class. Raises ValueError when a class has fewer."
     rows = [(labels == c).nonzero().flatten() for c in labels.unique()]
@@ -468,17 +481,17 @@ def first_of_each(labels: Tensor, k: int | None) -> Tensor: # row numbers; None:
     if min(map(len, rows)) < k: raise ValueError(f'k is {k}; a class has only {min(map(len, rows))} training images')
     return torch.cat([r[:k] for r in rows]).sort().values
 
-# %% ../nbs/library/08_sweeps.ipynb #e0b160e6
+# %% ../nbs/library/08_sweeps.ipynb #7271cf3f
 @torch.no_grad()
 def logits(classifiers: Classifier, X: Tensor, source: Tensor) -> Tensor: # (M, N, classes)
     "Of a stack of M classifiers, the m-th on the features X[source[m]] of X (S, N, f), a thousand images at a time."
     return torch.cat([classifiers(X[source, i:i+1000]) for i in range(0, X.shape[1], 1000)], dim=-2)
 
-# %% ../nbs/library/08_sweeps.ipynb #a7129d58
+# %% ../nbs/library/08_sweeps.ipynb #82d315bd
 def cross_entropy(scores: Tensor, labels: Tensor) -> Tensor: # (M,)
     return -scores.log_softmax(-1).gather(-1, labels.expand(scores.shape[:-1])[..., None])[..., 0].mean(-1)
 
-# %% ../nbs/library/08_sweeps.ipynb #5b537014
+# %% ../nbs/library/08_sweeps.ipynb #5d8ee1e8
 def fit(classifiers: Classifier, X: Tensor, labels: Tensor, valid: tuple[Tensor, Tensor], source: Tensor, seeds: Sequence[int], lr: Tensor,
         epochs: int, batch: int = 250) -> tuple[Tensor, Tensor]: # (M,) best epoch and the validation loss there
     "Train a stack in place by Adam; each keeps the weights of its epoch of lowest validation loss."
@@ -500,17 +513,17 @@ def fit(classifiers: Classifier, X: Tensor, labels: Tensor, valid: tuple[Tensor,
     for p, kept in zip(classifiers.parameters(), best): p.data.copy_(kept)
     return when, lowest
 
-# %% ../nbs/library/08_sweeps.ipynb #b4ff9133
+# %% ../nbs/library/08_sweeps.ipynb #d13a4e51
 LEARNING_RATES = (1e-3, 1e-2, 1e-1)
 PER_CLASS = (1, 2, 5, 10, 20, 50, 100, None)
 
-# %% ../nbs/library/08_sweeps.ipynb #c45d6ca7
+# %% ../nbs/library/08_sweeps.ipynb #30261916
 def top_errors(scores: Tensor, labels: Tensor) -> dict[str, Tensor]: # top1, top3: (M,), between 0 and 1
     "Share of images whose class is not the likeliest, or not among the three likeliest."
     right = scores.topk(3).indices == labels[:, None]
     return {f'top{k}': 1 - right[..., :k].any(-1).float().mean(-1) for k in (1, 3)}
 
-# %% ../nbs/library/08_sweeps.ipynb #2b1ad6b7
+# %% ../nbs/library/08_sweeps.ipynb #5193199d
 def classify(features: dict[str, Tensor], # train, valid, test: (S, N, f), a member for each seed, or one for all
              data: Dataset, k: int | None, seeds: Sequence[int], epochs: int, l: int = 0) -> list[dict]:
     "One row per seed: errors of classifiers from k labels a class, with the learning rate that does best on validation images."
@@ -527,7 +540,7 @@ def classify(features: dict[str, Tensor], # train, valid, test: (S, N, f), a mem
     columns = {c: v.cpu().tolist()[j*S:(j + 1)*S] for c, v in columns.items()}
     return [dict(seed=s, labels=len(rows)) | {c: v[i] for c, v in columns.items()} for i, s in enumerate(seeds)]
 
-# %% ../nbs/library/08_sweeps.ipynb #8aaf7f6e
+# %% ../nbs/library/08_sweeps.ipynb #9c737280
 @torch.no_grad()
 def features_of(files: dict, data: Dataset, device: str) -> dict[str, Tensor]: # train, valid, test: (S, N, l)
     "Codes by the finished members in `files`, one for each seed; or the images themselves, (1, N, d)."
@@ -536,17 +549,17 @@ def features_of(files: dict, data: Dataset, device: str) -> dict[str, Tensor]: #
     models = [pick(restore(path, device).best_model(), i) for path, i in files.values()]
     return {name: torch.stack([torch.cat([m.codes(part)[0] for part in images.split(1000)]) for m in models]) for name, images in splits.items()}
 
-# %% ../nbs/library/08_sweeps.ipynb #20fb757d
+# %% ../nbs/library/08_sweeps.ipynb #7d98300c
 def contenders(found: dict, came: dict, seeds: int) -> list[tuple[dict, dict]]:
     "Raw pixels, LISTA from scratch, and the finished models of one source of images: columns but for the seed, and files by seed."
     kinds = [(dict(kind), files) for kind, files in found.items() if set(came.items()) <= set(kind)]
     plain = {k: 0 for k in KEY if k != 'seed'} | came
     return [(plain | dict(model=name), dict.fromkeys(range(seeds))) for name in ('raw', 'LISTA')] + kinds
 
-# %% ../nbs/library/08_sweeps.ipynb #50ecbadb
+# %% ../nbs/library/08_sweeps.ipynb #e49af358
 LABELS_KEY = [*KEY, 'per_class', 'classifier_epochs']
 
-# %% ../nbs/library/08_sweeps.ipynb #8400ddab
+# %% ../nbs/library/08_sweeps.ipynb #d50d389c
 def few_labels(grids: Sequence[str] = ('mnist-linear', 'mnist-nl'), # whose finished models to use
                models=None, lams=None, seeds: int | None = None,    # some of theirs (raw pixels and LISTA always run along)
                per_class: Sequence[int | None] = PER_CLASS,         # labelled images of each class; None: all
@@ -569,7 +582,7 @@ def few_labels(grids: Sequence[str] = ('mnist-linear', 'mnist-nl'), # whose fini
             left += len(todo)
     return left
 
-# %% ../nbs/library/08_sweeps.ipynb #267875c7
+# %% ../nbs/library/08_sweeps.ipynb #cd22d3cb
 def seeds_in(path: Path, columns: dict) -> set[int]:
     "The seeds of a table's rows that have these columns."
     if not path.is_file(): return set()
@@ -577,14 +590,14 @@ def seeds_in(path: Path, columns: dict) -> set[int]:
     for name, value in columns.items(): table = table[table[name] == value]
     return set(table.seed)
 
-# %% ../nbs/library/08_sweeps.ipynb #6e8301ae
+# %% ../nbs/library/08_sweeps.ipynb #35cb0ee7
 def best_lambda(table): # the rows of labels.csv to report
     "Of each model and number of labels, the rows of the lambda whose mean validation error is lowest."
     task = ['dataset', 'source', 'model', 'epochs', 'train_images', 'per_class', 'classifier_epochs']
     mean = table.groupby([*task, 'lam']).valid_top1.mean().reset_index()
     return table.merge(mean.loc[mean.groupby(task).valid_top1.idxmin(), [*task, 'lam']])
 
-# %% ../nbs/library/08_sweeps.ipynb #fd67a7ab
+# %% ../nbs/library/08_sweeps.ipynb #0e04a26a
 @torch.no_grad()
 def stable_atoms(grids: Sequence[str] = PUBLISHED, models=None, lams=None, seeds: int | None = None, data_dir: str | Path | None = None,
                  images: str | Path | None = None, results: str | Path = 'results', runs: str | Path = 'runs'):

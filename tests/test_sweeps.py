@@ -238,6 +238,17 @@ def test_weights_come_back(home):
     assert evaluate(model, test)['psnr'].item() == pytest.approx(table_of(home).psnr[0], abs=.02)
 
 
+def test_a_budget_is_extended_and_never_shortened(home, tmp_path):
+    apart = dict(results=tmp_path/'apart', runs=tmp_path/'apart')
+    for epochs, where in ((2, home), (4, home), (3, home), (4, apart)): assert not sweep('digits', **QUICK | dict(epochs=epochs), **where)
+    begun = {epochs: table.psnr[0] for epochs, table in table_of(home).groupby('epochs') for table in [table.reset_index()]}
+    assert begun[4] == table_of(apart).psnr[0] and set(begun) == {2, 3, 4}
+    history = read_table(home['results']/'histories'/'digits.csv')
+    assert history.groupby('epochs').epoch.apply(list).to_dict() == {2: [1, 2], 3: [1, 2, 3], 4: [1, 2, 3, 4]}
+    first = history[history.epoch <= 2].groupby('epochs').seconds.apply(tuple)
+    assert first[2] == first[3] == first[4]                      # the very same epochs, not trained again
+
+
 def test_a_trial_does_not_replace_better_weights(home):
     sweep('digits', **QUICK, **home)
     path, = (home['results']/'weights').iterdir()
