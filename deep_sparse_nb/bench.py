@@ -209,7 +209,7 @@ def convex(data: Dataset, quick: bool, threads: int) -> Iterator[dict]:
                 if reached > target: yield speedup(race, name, t['ours']/n, None, f"missed it: gap {reached:.0e} in {t['other']/k*1e6:.0f} µs", **about)
                 else: yield speedup(race, name, t['ours']/n, t['other']/k, f'gap {reached:.0e}', **about)
 
-# %% ../nbs/performance/01_speed.ipynb #78f87492
+# %% ../nbs/performance/01_speed.ipynb #c50087c0
 def step_times(model: Autoencoder, adam, Y: Tensor, seconds: float) -> tuple[float, float, int]:
     "Seconds of a training step and of the products in it, and its iterations. The learning rates are set to 0, so that all steps are alike."
     r = model.shared
@@ -230,7 +230,7 @@ def epochs(data: Dataset, quick: bool) -> Iterator[dict]:
         total = dict(ours=total['ours'] + 6*5*200*220*ours, bare=total['bare'] + 6*5*200*220*products)
     if not quick: yield overhead('all of Figure 6a, extrapolated', '8 models, 6 lambdas, 5 seeds, 200 epochs', total['ours']/3600, total['bare']/3600, unit='h')
 
-# %% ../nbs/performance/01_speed.ipynb #3c187386
+# %% ../nbs/performance/01_speed.ipynb #7ed3a840
 def scaling(data: Dataset, quick: bool) -> Iterator[dict]:
     "A VDL training step for other batch sizes, code dimensions and numbers of stacked models; times per image and model."
     ways = {'batch size': ('batch', (50, 250, 1000)), 'code dimension': ('l', (64, 128, 256, 512)), 'stacked models': ('members', (1, 5, 30, 120))}
@@ -241,7 +241,7 @@ def scaling(data: Dataset, quick: bool) -> Iterator[dict]:
             each = Y.shape[0]*Y.shape[1]
             yield overhead(f'VDL by {way}, per image', f'{value}', ours/each, products/each, iterations=k, value=value)
 
-# %% ../nbs/performance/01_speed.ipynb #95a3f924
+# %% ../nbs/performance/01_speed.ipynb #b7fc8330
 MEASURE = """
 import sys
 from deep_sparse_nb.bench import Path, begin, load, recipe, train
@@ -258,7 +258,7 @@ def memory(name: str, data_dir) -> Iterator[dict]:
     ours, imports = (int(kB)*1024/1e6 for kB in told.split())
     yield overhead('peak memory', f'a VDL run on {name}, data included', ours, imports, 'importing the library', unit='MB') | dict(bar='1500 MB', met=ours < 1500)
 
-# %% ../nbs/performance/01_speed.ipynb #c33da503
+# %% ../nbs/performance/01_speed.ipynb #fc1fad44
 def run(quick: bool = False,  # few repeats, small samples, scikit-learn's digits
         data_dir: str | Path | None = None, # folder with MNIST/raw; else $DEEP_SPARSE_DATA, else ./data
         device: str = 'cpu',
@@ -273,7 +273,7 @@ def run(quick: bool = False,  # few repeats, small samples, scikit-learn's digit
     for part in parts:
         for row in part: yield row | about
 
-# %% ../nbs/performance/01_speed.ipynb #e7ef3a21
+# %% ../nbs/performance/01_speed.ipynb #610bb2fe
 def amount(x: float | None, unit: str) -> str:
     "A number with its unit, in digits that one can read."
     if x is None: return '-'
