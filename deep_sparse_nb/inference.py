@@ -40,10 +40,10 @@ def lipschitz(decoder: nn.Module, # one with a quadratic reconstruction term
     return (torch.linalg.eigvalsh(W.mT @ W)[..., -1]*2/W.shape[-2] + as_is(energy.gamma)*2/W.shape[-1]
             + as_is(energy.beta)*2/max(n - 1, 1))
 
-# %% ../nbs/library/02_inference.ipynb #92480414
+# %% ../nbs/library/02_inference.ipynb #340228fa
 class Iteration:
     "The state of FISTA over a batch of codes (..., n, l), and the step that advances it."
-    def __init__(self, start, B, energy, encoded, eta, tol, nonneg, momentum, restart):
+    def __init__(self, start, B, energy, encoded, eta, tol, nonneg, momentum, restart, rest):
         lift = lambda c: torch.as_tensor(c, dtype=start.dtype, device=start.device)[..., None, None]
         self.X, self.Z, self.codes = start.clone(), start.clone(), start.clone()
         self.t = start.new_ones(start.shape[:-1])                                               # (..., n)
@@ -53,6 +53,7 @@ class Iteration:
         self.B = B if encoded is None else B + self.ridge*encoded
         self.hinged = bool(self.beta.any())
         self.tol, self.nonneg, self.momentum, self.restart = tol, nonneg, momentum, restart
+        self.rest = (self.beta[..., 0] == 0) | rest                                             # (..., 1): of each model
 
     def gradient(self, P):
         "Of the smooth part at X. The decoder's share is P - B."
@@ -62,6 +63,7 @@ class Iteration:
     def advance(self, P: Tensor, k: int):
         "Iteration `k`, from the decoder's share P of the gradient."
         Z = shrink(self.X - self.eta*self.gradient(P), self.eta*self.lam, self.nonneg)      # equation 5
+        Z = torch.where(self.resting()[..., None], self.Z, Z)
         moved = Z - self.Z
         self.keep(Z, moved, k)
         t = (1 + (1 + 4*self.t**2).sqrt())/2                                                # equation 6
@@ -69,9 +71,14 @@ class Iteration:
         if self.restart:
             uphill = ((self.X - Z)*moved).sum(-1) > 0
             t, ahead = torch.where(uphill, 1, t), torch.where(uphill, 0, ahead)
+        ahead = torch.where(self.resting(), 0, ahead)
         self.X, self.Z, self.t = Z + ahead[..., None]*moved, Z, t
 
-    def running(self) -> bool: return bool((self.iterations == 0).any())
+    def resting(self) -> Tensor: return (self.iterations > 0) & self.rest                       # (..., n)
+
+    def running(self) -> int:
+        "Samples not done yet, of the model that has most of them."
+        return int((self.iterations == 0).sum(-1).max())
 
     def keep(self, Z, moved, k):
         "Keep the codes of those samples for which the stopping rule holds for the first time."
@@ -119,15 +126,19 @@ def update_hinge(mean, stretch, sums, n, beta, T):
         mean[j] += shift
         stretch[j] = -2*beta/(n - 1)*(T - s)/s if 0 < s < T else 0
 
-# %% ../nbs/library/02_inference.ipynb #d0585e9a
+# %% ../nbs/library/02_inference.ipynb #91788f08
 @compiled
-def fista_step(X, Z, P, B, codes, iterations, t, mean, stretch, sums, coefficients, tol, k, nonneg, momentum, restart):
-    "`Iteration.advance` for a stack of models, in place. Returns the number of samples still running."
-    (models, n, l), running, zero = X.shape, 0, X.dtype.type(0)
+def fista_step(X, Z, P, B, codes, iterations, t, mean, stretch, sums, coefficients, tol, k, nonneg, momentum, restart, rest):
+    "`Iteration.advance` for a stack of models, in place. Returns `Iteration.running`."
+    (models, n, l), most, zero = X.shape, 0, X.dtype.type(0)
     for s in range(models):
         eta, lam, ridge, beta, T = coefficients[0, s], coefficients[1, s], coefficients[2, s], coefficients[3, s], coefficients[4, s]
-        sums[:] = 0
+        sums[:], running = 0, 0
         for i in range(n):
+            if iterations[s, i] > 0 and beta == 0: continue
+            if iterations[s, i] > 0 and rest:
+                look_ahead(X[s, i], Z[s, i], mean[s], sums, zero)
+                continue
             distance, length, uphill = fista_row(X[s, i], Z[s, i], P[s, i], B[s, i], mean[s], stretch[s], eta, lam, ridge, nonneg)
             if iterations[s, i] == 0:
                 if distance < tol*tol*length or distance == 0:
@@ -138,9 +149,11 @@ def fista_step(X, Z, P, B, codes, iterations, t, mean, stretch, sums, coefficien
             t[s, i] = (1 + sqrt(1 + 4*last*last))/2
             ahead = (last - 1)/t[s, i] if momentum else 0.
             if restart and uphill > 0: t[s, i], ahead = 1, 0.
+            if iterations[s, i] > 0 and (rest or beta == 0): ahead = 0.
             look_ahead(X[s, i], Z[s, i], mean[s], sums, zero + X.dtype.type(ahead))
         if beta > 0: update_hinge(mean[s], stretch[s], sums, n, beta, T)
-    return running
+        most = max(most, running)
+    return most
 
 # %% ../nbs/library/02_inference.ipynb #2a416cdf
 @compiled
@@ -154,7 +167,7 @@ def first_hinge(X, Z, mean, stretch, sums, coefficients):
                 for i in range(n): look_ahead(X[s, i], Z[s, i], mean[s], sums, zero)
                 update_hinge(mean[s], stretch[s], sums, n, coefficients[3, s], coefficients[4, s])
 
-# %% ../nbs/library/02_inference.ipynb #46dc5ad7
+# %% ../nbs/library/02_inference.ipynb #eed4b04d
 class FusedIteration(Iteration):
     "`Iteration` on a CPU, its step compiled into one pass over the codes. Same results up to rounding."
     def __init__(self, *args):
@@ -164,16 +177,16 @@ class FusedIteration(Iteration):
         per_code = [self.array(A, n, l) for A in (self.X, self.Z, self.B, self.codes)]
         coefficients = [self.array(c, 1, 1) for c in (self.eta, self.lam, self.ridge, self.beta, self.T)]
         self.points, stacked = per_code[:2], len(per_code[0])
-        self.rest = [*per_code[2:], self.array(self.iterations, n), self.array(self.t, n), zero(stacked, l).numpy(), zero(stacked, l).numpy(),
+        self.memory = [*per_code[2:], self.array(self.iterations, n), self.array(self.t, n), zero(stacked, l).numpy(), zero(stacked, l).numpy(),
                      zero(2, l).numpy(), numpy.stack(coefficients).reshape(5, stacked)]
-        self.P, self.flags = None, (self.nonneg, self.momentum, self.restart)
-        first_hinge(*self.points, *self.rest[4:])
+        self.P, self.flags = None, (self.nonneg, self.momentum, self.restart, bool(self.rest.all()))
+        first_hinge(*self.points, *self.memory[4:])
 
     def advance(self, P, k):
         if P is not self.P: self.P, self.seen = P, self.array(P, *P.shape[-2:])    # a dictionary always brings the same P
-        self.left = fista_step(*self.points, self.seen, *self.rest, float(self.tol), k, *self.flags)
+        self.left = fista_step(*self.points, self.seen, *self.memory, float(self.tol), k, *self.flags)
 
-    def running(self): return self.left > 0
+    def running(self): return self.left
 
 # %% ../nbs/library/02_inference.ipynb #6132a634
 triton = None
@@ -192,10 +205,10 @@ def triton_hinge(mean, sums, squares, n, beta, T, inside):
     stretch = tl.where(apart, -2*beta/(n - 1)*(T - deviation)/tl.where(apart, deviation, 1.), 0.)
     return tl.load(mean, inside, 0.) + shift, stretch
 
-# %% ../nbs/library/02_inference.ipynb #86cf7b72
+# %% ../nbs/library/02_inference.ipynb #acbb0e53
 @gpu
 def triton_step(X, Z, P, B, codes, iterations, t, mean, sums, coefficients, models, n, l, tol, k, nonneg: constexpr, momentum: constexpr,
-                restart: constexpr, hinged: constexpr, ROWS: constexpr, COLUMNS: constexpr):
+                restart: constexpr, rest: constexpr, hinged: constexpr, ROWS: constexpr, COLUMNS: constexpr):
     "`Iteration.advance` for some rows of one model, in place."
     s, rows, j = tl.program_id(1), tl.program_id(0)*ROWS + tl.arange(0, ROWS), tl.arange(0, COLUMNS)
     here, inside = (s*n + rows[:, None])*l + j[None, :], (rows < n)[:, None] & (j < l)[None, :]
@@ -203,17 +216,19 @@ def triton_step(X, Z, P, B, codes, iterations, t, mean, sums, coefficients, mode
     eta, lam, ridge = tl.load(coefficients + s), tl.load(coefficients + models + s), tl.load(coefficients + 2*models + s)
     x, z = tl.load(X + here, inside, 0.), tl.load(Z + here, inside, 0.)
     G = tl.load(P + here, inside, 0.) + ridge*x - tl.load(B + here, inside, 0.)
+    beta, T = tl.load(coefficients + 3*models + s), tl.load(coefficients + 4*models + s)
+    resting, before = rest | (beta == 0), tl.load(iterations + row, rows < n, 1)
     if hinged:
-        beta, T = tl.load(coefficients + 3*models + s), tl.load(coefficients + 4*models + s)
         old = sums + (k - 1) % 3*2*size + component
         mu, stretch = triton_hinge(mean + (k - 1) % 2*size + component, old, old + size, n, beta, T, j < l)
         G += stretch[None, :]*(x - mu[None, :])
     v, alpha = x - eta*G, eta*lam
     if nonneg: v = tl.where(v < alpha, 0., v - alpha)
     else: v = tl.where(v > alpha, v - alpha, tl.where(v < -alpha, v + alpha, v*0.))
+    v = tl.where(((before > 0) & resting)[:, None], z, v)
     moved = v - z
     distance, length = tl.sum(moved*moved, 1), tl.sum(z*z, 1)
-    done = (tl.load(iterations + row, rows < n, 1) == 0) & ((distance < tol*tol*length) | (distance == 0))
+    done = (before == 0) & ((distance < tol*tol*length) | (distance == 0))
     tl.store(codes + here, v, inside & done[:, None])
     tl.store(iterations + row, k, done & (rows < n))
     last = tl.load(t + row, rows < n, 1.)
@@ -222,6 +237,7 @@ def triton_step(X, Z, P, B, codes, iterations, t, mean, sums, coefficients, mode
     if restart:
         uphill = tl.sum((x - v)*moved, 1) > 0
         following, ahead = tl.where(uphill, 1., following), tl.where(uphill, 0., ahead)
+    ahead = tl.where(((before > 0) | done) & resting, 0., ahead)
     x = v + ahead[:, None]*moved
     tl.store(X + here, x, inside); tl.store(Z + here, v, inside); tl.store(t + row, following, rows < n)
     if hinged:
@@ -231,7 +247,7 @@ def triton_step(X, Z, P, B, codes, iterations, t, mean, sums, coefficients, mode
             tl.store(mean + k % 2*size + component, mu, j < l)
             tl.store(clear, mu*0., j < l); tl.store(clear + size, mu*0., j < l)
 
-# %% ../nbs/library/02_inference.ipynb #1368e869
+# %% ../nbs/library/02_inference.ipynb #b401caeb
 class TritonIteration(Iteration):
     "`Iteration` on a GPU, its step compiled into one kernel. Same results up to rounding, which varies from call to call."
     def __init__(self, *args):
@@ -245,7 +261,7 @@ class TritonIteration(Iteration):
         X = self.X.reshape(models, n, l)
         self.mean[0] = X.mean(1)
         self.sums[0, 1] = (X - self.mean[0, :, None]).square().sum(1)
-        self.constants = dict(nonneg=self.nonneg, momentum=self.momentum, restart=self.restart, hinged=self.hinged,
+        self.constants = dict(nonneg=self.nonneg, momentum=self.momentum, restart=self.restart, rest=bool(self.rest.all()), hinged=self.hinged,
                               ROWS=8, COLUMNS=triton.next_power_of_2(l))
 
     def advance(self, P, k):
@@ -267,7 +283,7 @@ class Inference:
 class Diverged(FloatingPointError):
     "Codes or weights have left the finite numbers, or are about to."
 
-# %% ../nbs/library/02_inference.ipynb #dd6c3a7b
+# %% ../nbs/library/02_inference.ipynb #398e8ba6
 @torch.no_grad()
 def fista(Y: Tensor,                 # images (n, d) or (..., n, d)
           decoder: nn.Module,        # codes (..., n, l) to images (..., n, d)
@@ -280,6 +296,7 @@ def fista(Y: Tensor,                 # images (n, d) or (..., n, d)
           nonneg: bool = True,       # codes are at least 0
           momentum: bool = True,     # without it: ISTA
           restart: bool = False,     # forget a sample's momentum whenever it leads uphill
+          rest: bool = False,        # the hinge counts a sample that is done with the code it keeps
           certify: bool = False,     # add a duality gap (convex problems) or a proximal residual
           watch: Callable[[int, Tensor], None] | None = None, # called with k and the codes of each iteration
           ) -> Inference:
@@ -291,13 +308,20 @@ def fista(Y: Tensor,                 # images (n, d) or (..., n, d)
     slope = reconstruction_gradient(decoder, Y)
     dictionary, B = isinstance(slope, Quadratic), getattr(slope, 'B', torch.zeros_like(start[..., :1, :1]))
     method, eta = choose_step(step, start, Y, decoder, energy, encoded)
-    it = method(start, B, energy, encoded, eta, tol, nonneg, momentum, restart)
+    it = method(start, B, energy, encoded, eta, tol, nonneg, momentum, restart, rest)
+    narrow = getattr(slope, 'narrow', None) if it.rest.all() and not issubclass(method, Backtracking) else None
     P, patience = torch.empty_like(start), 8 if start.is_cuda else 1  # asking a GPU too often makes it wait
+    needed = start.shape[-2]
     for k in range(1, max_iters + 1):
         P = torch.matmul(it.X, slope.H, out=P) if dictionary else slope(it.X)
         it.advance(P, k)
         if watch: watch(k, it.Z)
-        if k % patience == 0 and not it.running(): break
+        if k % patience: continue
+        left = it.running()
+        if not left: break
+        if narrow and left < .8*needed:
+            narrow(it.iterations == 0)
+            needed = left
     converged = it.iterations > 0
     found = Inference(torch.where(converged[..., None], it.codes, it.Z), torch.where(converged, it.iterations, k), converged)
     if not found.codes.sum().isfinite(): raise Diverged(why(found.codes, decoder, energy, step))

@@ -94,7 +94,7 @@ def recipe(dataset: str, # 'mnist', 'digits', 'patches' or 'natural'
     return Recipe(model, float(lam), l=256 if patches else 128, m=(2048 if patches else 1024) if 'NL' in model else 0,
                   unit_columns=kind in ('SDL', 'DO'), **settings)
 
-# %% ../nbs/library/07_training.ipynb #ca7a76a6
+# %% ../nbs/library/07_training.ipynb #f95d3fb5
 class Autoencoder(nn.Module):
     "A stack of members, each a recipe and a seed: decoder, LISTA encoder (unless decoder-only) and energy."
     def __init__(self, recipes: Sequence[Recipe], seeds: Sequence[int], d: int = 784):
@@ -119,7 +119,7 @@ class Autoencoder(nn.Module):
         "Codes by FISTA as the recipe says, from the encoder's guess or, for a decoder alone, from (nearly) zero."
         if encoded is None and self.encoder is not None: encoded = self.encoder(Y).detach()
         start = None if encoded is not None else Y.new_full((Y.shape[-2], self.shared.l), .01 if self.shared.m else 0.)
-        return fista(Y, self.decoder, self.energy, encoded=encoded, start=start, step=self.shared.step, **options)
+        return fista(Y, self.decoder, self.energy, encoded=encoded, start=start, step=self.shared.step, rest=self.shared.m > 0, **options)
 
     @torch.no_grad()
     def codes(self, Y: Tensor) -> Tensor: # (members, n, l)

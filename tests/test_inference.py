@@ -7,7 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings, strategies as st
 from torch import nn
-from deep_sparse_nb.decoders import HiddenDecoder, LinearDecoder, atoms, reconstruction_gradient, stack
+from deep_sparse_nb.decoders import HiddenDecoder, HiddenGradient, LinearDecoder, atoms, reconstruction_gradient, stack
 from deep_sparse_nb.energy import Energy
 from deep_sparse_nb.inference import Diverged, FusedIteration, Iteration, fista, lipschitz, njit, shrink
 
@@ -44,14 +44,14 @@ def test_codes_do_not_depend_on_how_the_gradient_is_taken(decoder, energy):
 @pytest.mark.skipif(njit is None, reason='numba is not installed: there is only the plain step')
 @settings(max_examples=25, deadline=None)
 @given(seed=st.integers(0, 1000), models=st.integers(1, 3), n=st.integers(2, 7), l=st.integers(1, 9), nonneg=st.booleans(),
-       momentum=st.booleans(), restart=st.booleans(), beta=st.sampled_from([0., 5.]))
-def test_fused_step_is_the_plain_step(seed, models, n, l, nonneg, momentum, restart, beta):
+       momentum=st.booleans(), restart=st.booleans(), rest=st.booleans(), beta=st.sampled_from([0., 5.]))
+def test_fused_step_is_the_plain_step(seed, models, n, l, nonneg, momentum, restart, rest, beta):
     rng = torch.Generator().manual_seed(seed)
     start, guess = (torch.rand(models, n, l, generator=rng, dtype=torch.float64) for _ in range(2))
     W, Y = torch.randn(models, 12, l, generator=rng, dtype=torch.float64), torch.randn(n, 12, generator=rng, dtype=torch.float64)
     H, B = W.mT @ W / 6, Y @ W / 6
     energy = Energy(lam=torch.linspace(0, .1, models), beta=beta, gamma=1.)
-    runs = [kind(start, B, energy, guess, .1, 1e-3, nonneg, momentum, restart) for kind in (Iteration, FusedIteration)]
+    runs = [kind(start, B, energy, guess, .1, 1e-2, nonneg, momentum, restart, rest) for kind in (Iteration, FusedIteration)]
     for k in range(1, 40):
         for run in runs: run.advance(run.X @ H, k)
     assert runs[0].running() == runs[1].running() and (runs[0].iterations == runs[1].iterations).all()
@@ -62,12 +62,12 @@ INTERPRETED = """
 import torch
 from deep_sparse_nb.energy import Energy
 from deep_sparse_nb.inference import Iteration, TritonIteration
-for nonneg, momentum, restart, beta in (True, True, False, 5.), (True, True, True, 0.), (False, True, True, 5.), (False, False, False, 0.):
+for nonneg, momentum, restart, rest, beta in (True, True, False, False, 5.), (True, True, True, False, 0.), (False, True, True, True, 5.), (False, False, False, True, 0.):
     rng = torch.Generator().manual_seed(0)
     start, guess = (torch.rand(2, 9, 6, generator=rng, dtype=torch.float64) for _ in range(2))
     W, Y = torch.randn(2, 12, 6, generator=rng, dtype=torch.float64), torch.randn(9, 12, generator=rng, dtype=torch.float64)
     H, B, energy = W.mT @ W / 6, Y @ W / 6, Energy(lam=torch.tensor([0., .1]), beta=beta, gamma=1.)
-    runs = [kind(start, B, energy, guess, .1, 3e-2, nonneg, momentum, restart) for kind in (Iteration, TritonIteration)]
+    runs = [kind(start, B, energy, guess, .1, 3e-2, nonneg, momentum, restart, rest) for kind in (Iteration, TritonIteration)]
     for k in range(1, 15):
         for run in runs: run.advance(run.X @ H, k)
     plain, kernel = runs
@@ -162,6 +162,25 @@ def test_a_stopped_sample_does_not_drift():
     found = fista(Y, decoder, Energy(.01), tol=1e-2, watch=lambda k, Z: seen.append(Z.clone()))
     assert found.iterations.min() < found.iterations.max()
     for i, k in enumerate(found.iterations): assert torch.equal(found.codes[i], seen[k - 1][i])
+
+
+@pytest.mark.parametrize('energy', [Energy(.01, gamma=.5), FULL], ids=['plain', 'hinged'])
+def test_resting_samples_cost_no_product_and_change_nobody(energy, monkeypatch):
+    seen, whole = [], HiddenGradient.products
+    monkeypatch.setattr(HiddenGradient, 'products', lambda self, Z: (seen.append(Z.shape[-2]), whole(self, Z))[1])
+    both = stack([HiddenDecoder(10, 15, 20, s) for s in (0, 1)]).double()
+    Y, _, guess = problem(dtype=torch.float64)
+    options = dict(encoded=guess.expand(2, -1, -1), step=.4, rest=True)
+    found = fista(Y, both, energy, **options)
+    assert seen[0] == len(Y) and seen[-1] < .5*len(Y) and sorted(seen, reverse=True) == seen
+    reference = fista(Y, Disguised(both), energy, **options)
+    assert torch.allclose(found.codes, reference.codes, rtol=1e-9, atol=1e-12) and (found.iterations == reference.iterations).all()
+
+
+def test_a_hinge_hardly_sees_whether_samples_rest():
+    Y, decoder, guess = problem(n=60, dtype=torch.float64)
+    moving, resting = (fista(Y, decoder, FULL, encoded=guess, rest=rest).codes for rest in (False, True))
+    assert 0 < (moving - resting).norm() < 1e-3*moving.norm()
 
 
 def test_lipschitz_bounds_the_hinge_too():
