@@ -4,15 +4,17 @@
 
 # %% auto #0
 __all__ = ['FASTMATH', 'compiled', 'inlined', 'triton', 'gpu', 'constexpr', 'shrink', 'lipschitz', 'Iteration', 'fista_row',
-           'look_ahead', 'update_hinge', 'fista_step', 'first_hinge', 'FusedIteration', 'triton_hinge', 'triton_step',
+           'look_ahead', 'update_hinge', 'fista_samples', 'fista_step', 'first_hinge', 'multiply', 'copy_row',
+           'multiply_running', 'fista_loop', 'every_thread', 'FusedIteration', 'triton_hinge', 'triton_step',
            'TritonIteration', 'Inference', 'Diverged', 'fista', 'check_start', 'choose_step', 'fused', 'Backtracking',
            'why', 'certificate']
 
-# %% ../nbs/library/02_inference.ipynb #fbbea3a6
+# %% ../nbs/library/02_inference.ipynb #627924cf
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import sqrt
-import copy, os
+from pathlib import Path
+import copy, ctypes, functools, os, sys
 import numpy
 import torch
 from torch import Tensor, nn
@@ -40,12 +42,13 @@ def lipschitz(decoder: nn.Module, # one with a quadratic reconstruction term
     return (torch.linalg.eigvalsh(W.mT @ W)[..., -1]*2/W.shape[-2] + as_is(energy.gamma)*2/W.shape[-1]
             + as_is(energy.beta)*2/max(n - 1, 1))
 
-# %% ../nbs/library/02_inference.ipynb #340228fa
+# %% ../nbs/library/02_inference.ipynb #cf7314f1
 class Iteration:
     "The state of FISTA over a batch of codes (..., n, l), and the step that advances it."
+    narrows = True                     # samples that rest need no gradient
     def __init__(self, start, B, energy, encoded, eta, tol, nonneg, momentum, restart, rest):
         lift = lambda c: torch.as_tensor(c, dtype=start.dtype, device=start.device)[..., None, None]
-        self.X, self.Z, self.codes = start.clone(), start.clone(), start.clone()
+        self.X, self.Z, self.codes = start.clone(), start.clone(), torch.zeros_like(start)
         self.t = start.new_ones(start.shape[:-1])                                               # (..., n)
         self.iterations = torch.zeros(start.shape[:-1], dtype=torch.int32, device=start.device) # 0: not done
         self.eta, self.lam, self.beta, self.T = lift(eta), lift(energy.lam), lift(energy.beta), lift(energy.T)
@@ -74,6 +77,22 @@ class Iteration:
         ahead = torch.where(self.resting(), 0, ahead)
         self.X, self.Z, self.t = Z + ahead[..., None]*moved, Z, t
 
+    def run(self, slope: Callable[[Tensor], Tensor], max_iters: int, watch=None):
+        "Advance until all samples are done."
+        dictionary, needed = isinstance(slope, Quadratic), self.X.shape[-2]
+        narrow = getattr(slope, 'narrow', None) if self.narrows and self.rest.all() else None
+        P, patience = torch.empty_like(self.X), 8 if self.X.is_cuda else 1  # asking a GPU too often makes it wait
+        for k in range(1, max_iters + 1):
+            P = torch.matmul(self.X, slope.H, out=P) if dictionary else slope(self.X)
+            self.advance(P, k)
+            if watch: watch(k, self.Z)
+            if k % patience: continue
+            left = self.running()
+            if not left: break
+            if narrow and left < .8*needed:
+                narrow(self.iterations == 0)
+                needed = left
+
     def resting(self) -> Tensor: return (self.iterations > 0) & self.rest                       # (..., n)
 
     def running(self) -> int:
@@ -87,7 +106,7 @@ class Iteration:
         self.codes = torch.where(done[..., None], Z, self.codes)
         self.iterations = torch.where(done, k, self.iterations)
 
-# %% ../nbs/library/02_inference.ipynb #1a2e5d24
+# %% ../nbs/library/02_inference.ipynb #195fa91e
 try: from numba import njit
 except ImportError: njit = None            # then the plain step does the work
 FASTMATH = {'reassoc', 'contract', 'arcp', 'nsz'}     # but infinities and NaN keep their meaning
@@ -95,100 +114,205 @@ compiled = njit(fastmath=FASTMATH, cache=True) if njit else lambda loop: loop
 inlined = njit(fastmath=FASTMATH, forceinline=True) if njit else lambda loop: loop  # calling costs more than these loops do
 
 @inlined
-def fista_row(x, z, p, b, mean, stretch, eta, lam, ridge, nonneg):
-    "Gradient step and shrinkage for one sample. In place: x becomes the code's change, z the new code."
-    zero, alpha = x.dtype.type(0), eta*lam
+def fista_row(s, i, X, Z, P, B, mean, stretch, eta, lam, ridge, nonneg):
+    "Gradient step and shrinkage for sample i of model s. In place: X becomes the code's change, Z the new code."
+    zero, alpha = X.dtype.type(0), eta*lam
     distance, length, uphill = zero, zero, zero
-    for j in range(len(x)):
-        v = x[j] - eta*(p[j] + ridge*x[j] - b[j] + stretch[j]*(x[j] - mean[j]))
+    for j in range(X.shape[2]):
+        x, z = X[s, i, j], Z[s, i, j]
+        v = x - eta*(P[s, i, j] + ridge*x - B[s, i, j] + stretch[s, j]*(x - mean[s, j]))
         if nonneg: v = zero if v < alpha else v - alpha
         else: v = v - alpha if v > alpha else (v + alpha if v < -alpha else v*zero)
-        moved = v - z[j]
-        distance += moved*moved; length += z[j]*z[j]; uphill += (x[j] - v)*moved
-        x[j] = moved; z[j] = v
+        moved = v - z
+        distance += moved*moved; length += z*z; uphill += (x - v)*moved
+        X[s, i, j] = moved; Z[s, i, j] = v
     return distance, length, uphill
 
-# %% ../nbs/library/02_inference.ipynb #577ff80c
+# %% ../nbs/library/02_inference.ipynb #3e8bd1c0
 @inlined
-def look_ahead(x, z, mean, sums, ahead):
-    "Turn one sample's change x into the gradient's next point, and add that to the batch's sums."
-    for j in range(len(x)):
-        x[j] = z[j] + ahead*x[j]
-        centred = x[j] - mean[j]
-        sums[0, j] += centred; sums[1, j] += centred*centred
+def look_ahead(s, i, X, Z, mean, sums, ahead):
+    "Turn the change X of a sample's code into the gradient's next point, and add that to the model's sums."
+    for j in range(X.shape[2]):
+        x = Z[s, i, j] + ahead*X[s, i, j]
+        centred = x - mean[s, j]
+        X[s, i, j] = x
+        sums[s, 0, j] += centred; sums[s, 1, j] += centred*centred
 
 @inlined
-def update_hinge(mean, stretch, sums, n, beta, T):
-    "Mean and stretch of each component for the next iteration: the hinge's gradient is stretch * (X - mean)."
-    for j in range(len(mean)):
-        shift = sums[0, j]/n
-        s = sqrt(max(sums[1, j]/n - shift*shift, 0)*n/(n - 1))
-        mean[j] += shift
-        stretch[j] = -2*beta/(n - 1)*(T - s)/s if 0 < s < T else 0
+def update_hinge(s, n, mean, stretch, sums, coefficients):
+    "Mean and stretch of each component for the next iteration: the hinge's gradient is stretch * (X - mean). Sums come in parts."
+    beta, T, zero = coefficients[3, s], coefficients[4, s], mean.dtype.type(0)
+    for j in range(mean.shape[1]):
+        total, squares = zero, zero
+        for part in range(len(sums)): total += sums[part, s, 0, j]; squares += sums[part, s, 1, j]
+        shift = total/n
+        deviation = sqrt(max(squares/n - shift*shift, 0)*n/(n - 1))
+        mean[s, j] += shift
+        stretch[s, j] = -2*beta/(n - 1)*(T - deviation)/deviation if 0 < deviation < T else 0
 
-# %% ../nbs/library/02_inference.ipynb #91788f08
+# %% ../nbs/library/02_inference.ipynb #1a538c35
+@inlined
+def fista_samples(s, first, last, X, Z, P, B, codes, iterations, t, mean, stretch, sums, coefficients, tol, k, nonneg, momentum, restart, rest):
+    "`Iteration.advance` for samples of model s, in place, but for the hinge. Returns how many are still running."
+    eta, lam, ridge, beta, running, zero = coefficients[0, s], coefficients[1, s], coefficients[2, s], coefficients[3, s], 0, X.dtype.type(0)
+    sums[s] = 0
+    for i in range(first, last):
+        if iterations[s, i] > 0 and beta == 0: continue
+        if iterations[s, i] > 0 and rest:
+            look_ahead(s, i, X, Z, mean, sums, zero)
+            continue
+        distance, length, uphill = fista_row(s, i, X, Z, P, B, mean, stretch, eta, lam, ridge, nonneg)
+        if iterations[s, i] == 0:
+            if distance < tol*tol*length or distance == 0:
+                iterations[s, i] = k
+                codes[s, i] = Z[s, i]
+            else: running += 1
+        before = t[s, i]
+        t[s, i] = (1 + sqrt(1 + 4*before*before))/2
+        ahead = (before - 1)/t[s, i] if momentum else 0.
+        if restart and uphill > 0: t[s, i], ahead = 1, 0.
+        if iterations[s, i] > 0 and (rest or beta == 0): ahead = 0.
+        look_ahead(s, i, X, Z, mean, sums, zero + X.dtype.type(ahead))
+    return running
+
 @compiled
 def fista_step(X, Z, P, B, codes, iterations, t, mean, stretch, sums, coefficients, tol, k, nonneg, momentum, restart, rest):
     "`Iteration.advance` for a stack of models, in place. Returns `Iteration.running`."
-    (models, n, l), most, zero = X.shape, 0, X.dtype.type(0)
+    (models, n, l), most = X.shape, 0
     for s in range(models):
-        eta, lam, ridge, beta, T = coefficients[0, s], coefficients[1, s], coefficients[2, s], coefficients[3, s], coefficients[4, s]
-        sums[:], running = 0, 0
-        for i in range(n):
-            if iterations[s, i] > 0 and beta == 0: continue
-            if iterations[s, i] > 0 and rest:
-                look_ahead(X[s, i], Z[s, i], mean[s], sums, zero)
-                continue
-            distance, length, uphill = fista_row(X[s, i], Z[s, i], P[s, i], B[s, i], mean[s], stretch[s], eta, lam, ridge, nonneg)
-            if iterations[s, i] == 0:
-                if distance < tol*tol*length or distance == 0:
-                    iterations[s, i] = k
-                    codes[s, i] = Z[s, i]
-                else: running += 1
-            last = t[s, i]
-            t[s, i] = (1 + sqrt(1 + 4*last*last))/2
-            ahead = (last - 1)/t[s, i] if momentum else 0.
-            if restart and uphill > 0: t[s, i], ahead = 1, 0.
-            if iterations[s, i] > 0 and (rest or beta == 0): ahead = 0.
-            look_ahead(X[s, i], Z[s, i], mean[s], sums, zero + X.dtype.type(ahead))
-        if beta > 0: update_hinge(mean[s], stretch[s], sums, n, beta, T)
-        most = max(most, running)
+        most = max(most, fista_samples(s, 0, n, X, Z, P, B, codes, iterations, t, mean[0], stretch[0], sums[0, 0], coefficients, tol, k,
+                                       nonneg, momentum, restart, rest))
+        if coefficients[3, s] > 0: update_hinge(s, n, mean[0], stretch[0], sums[0, :1], coefficients)
     return most
 
-# %% ../nbs/library/02_inference.ipynb #2a416cdf
+# %% ../nbs/library/02_inference.ipynb #1d84489c
 @compiled
 def first_hinge(X, Z, mean, stretch, sums, coefficients):
     "Mean and stretch of each component at the start, where X is Z, from a mean of zero."
     (models, n, l), zero = X.shape, X.dtype.type(0)
     for s in range(models):
-        if coefficients[3, s] > 0:
-            for turn in range(2):
-                sums[:] = 0
-                for i in range(n): look_ahead(X[s, i], Z[s, i], mean[s], sums, zero)
-                update_hinge(mean[s], stretch[s], sums, n, coefficients[3, s], coefficients[4, s])
+        for turn in range(2 if coefficients[3, s] > 0 else 0):
+            sums[0, 0, s] = 0
+            for i in range(n): look_ahead(s, i, X, Z, mean[0], sums[0, 0], zero)
+            update_hinge(s, n, mean[0], stretch[0], sums[0, :1], coefficients)
+    mean[1:], stretch[1:] = mean[0], stretch[0]
 
-# %% ../nbs/library/02_inference.ipynb #eed4b04d
+# %% ../nbs/library/02_inference.ipynb #52029283
+try:
+    from numba import carray, cfunc, types
+    from llvmlite.binding import add_symbol
+    torch_cpu = ctypes.CDLL(str(Path(torch.__file__).parent/'lib'/f"libtorch_cpu.{'dylib' if sys.platform == 'darwin' else 'so'}"))
+    for name in ('sgemm_', 'dgemm_', 'GOMP_parallel', 'GOMP_barrier', 'omp_get_thread_num', 'omp_get_num_threads'):
+        add_symbol(f'torch_{name}', ctypes.cast(getattr(torch_cpu, name), ctypes.c_void_p).value)
+    torch_function = lambda name, *kinds: types.ExternalFunction(f'torch_{name}', kinds[0](*kinds[1:]))
+    sgemm, dgemm = (torch_function(name, types.void, *[types.voidptr]*13) for name in ('sgemm_', 'dgemm_'))
+    barrier, this_thread, all_threads = (torch_function(name, kind) for name, kind in
+        (('GOMP_barrier', types.void), ('omp_get_thread_num', types.int32), ('omp_get_num_threads', types.int32)))
+except (ImportError, OSError, AttributeError): torch_cpu = None       # then the plain loop calls the compiled step
+
+# %% ../nbs/library/02_inference.ipynb #1c84e1be
+@inlined
+def multiply(X, H, P, sizes, numbers):
+    "P = X H for the first sizes[1] rows: sizes are l, rows and the letter N (nothing is transposed), numbers are 1 and 0."
+    l, rows, N, one, zero = sizes.ctypes, sizes[1:].ctypes, sizes[2:].ctypes, numbers.ctypes, numbers[1:].ctypes
+    if X.itemsize == 4: sgemm(N, N, l, rows, l, one, H.ctypes, l, X.ctypes, l, zero, P.ctypes, l)
+    else: dgemm(N, N, l, rows, l, one, H.ctypes, l, X.ctypes, l, zero, P.ctypes, l)
+
+@inlined
+def copy_row(A, i, B, k):
+    for j in range(A.shape[1]): A[i, j] = B[k, j]
+
+@inlined
+def multiply_running(X, H, P, iterations, packed, sizes, numbers):
+    "P = X H for the samples that are not done, at least."
+    rows, n = 0, len(X)
+    for i in range(n): rows += iterations[i] == 0
+    sizes[1] = n if 2*rows > n else rows
+    if 2*rows > n: multiply(X, H, P, sizes, numbers)
+    elif rows > 0:
+        rows = 0
+        for i in range(n):
+            if iterations[i] == 0: copy_row(packed[0], rows, X, i); rows += 1
+        multiply(packed[0], H, packed[1], sizes, numbers)
+        rows = 0
+        for i in range(n):
+            if iterations[i] == 0: copy_row(P, i, packed[1], rows); rows += 1
+
+# %% ../nbs/library/02_inference.ipynb #0ce3b6fd
+@compiled
+def fista_loop(thread, threads, left, H, packed, sizes, numbers, X, Z, P, B, codes, iterations, t, mean, stretch, sums, coefficients, tol, K,
+               nonneg, momentum, restart, rest):
+    "One thread's share of `Iteration.run` for a stack of dictionaries, in place."
+    (models, n, l), hinged = X.shape, coefficients[3].any()
+    first, last = n*thread//threads, n*(thread + 1)//threads
+    for k in range(1, K + 1):
+        mine, left[k % 2, thread] = sums[k % 2, thread], 0
+        for s in range(models):
+            if rest or coefficients[3, s] == 0:
+                multiply_running(X[s, first:last], H[s], P[s, first:last], iterations[s, first:last], packed[thread], sizes[thread], numbers)
+            else: sizes[thread, 1] = last - first; multiply(X[s, first:last], H[s], P[s, first:last], sizes[thread], numbers)
+            left[k % 2, thread] += fista_samples(s, first, last, X, Z, P, B, codes, iterations, t, mean[thread], stretch[thread], mine,
+                                                 coefficients, tol, k, nonneg, momentum, restart, rest)
+        if not hinged and left[k % 2, thread] == 0: break
+        if not hinged: continue
+        if threads > 1: barrier()
+        if left[k % 2, :threads].sum() == 0: break
+        for s in range(models):
+            if coefficients[3, s] > 0: update_hinge(s, n, mean[thread], stretch[thread], sums[k % 2, :threads], coefficients)
+
+# %% ../nbs/library/02_inference.ipynb #7ab48fc4
+@functools.cache
+def every_thread(number):
+    "`fista_loop` as OpenMP wants it, for codes of `number`'s kind. Its argument: addresses of integers (see below) and of arrays."
+    @cfunc(types.void(types.CPointer(types.voidptr)), error_model='numpy', cache=True)
+    def loop(data):
+        models, n, l, most, K, nonneg, momentum, restart, rest = carray(data[0], 9, numpy.int64)
+        per_code, per_component = (models, n, l), (most, models, l)
+        fista_loop(
+            this_thread(), all_threads(), carray(data[1], (2, most), numpy.int64), carray(data[2], (models, l, l), number),
+            carray(data[3], (most, 2, n, l), number), carray(data[4], (most, 3), numpy.int64), carray(data[5], 2, number),
+            carray(data[6], per_code, number), carray(data[7], per_code, number), carray(data[8], per_code, number),
+            carray(data[9], per_code, number), carray(data[10], per_code, number), carray(data[11], (models, n), numpy.int32),
+            carray(data[12], (models, n), number), carray(data[13], per_component, number), carray(data[14], per_component, number),
+            carray(data[15], (2, most, models, 2, l), number), carray(data[16], (5, models), number), carray(data[17], 1, numpy.float64)[0],
+            K, nonneg > 0, momentum > 0, restart > 0, rest > 0)
+    return loop
+
+# %% ../nbs/library/02_inference.ipynb #7034846a
 class FusedIteration(Iteration):
     "`Iteration` on a CPU, its step compiled into one pass over the codes. Same results up to rounding."
     def __init__(self, *args):
         super().__init__(*args)
-        (*models, n, l), zero = self.X.shape, self.X.new_zeros
+        *models, n, l = self.X.shape
         self.array = lambda A, *shape: A.expand(*models, *shape).reshape(-1, *shape).contiguous().numpy()
-        per_code = [self.array(A, n, l) for A in (self.X, self.Z, self.B, self.codes)]
-        coefficients = [self.array(c, 1, 1) for c in (self.eta, self.lam, self.ridge, self.beta, self.T)]
-        self.points, stacked = per_code[:2], len(per_code[0])
-        self.memory = [*per_code[2:], self.array(self.iterations, n), self.array(self.t, n), zero(stacked, l).numpy(), zero(stacked, l).numpy(),
-                     zero(2, l).numpy(), numpy.stack(coefficients).reshape(5, stacked)]
+        self.points = X, Z = [self.array(A, n, l) for A in (self.X, self.Z)]
+        self.new = lambda *shape: numpy.zeros(shape, X.dtype)
+        self.threads = max(1, min(torch.get_num_threads(), n, X.size//8192))     # fewer numbers than that are not worth waiting for
+        coefficients = self.new(5, *models)
+        for i, c in enumerate((self.eta, self.lam, self.ridge, self.beta, self.T)): coefficients[i] = c[..., 0, 0].numpy()
+        self.memory = [self.array(self.B, n, l), self.array(self.codes, n, l), self.array(self.iterations, n), self.array(self.t, n),
+                       self.new(self.threads, len(X), l), self.new(self.threads, len(X), l), self.new(2, self.threads, len(X), 2, l),
+                       coefficients.reshape(5, len(X))]
         self.P, self.flags = None, (self.nonneg, self.momentum, self.restart, bool(self.rest.all()))
-        first_hinge(*self.points, *self.memory[4:])
+        first_hinge(X, Z, *self.memory[4:])
 
     def advance(self, P, k):
-        if P is not self.P: self.P, self.seen = P, self.array(P, *P.shape[-2:])    # a dictionary always brings the same P
+        if P is not self.P: self.P, self.seen = P, self.array(P, *P.shape[-2:])    # the plain loop may bring the same P each time
         self.left = fista_step(*self.points, self.seen, *self.memory, float(self.tol), k, *self.flags)
 
     def running(self): return self.left
 
-# %% ../nbs/library/02_inference.ipynb #6132a634
+    def run(self, slope, max_iters, watch=None):
+        if watch or not torch_cpu or not isinstance(slope, Quadratic): return super().run(slope, max_iters, watch)
+        (models, n, l), most = self.points[0].shape, self.threads
+        arrays = [numpy.zeros((2, most), int), self.array(slope.H, l, l), self.new(most, 2, n, l), numpy.tile([l, n, ord('N')], (most, 1)),
+                  numpy.array([1, 0], self.points[0].dtype), *self.points, self.new(models, n, l), *self.memory]
+        if most == 1: fista_loop(0, 1, *arrays, float(self.tol), max_iters, *self.flags); return
+        arrays = [numpy.array([models, n, l, most, max_iters, *self.flags]), *arrays, numpy.array([self.tol])]
+        addresses, loop = numpy.array([a.__array_interface__['data'][0] for a in arrays]), every_thread(numpy.float32 if self.X.dtype == torch.float32 else numpy.float64)
+        torch_cpu.GOMP_parallel(ctypes.c_void_p(loop.address), ctypes.c_void_p(addresses.ctypes.data), most, 0)
+
+# %% ../nbs/library/02_inference.ipynb #370a8b68
 triton = None
 if torch.cuda.is_available() or os.environ.get('TRITON_INTERPRET'):  # else not: it takes a third of a second to import
     try: import triton; import triton.language as tl
@@ -205,7 +329,7 @@ def triton_hinge(mean, sums, squares, n, beta, T, inside):
     stretch = tl.where(apart, -2*beta/(n - 1)*(T - deviation)/tl.where(apart, deviation, 1.), 0.)
     return tl.load(mean, inside, 0.) + shift, stretch
 
-# %% ../nbs/library/02_inference.ipynb #acbb0e53
+# %% ../nbs/library/02_inference.ipynb #95dc85f1
 @gpu
 def triton_step(X, Z, P, B, codes, iterations, t, mean, sums, coefficients, models, n, l, tol, k, nonneg: constexpr, momentum: constexpr,
                 restart: constexpr, rest: constexpr, hinged: constexpr, ROWS: constexpr, COLUMNS: constexpr):
@@ -247,7 +371,7 @@ def triton_step(X, Z, P, B, codes, iterations, t, mean, sums, coefficients, mode
             tl.store(mean + k % 2*size + component, mu, j < l)
             tl.store(clear, mu*0., j < l); tl.store(clear + size, mu*0., j < l)
 
-# %% ../nbs/library/02_inference.ipynb #b401caeb
+# %% ../nbs/library/02_inference.ipynb #f43134f6
 class TritonIteration(Iteration):
     "`Iteration` on a GPU, its step compiled into one kernel. Same results up to rounding, which varies from call to call."
     def __init__(self, *args):
@@ -270,7 +394,7 @@ class TritonIteration(Iteration):
             self.X, self.Z, self.full(P), self.B, self.codes, self.iterations, self.t, self.mean, self.sums, self.coefficients,
             models, n, l, self.tol, k, **self.constants)
 
-# %% ../nbs/library/02_inference.ipynb #d7ee9796
+# %% ../nbs/library/02_inference.ipynb #84f12d74
 @dataclass
 class Inference:
     "What inference found, and its account."
@@ -283,7 +407,7 @@ class Inference:
 class Diverged(FloatingPointError):
     "Codes or weights have left the finite numbers, or are about to."
 
-# %% ../nbs/library/02_inference.ipynb #398e8ba6
+# %% ../nbs/library/02_inference.ipynb #32c3ccf0
 @torch.no_grad()
 def fista(Y: Tensor,                 # images (n, d) or (..., n, d)
           decoder: nn.Module,        # codes (..., n, l) to images (..., n, d)
@@ -306,32 +430,21 @@ def fista(Y: Tensor,                 # images (n, d) or (..., n, d)
     """
     start = check_start(Y, decoder, energy, encoded, start, max_iters, tol)
     slope = reconstruction_gradient(decoder, Y)
-    dictionary, B = isinstance(slope, Quadratic), getattr(slope, 'B', torch.zeros_like(start[..., :1, :1]))
+    B = slope.B if isinstance(slope, Quadratic) else torch.zeros_like(start[..., :1, :1])
     method, eta = choose_step(step, start, Y, decoder, energy, encoded)
     it = method(start, B, energy, encoded, eta, tol, nonneg, momentum, restart, rest)
-    narrow = getattr(slope, 'narrow', None) if it.rest.all() and not issubclass(method, Backtracking) else None
-    P, patience = torch.empty_like(start), 8 if start.is_cuda else 1  # asking a GPU too often makes it wait
-    needed = start.shape[-2]
-    for k in range(1, max_iters + 1):
-        P = torch.matmul(it.X, slope.H, out=P) if dictionary else slope(it.X)
-        it.advance(P, k)
-        if watch: watch(k, it.Z)
-        if k % patience: continue
-        left = it.running()
-        if not left: break
-        if narrow and left < .8*needed:
-            narrow(it.iterations == 0)
-            needed = left
+    it.run(slope, max_iters, watch)
     converged = it.iterations > 0
-    found = Inference(torch.where(converged[..., None], it.codes, it.Z), torch.where(converged, it.iterations, k), converged)
+    found = Inference(it.codes, it.iterations, converged)
+    if not converged.all(): found.codes, found.iterations = torch.where(converged[..., None], it.codes, it.Z), torch.where(converged, it.iterations, max_iters)
     if not found.codes.sum().isfinite(): raise Diverged(why(found.codes, decoder, energy, step))
     return certificate(found, Y, decoder, energy, encoded, it.eta, nonneg) if certify else found
 
-# %% ../nbs/library/02_inference.ipynb #5f086687
+# %% ../nbs/library/02_inference.ipynb #a832ef60
 def check_start(Y, decoder, energy, encoded, start, max_iters, tol):
     "Initial codes (..., n, l), with every leading dimension that any argument brings. Raises ValueError."
     check_encoded(energy, encoded)
-    if torch.as_tensor(energy.beta).any(): deviation(Y[..., :1])     # raises for a single image
+    if Y.shape[-2] < 2 and torch.as_tensor(energy.beta).any(): deviation(Y)     # raises
     if max_iters < 1: raise ValueError(f'max_iters is {max_iters}; at least 1 is needed')
     if not tol > 0: raise ValueError(f'tol is {tol}; it must be positive')
     shape, given = getattr(decoder, 'code_shape', None), start if start is not None else encoded
@@ -343,11 +456,11 @@ def check_start(Y, decoder, energy, encoded, start, max_iters, tol):
         raise ValueError(f'start has {given.shape[-2]} codes for {Y.shape[-2]} images')
     if getattr(decoder, 'd', Y.shape[-1]) != Y.shape[-1]: raise ValueError(f'Y has images of {Y.shape[-1]} pixels; the decoder makes {decoder.d}')
     coefficients = [torch.as_tensor(c).shape for c in (energy.lam, energy.beta, energy.T, energy.gamma)]
-    models = torch.broadcast_shapes(Y.shape[:-2], (shape or [l])[:-1], *(a.shape[:-2] for a in (start, encoded) if a is not None), *coefficients)
+    models = numpy.broadcast_shapes(Y.shape[:-2], (shape or [l])[:-1], *(a.shape[:-2] for a in (start, encoded) if a is not None), *coefficients)
     given = Y.new_zeros(()) if given is None else given.detach()
     return given.expand(*models, Y.shape[-2], l).contiguous()
 
-# %% ../nbs/library/02_inference.ipynb #3fff8c29
+# %% ../nbs/library/02_inference.ipynb #da9e64a9
 def choose_step(step, start, Y, decoder, energy, encoded):
     "The kind of iteration, and its step size (...,)."
     if isinstance(step, str):
@@ -362,9 +475,11 @@ def fused(start: Tensor) -> type[Iteration]:
     if start.dtype not in (torch.float32, torch.float64): return Iteration
     return {'cpu': njit and FusedIteration, 'cuda': triton and TritonIteration}.get(start.device.type) or Iteration
 
-# %% ../nbs/library/02_inference.ipynb #7308ed94
+# %% ../nbs/library/02_inference.ipynb #84e3bf02
 class Backtracking(Iteration):
     "`Iteration` that halves its step, model by model, until the smooth part lies below its quadratic model."
+    narrows = False
+
     @classmethod
     def on(cls, Y, decoder, energy, encoded):
         def smooth(Z):
@@ -389,7 +504,7 @@ def why(codes, decoder, energy, step):
     safe = f'; 1/L is {(1/lipschitz(decoder, energy, codes.shape[-2])).min():.3g}' if isinstance(decoder, LinearDecoder) else ''
     return f'codes{of} are not finite after inference with step {step}{safe}: images, weights or the step are too large'
 
-# %% ../nbs/library/02_inference.ipynb #7044770f
+# %% ../nbs/library/02_inference.ipynb #1d48ef95
 def certificate(found: Inference, Y, decoder, energy, encoded, eta, nonneg) -> Inference:
     "Add to `found` a relative duality gap where the problem is convex, else the norm of its proximal gradient."
     Z, Y = found.codes.double(), Y.double()

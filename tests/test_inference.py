@@ -58,6 +58,27 @@ def test_fused_step_is_the_plain_step(seed, models, n, l, nonneg, momentum, rest
     for name in ('X', 'Z', 'codes'): assert torch.allclose(getattr(runs[0], name), getattr(runs[1], name), rtol=1e-9, atol=1e-11)
 
 
+@pytest.mark.skipif(njit is None, reason='numba is not installed: there is only the plain loop')
+@pytest.mark.parametrize('threads', [1, 2])
+@pytest.mark.parametrize('energy, rest', [(Energy(.01, gamma=.5), False), (FULL, False), (FULL, True), (Energy(.01, beta=torch.tensor([0., 3.]), gamma=.5), False)],
+                         ids=['plain', 'hinged', 'resting', 'mixed'])
+@pytest.mark.parametrize('dtype', [torch.float32, torch.float64])
+def test_compiled_loop_is_the_plain_loop(threads, energy, rest, dtype, monkeypatch):
+    Y, _, guess = problem(n=128, l=100, d=60, dtype=dtype)
+    both = stack([LinearDecoder(100, 60, s) for s in (0, 1)]).to(dtype)
+    both.normalise_()
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        compiled = fista(Y, both, energy, encoded=guess, rest=rest)
+        monkeypatch.setattr(FusedIteration, 'run', Iteration.run)
+        plain = fista(Y, both, energy, encoded=guess, rest=rest)
+    finally: torch.set_num_threads(before)
+    assert compiled.iterations.min() < compiled.iterations.max()                    # some rest, or go on, while others run
+    assert (compiled.iterations == plain.iterations).float().mean() > .99
+    assert (compiled.codes - plain.codes).norm() < (1e-4 if dtype == torch.float32 else 1e-12)*plain.codes.norm()
+
+
 INTERPRETED = """
 import torch
 from deep_sparse_nb.energy import Energy
