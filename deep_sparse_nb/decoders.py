@@ -26,7 +26,7 @@ class Quadratic:
     B: Tensor  # (..., n, l)
     def __call__(self, Z: Tensor) -> Tensor: return Z @ self.H - self.B
 
-# %% ../nbs/library/01_decoders.ipynb #6306b652
+# %% ../nbs/library/01_decoders.ipynb #1caaa919
 class LinearDecoder(nn.Module):
     "A dictionary: codes (..., n, l) to images (..., n, d) by weights W (..., d, l), without bias (section 3.1)."
     def __init__(self, l: int, d: int, seed: int = 0):
@@ -43,8 +43,7 @@ class LinearDecoder(nn.Module):
     @torch.no_grad()
     def reconstruction_gradient(self, Y: Tensor) -> Quadratic:
         "Gradient of sum_i 1/d |y_i - W z_i|^2 for images Y ((n, d) or (..., n, d)), as a function of the codes (equation 11)."
-        scaled = self.W * (2/self.W.shape[-2])
-        return Quadratic(scaled.mT @ self.W, Y @ scaled)
+        return Quadratic((self.W.mT @ self.W).mul_(2/self.d), (Y @ self.W).mul_(2/self.d))
 
     @torch.no_grad()
     def normalise_(self):
@@ -59,11 +58,11 @@ def unit_columns_(W: Tensor, # (..., rows, columns), changed in place
     norms = W.norm(dim=-2, keepdim=True)
     return W.div_(torch.where(norms > 0, norms, 1))
 
-# %% ../nbs/library/01_decoders.ipynb #3e79e4c4
+# %% ../nbs/library/01_decoders.ipynb #1fbc42a8
 class HiddenGradient:
     "Gradient of a hidden layer's reconstruction term, Z -> (..., n, l)."
     def __init__(self, W1: Tensor, b1: Tensor, W2: Tensor, Y: Tensor):
-        self.W1, self.b1, self.W2, self.Y, self.calls = W1, b1[..., None, :], W2, Y, 0
+        self.W1, self.b1, self.W2, self.Y, self.codes = W1, b1[..., None, :], W2, Y, 0
         self.scaled, self.gram, self.rows, self.room = W1*(2/W2.shape[-2]), None, None, None
 
     @torch.no_grad()
@@ -73,12 +72,13 @@ class HiddenGradient:
         return torch.zeros_like(Z).scatter_(-2, self.rows.expand_as(part), part)
 
     def products(self, Z):
-        (d, m), self.calls = self.W2.shape[-2:], self.calls + 1
+        d, m = self.W2.shape[-2:]
         if self.room is None:
             shape = *torch.broadcast_shapes(Z.shape[:-2], self.W1.shape[:-2]), Z.shape[-2]
             self.room = [Z.new_empty(*shape, width) for width in (m, d, m)]                   # for all calls
         a = torch.matmul(Z, self.W1.mT, out=self.room[0]).add_(self.b1).relu_()               # (..., n, m)
-        if self.calls == 7 and m < 2*d: self.gram = self.W2.mT @ self.W2, self.Y @ self.W2
+        if self.gram is None and self.codes*(2*d - m) > m*d: self.gram = self.W2.mT @ self.W2, self.Y @ self.W2
+        self.codes += Z.shape[-2]
         if self.gram: e = torch.matmul(a, self.gram[0], out=self.room[2]).sub_(self.gram[1])
         else: e = torch.matmul(torch.matmul(a, self.W2.mT, out=self.room[1]).sub_(self.Y), self.W2, out=self.room[2])
         return e.mul_(a.sign_()) @ self.scaled                                                # the sign says [a > 0]

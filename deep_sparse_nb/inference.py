@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['FASTMATH', 'compiled', 'inlined', 'triton', 'gpu', 'constexpr', 'shrink', 'lipschitz', 'Iteration', 'fista_row',
-           'look_ahead', 'update_hinge', 'fista_samples', 'fista_step', 'first_hinge', 'multiply', 'copy_row',
+           'look_ahead', 'add_up', 'update_hinge', 'fista_samples', 'fista_step', 'first_hinge', 'multiply', 'copy_row',
            'multiply_running', 'fista_loop', 'every_thread', 'FusedIteration', 'triton_hinge', 'triton_step',
            'TritonIteration', 'Inference', 'Diverged', 'fista', 'check_start', 'choose_step', 'fused', 'Backtracking',
            'why', 'certificate']
@@ -128,14 +128,17 @@ def fista_row(s, i, X, Z, P, B, mean, stretch, eta, lam, ridge, nonneg):
         X[s, i, j] = moved; Z[s, i, j] = v
     return distance, length, uphill
 
-# %% ../nbs/library/02_inference.ipynb #3e8bd1c0
+# %% ../nbs/library/02_inference.ipynb #6fb4234b
 @inlined
-def look_ahead(s, i, X, Z, mean, sums, ahead):
-    "Turn the change X of a sample's code into the gradient's next point, and add that to the model's sums."
+def look_ahead(s, i, X, Z, ahead):
+    "Turn the change X of a sample's code into the gradient's next point."
+    for j in range(X.shape[2]): X[s, i, j] = Z[s, i, j] + ahead*X[s, i, j]
+
+@inlined
+def add_up(s, i, X, mean, sums):
+    "Add a sample's point to the sums of its model."
     for j in range(X.shape[2]):
-        x = Z[s, i, j] + ahead*X[s, i, j]
-        centred = x - mean[s, j]
-        X[s, i, j] = x
+        centred = X[s, i, j] - mean[s, j]
         sums[s, 0, j] += centred; sums[s, 1, j] += centred*centred
 
 @inlined
@@ -150,16 +153,16 @@ def update_hinge(s, n, mean, stretch, sums, coefficients):
         mean[s, j] += shift
         stretch[s, j] = -2*beta/(n - 1)*(T - deviation)/deviation if 0 < deviation < T else 0
 
-# %% ../nbs/library/02_inference.ipynb #1a538c35
+# %% ../nbs/library/02_inference.ipynb #4800f03a
 @inlined
 def fista_samples(s, first, last, X, Z, P, B, codes, iterations, t, mean, stretch, sums, coefficients, tol, k, nonneg, momentum, restart, rest):
     "`Iteration.advance` for samples of model s, in place, but for the hinge. Returns how many are still running."
-    eta, lam, ridge, beta, running, zero = coefficients[0, s], coefficients[1, s], coefficients[2, s], coefficients[3, s], 0, X.dtype.type(0)
+    eta, lam, ridge, beta, running = coefficients[0, s], coefficients[1, s], coefficients[2, s], coefficients[3, s], 0
     sums[s] = 0
     for i in range(first, last):
         if iterations[s, i] > 0 and beta == 0: continue
         if iterations[s, i] > 0 and rest:
-            look_ahead(s, i, X, Z, mean, sums, zero)
+            add_up(s, i, X, mean, sums)
             continue
         distance, length, uphill = fista_row(s, i, X, Z, P, B, mean, stretch, eta, lam, ridge, nonneg)
         if iterations[s, i] == 0:
@@ -172,7 +175,8 @@ def fista_samples(s, first, last, X, Z, P, B, codes, iterations, t, mean, stretc
         ahead = (before - 1)/t[s, i] if momentum else 0.
         if restart and uphill > 0: t[s, i], ahead = 1, 0.
         if iterations[s, i] > 0 and (rest or beta == 0): ahead = 0.
-        look_ahead(s, i, X, Z, mean, sums, zero + X.dtype.type(ahead))
+        look_ahead(s, i, X, Z, X.dtype.type(ahead))
+        if beta > 0: add_up(s, i, X, mean, sums)
     return running
 
 @compiled
@@ -185,15 +189,15 @@ def fista_step(X, Z, P, B, codes, iterations, t, mean, stretch, sums, coefficien
         if coefficients[3, s] > 0: update_hinge(s, n, mean[0], stretch[0], sums[0, :1], coefficients)
     return most
 
-# %% ../nbs/library/02_inference.ipynb #1d84489c
+# %% ../nbs/library/02_inference.ipynb #8386d8f6
 @compiled
-def first_hinge(X, Z, mean, stretch, sums, coefficients):
-    "Mean and stretch of each component at the start, where X is Z, from a mean of zero."
-    (models, n, l), zero = X.shape, X.dtype.type(0)
+def first_hinge(X, mean, stretch, sums, coefficients):
+    "Mean and stretch of each component at the start, from a mean of zero."
+    models, n, l = X.shape
     for s in range(models):
         for turn in range(2 if coefficients[3, s] > 0 else 0):
             sums[0, 0, s] = 0
-            for i in range(n): look_ahead(s, i, X, Z, mean[0], sums[0, 0], zero)
+            for i in range(n): add_up(s, i, X, mean[0], sums[0, 0])
             update_hinge(s, n, mean[0], stretch[0], sums[0, :1], coefficients)
     mean[1:], stretch[1:] = mean[0], stretch[0]
 
@@ -278,13 +282,13 @@ def every_thread(number):
             K, nonneg > 0, momentum > 0, restart > 0, rest > 0)
     return loop
 
-# %% ../nbs/library/02_inference.ipynb #7034846a
+# %% ../nbs/library/02_inference.ipynb #e6c9cdd8
 class FusedIteration(Iteration):
     "`Iteration` on a CPU, its step compiled into one pass over the codes. Same results up to rounding."
     def __init__(self, *args):
         super().__init__(*args)
         *models, n, l = self.X.shape
-        self.array = lambda A, *shape: A.expand(*models, *shape).reshape(-1, *shape).contiguous().numpy()
+        self.array = lambda A, *shape: A.expand(*models, *shape).contiguous().numpy().reshape(-1, *shape)
         self.points = X, Z = [self.array(A, n, l) for A in (self.X, self.Z)]
         self.new = lambda *shape: numpy.zeros(shape, X.dtype)
         self.threads = max(1, min(torch.get_num_threads(), n, X.size//8192))     # fewer numbers than that are not worth waiting for
@@ -294,7 +298,7 @@ class FusedIteration(Iteration):
                        self.new(self.threads, len(X), l), self.new(self.threads, len(X), l), self.new(2, self.threads, len(X), 2, l),
                        coefficients.reshape(5, len(X))]
         self.P, self.flags = None, (self.nonneg, self.momentum, self.restart, bool(self.rest.all()))
-        first_hinge(X, Z, *self.memory[4:])
+        first_hinge(X, *self.memory[4:])
 
     def advance(self, P, k):
         if P is not self.P: self.P, self.seen = P, self.array(P, *P.shape[-2:])    # the plain loop may bring the same P each time
@@ -305,7 +309,7 @@ class FusedIteration(Iteration):
     def run(self, slope, max_iters, watch=None):
         if watch or not torch_cpu or not isinstance(slope, Quadratic): return super().run(slope, max_iters, watch)
         (models, n, l), most = self.points[0].shape, self.threads
-        arrays = [numpy.zeros((2, most), int), self.array(slope.H, l, l), self.new(most, 2, n, l), numpy.tile([l, n, ord('N')], (most, 1)),
+        arrays = [numpy.zeros((2, most), int), self.array(slope.H, l, l), self.new(most, 2, n, l), numpy.array([[l, n, ord('N')]]*most),
                   numpy.array([1, 0], self.points[0].dtype), *self.points, self.new(models, n, l), *self.memory]
         if most == 1: fista_loop(0, 1, *arrays, float(self.tol), max_iters, *self.flags); return
         arrays = [numpy.array([models, n, l, most, max_iters, *self.flags]), *arrays, numpy.array([self.tol])]
