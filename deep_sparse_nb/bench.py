@@ -73,7 +73,7 @@ def training_products(n, d, l, m, iterations, encoder: bool) -> list[tuple]:
     lista = [(n, d, l, 1), (d, n, l, 1), (n, l, l, 6), (l, n, l, 3)] if encoder else []
     return inference_products(n, d, l, m, iterations) + decoder + lista
 
-# %% ../nbs/performance/01_speed.ipynb #def2ad2c
+# %% ../nbs/performance/01_speed.ipynb #2fe100c5
 def iterations(Y: Tensor, quick: bool) -> Iterator[dict]:
     "Inference for a fixed number of iterations, everything included, against its products. `Y` (250, d)."
     n, d = Y.shape
@@ -81,7 +81,7 @@ def iterations(Y: Tensor, quick: bool) -> Iterator[dict]:
         decoder = (HiddenDecoder(l, m, d) if m else LinearDecoder(l, d)).to(Y.device)
         decoder.normalise_()
         guess = torch.rand(n, l, device=Y.device)/l
-        k = (2 if quick else 40) if m else 40
+        k = 2 if m and quick else 40
         for beta in (0., 10.) if not m else (10.,):
             energy = Energy(.005, beta=beta, gamma=1.)
             t = best_of(dict(ours=lambda: fista(Y, decoder, energy, encoded=guess, step=.1, tol=1e-30, max_iters=k),
@@ -209,7 +209,7 @@ def convex(data: Dataset, quick: bool, threads: int) -> Iterator[dict]:
                 if reached > target: yield speedup(race, name, t['ours']/n, None, f"missed it: gap {reached:.0e} in {t['other']/k*1e6:.0f} µs", **about)
                 else: yield speedup(race, name, t['ours']/n, t['other']/k, f'gap {reached:.0e}', 1., **about)
 
-# %% ../nbs/performance/01_speed.ipynb #c50087c0
+# %% ../nbs/performance/01_speed.ipynb #f7bb2564
 def step_times(model: Autoencoder, adam, Y: Tensor, seconds: float) -> tuple[float, float, int]:
     "Seconds of a training step and of the products in it, and its iterations. The learning rates are set to 0, so that all steps are alike."
     r = model.shared
@@ -230,7 +230,7 @@ def epochs(data: Dataset, quick: bool) -> Iterator[dict]:
         total = dict(ours=total['ours'] + 6*5*200*220*ours, bare=total['bare'] + 6*5*200*220*products)
     if not quick: yield overhead('all of Figure 6a, extrapolated', '8 models, 6 lambdas, 5 seeds, 200 epochs', total['ours']/3600, total['bare']/3600, unit='h')
 
-# %% ../nbs/performance/01_speed.ipynb #7ed3a840
+# %% ../nbs/performance/01_speed.ipynb #10f62288
 def scaling(data: Dataset, quick: bool) -> Iterator[dict]:
     "A VDL training step for other batch sizes, code dimensions and numbers of stacked models; times per image and model."
     ways = {'batch size': ('batch', (50, 250, 1000)), 'code dimension': ('l', (64, 128, 256, 512)), 'stacked models': ('members', (1, 5, 30, 120))}
@@ -241,7 +241,7 @@ def scaling(data: Dataset, quick: bool) -> Iterator[dict]:
             each = Y.shape[0]*Y.shape[1]
             yield overhead(f'VDL by {way}, per image', f'{value}', ours/each, products/each, iterations=k, value=value)
 
-# %% ../nbs/performance/01_speed.ipynb #b7fc8330
+# %% ../nbs/performance/01_speed.ipynb #b8725b1c
 MEASURE = """
 import sys
 from deep_sparse_nb.bench import Path, begin, load, recipe, train
@@ -258,7 +258,7 @@ def memory(name: str, data_dir) -> Iterator[dict]:
     ours, imports = (int(kB)*1024/1e6 for kB in told.split())
     yield overhead('peak memory', f'a VDL run on {name}, data included', ours, imports, 'importing the library', unit='MB') | dict(bar='1500 MB', met=ours < 1500)
 
-# %% ../nbs/performance/01_speed.ipynb #fc1fad44
+# %% ../nbs/performance/01_speed.ipynb #071174bc
 def run(quick: bool = False,  # few repeats, small samples, scikit-learn's digits
         data_dir: str | Path | None = None, # folder with MNIST/raw; else $DEEP_SPARSE_DATA, else ./data
         device: str = 'cpu',
@@ -273,7 +273,7 @@ def run(quick: bool = False,  # few repeats, small samples, scikit-learn's digit
     for part in parts:
         for row in part: yield row | about
 
-# %% ../nbs/performance/01_speed.ipynb #610bb2fe
+# %% ../nbs/performance/01_speed.ipynb #48c12d31
 def amount(x: float | None, unit: str) -> str:
     "A number with its unit, in digits that one can read."
     if x is None: return '-'
