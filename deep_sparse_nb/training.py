@@ -94,13 +94,13 @@ def recipe(dataset: str, # 'mnist', 'digits', 'patches' or 'natural'
     return Recipe(model, float(lam), l=256 if patches else 128, m=(2048 if patches else 1024) if 'NL' in model else 0,
                   unit_columns=kind in ('SDL', 'DO'), **settings)
 
-# %% ../nbs/library/07_training.ipynb #f95d3fb5
+# %% ../nbs/library/07_training.ipynb #fe7555ff
 class Autoencoder(nn.Module):
     "A stack of members, each a recipe and a seed: decoder, LISTA encoder (unless decoder-only) and energy."
     def __init__(self, recipes: Sequence[Recipe], seeds: Sequence[int], d: int = 784):
         super().__init__()
         check_members(recipes, seeds)
-        self.recipes, self.seeds, self.shared, self.d = tuple(recipes), tuple(seeds), recipes[0], d
+        self.recipes, self.seeds, self.shared, self.d, self.checked = tuple(recipes), tuple(seeds), recipes[0], d, None
         l, m = self.shared.l, self.shared.m
         self.decoder = stack([HiddenDecoder(l, m, d, s) if m else LinearDecoder(l, d, s) for s in seeds])
         if self.shared.unit_columns: self.decoder.normalise_()
@@ -110,8 +110,10 @@ class Autoencoder(nn.Module):
 
     @property
     def energy(self) -> Energy:
-        "The members' energies: each coefficient has one value a member."
-        return Energy(self.lam, self.beta, self.T, self.gamma if self.encoder is not None else 0.)
+        "The members' energies: each coefficient has one value a member. Checked once, not in each step: a GPU would wait for the answer."
+        if self.checked is None or self.checked.lam is not self.lam:
+            self.checked = Energy(self.lam, self.beta, self.T, self.gamma if self.encoder is not None else 0.)
+        return self.checked
 
     def infer(self, Y: Tensor,                 # images (n, d) or (members, n, d)
               encoded: Tensor | None = None,   # the encoder's codes (members, n, l)
