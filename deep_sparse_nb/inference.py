@@ -267,10 +267,10 @@ def fista_loop(thread, threads, left, H, packed, sizes, numbers, X, Z, P, B, cod
         for s in range(models):
             if coefficients[3, s] > 0: update_hinge(s, n, mean[thread], stretch[thread], sums[k % 2, :threads], coefficients)
 
-# %% ../nbs/library/02_inference.ipynb #d101ebcb
+# %% ../nbs/library/02_inference.ipynb #43a1bdb3
 @functools.cache
 def every_thread(number):
-    "`fista_loop` as OpenMP wants it, for codes of `number`'s kind. Its argument: addresses of integers (see below) and of arrays."
+    "`fista_loop` as OpenMP wants it, for codes of `number`'s kind. Its argument: the addresses of the integers it begins with and of `fista_loop`'s arrays."
     @cfunc(types.void(types.CPointer(types.voidptr)), error_model='numpy', cache=True)
     def loop(data):
         models, n, l, most, K, nonneg, momentum, restart, rest = carray(data[0], 9, numpy.int64)
