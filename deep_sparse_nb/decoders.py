@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['uniform', 'Quadratic', 'LinearDecoder', 'unit_columns_', 'HiddenGradient', 'pick', 'HiddenDecoder',
-           'reconstruction_gradient', 'stack', 'atoms']
+           'reconstruction_gradient', 'decoder_loss', 'backward', 'stack', 'atoms']
 
 # %% ../nbs/library/01_decoders.ipynb #4bab4f7e
 import copy
@@ -26,7 +26,7 @@ class Quadratic:
     B: Tensor  # (..., n, l)
     def __call__(self, Z: Tensor) -> Tensor: return Z @ self.H - self.B
 
-# %% ../nbs/library/01_decoders.ipynb #1caaa919
+# %% ../nbs/library/01_decoders.ipynb #9bc366a0
 class LinearDecoder(nn.Module):
     "A dictionary: codes (..., n, l) to images (..., n, d) by weights W (..., d, l), without bias (section 3.1)."
     def __init__(self, l: int, d: int, seed: int = 0):
@@ -44,6 +44,13 @@ class LinearDecoder(nn.Module):
     def reconstruction_gradient(self, Y: Tensor) -> Quadratic:
         "Gradient of sum_i 1/d |y_i - W z_i|^2 for images Y ((n, d) or (..., n, d)), as a function of the codes (equation 11)."
         return Quadratic((self.W.mT @ self.W).mul_(2/self.d), (Y @ self.W).mul_(2/self.d))
+
+    @torch.no_grad()
+    def loss(self, Z: Tensor, Y: Tensor) -> Tensor: # (...,)
+        "Mean squared error of the images made of codes Z (..., n, l). Its gradient is left in `W.grad` (equation 2)."
+        error, size = self(Z).sub_(Y), Y.shape[-2]*self.d
+        self.W.grad = (error.mT @ Z).mul_(2/size).sum_to_size(self.W.shape)
+        return torch.linalg.vector_norm(error, dim=(-2, -1)).square()/size
 
     @torch.no_grad()
     def normalise_(self):
@@ -132,7 +139,22 @@ def reconstruction_gradient(decoder: nn.Module, # codes (..., n, l) -> images (.
             return torch.autograd.grad((Y - decoder(Z)).square().mean(-1).sum(), Z)[0]
     return gradient
 
-# %% ../nbs/library/01_decoders.ipynb #67f79d90
+# %% ../nbs/library/01_decoders.ipynb #d1a6b768
+def decoder_loss(decoder: nn.Module,
+                 Z: Tensor,           # codes (..., n, l)
+                 Y: Tensor,           # images (n, d) or (..., n, d)
+                 ) -> Tensor:         # (...,)
+    "Mean squared error of each model's images (equation 2). Its gradient is left in the weights: the decoder's own formula, else autograd."
+    return decoder.loss(Z, Y) if hasattr(decoder, 'loss') else backward(decoder(Z), Y)
+
+def backward(output: Tensor, target: Tensor) -> Tensor: # (...,)
+    "Mean squared error of each model's output; its gradient, 2/(n .) (output - target), goes back through the output."
+    error, size = output.detach() - target, output.shape[-2]*output.shape[-1]
+    loss = torch.linalg.vector_norm(error, dim=(-2, -1)).square()/size
+    output.backward(error.mul_(2/size))
+    return loss
+
+# %% ../nbs/library/01_decoders.ipynb #04cb9dfa
 def stack(modules: Sequence[nn.Module], # alike but for their parameters' values
           ) -> nn.Module:
     "One module whose parameters are those of `modules`, stacked along a new leading dimension."
@@ -143,7 +165,7 @@ def stack(modules: Sequence[nn.Module], # alike but for their parameters' values
         setattr(stacked.get_submodule(owner), leaf, nn.Parameter(torch.stack(values)))
     return stacked
 
-# %% ../nbs/library/01_decoders.ipynb #9fecbe15
+# %% ../nbs/library/01_decoders.ipynb #0c6e5662
 @torch.no_grad()
 def atoms(decoder: nn.Module,
           l: int | None = None,  # code dimension, for a decoder that has no `code_shape`

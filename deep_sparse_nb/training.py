@@ -4,11 +4,10 @@
 
 # %% auto #0
 __all__ = ['COLUMNS', 'TABLE3', 'LAMBDAS', 'ELDER', 'MODELS', 'VERSION', 'Recipe', 'table_row', 'recipe', 'Autoencoder',
-           'check_members', 'optimiser', 'training_step', 'backward', 'evaluate', 'Run', 'begin', 'data_order',
-           'train_epoch', 'check_norms', 'members', 'tiny_is_zero', 'validate', 'train', 'learning_rates', 'save',
-           'restore']
+           'check_members', 'optimiser', 'training_step', 'evaluate', 'Run', 'begin', 'data_order', 'train_epoch',
+           'check_norms', 'members', 'tiny_is_zero', 'validate', 'train', 'learning_rates', 'save', 'restore']
 
-# %% ../nbs/library/07_training.ipynb #1be96669
+# %% ../nbs/library/07_training.ipynb #c6c27676
 import copy, json, os, time
 from collections.abc import Sequence
 from contextlib import contextmanager
@@ -20,7 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 from .energy import Energy
-from .decoders import HiddenDecoder, LinearDecoder, stack
+from .decoders import HiddenDecoder, LinearDecoder, backward, decoder_loss, stack
 from .inference import Diverged, Inference, fista
 from .encoders import LISTA
 from .data import Dataset, Split
@@ -138,7 +137,7 @@ def check_members(recipes, seeds):
         other = [k for k, v in asdict(replace(r, **energy)).items() if v != getattr(recipes[0], k) and k not in energy]
         if other: raise ValueError(f'recipes of one stack differ in {", ".join(other)}; only {", ".join(energy)} may')
 
-# %% ../nbs/library/07_training.ipynb #fbd8fe28
+# %% ../nbs/library/07_training.ipynb #73b6e800
 def optimiser(model: Autoencoder) -> torch.optim.Adam:
     "Adam with a group of parameters for each learning rate and weight decay (section 3.4, appendix B.1)."
     r, named = model.shared, dict(model.named_parameters())
@@ -152,18 +151,11 @@ def training_step(model: Autoencoder, adam: torch.optim.Adam, Y: Tensor) -> tupl
     encoded = model.encoder(Y) if model.encoder is not None else None
     found = model.infer(Y, None if encoded is None else encoded.detach())
     adam.zero_grad()
-    loss_decoder = backward(model.decoder(found.codes), Y)                                # equation 2
+    loss_decoder = decoder_loss(model.decoder, found.codes, Y)                            # equation 2
     loss_encoder = backward(encoded, found.codes) if encoded is not None else torch.zeros_like(loss_decoder)  # equation 13
     adam.step()
     if model.shared.unit_columns: model.decoder.normalise_()
     return torch.stack([loss_decoder, loss_encoder]), found
-
-def backward(output: Tensor, target: Tensor) -> Tensor: # (members,)
-    "Mean squared error of each member's output (members, n, .); its gradient, 2/(n .) (output - target), goes back through the output."
-    error, size = output.detach() - target, output[0].numel()
-    loss = torch.linalg.vector_norm(error, dim=(-2, -1)).square()/size
-    output.backward(error.mul_(2/size))
-    return loss
 
 # %% ../nbs/library/07_training.ipynb #107d4302
 @torch.no_grad()
