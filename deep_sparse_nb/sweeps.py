@@ -6,11 +6,11 @@
 __all__ = ['Member', 'GRIDS', 'PUBLISHED', 'STEPS', 'FIGURES', 'TABLE1', 'TABLE_VERSION', 'WORDS', 'NOISE', 'KEY', 'HISTORY',
            'BUDGET', 'LEARNING_RATES', 'PER_CLASS', 'LABELS_KEY', 'Grid', 'targets', 'choose', 'origin', 'peek',
            'file_name', 'plan', 'lock', 'commit', 'processor', 'provenance', 'read_table', 'append', 'write_whole',
-           'identity', 'score', 'history_rows', 'keeps', 'pick', 'weights_file', 'store_weights', 'load_model', 'sweep',
-           'choose_device', 'deadline_in', 'missing', 'predecessor', 'finish', 'bars', 'curve', 'agreement',
-           'results_of', 'effort', 'report', 'finished', 'Classifier', 'first_of_each', 'logits', 'cross_entropy',
-           'fit', 'top_errors', 'classify', 'features_of', 'contenders', 'few_labels', 'seeds_in', 'best_lambda',
-           'stable_atoms']
+           'identity', 'score', 'history_rows', 'keeps', 'pick', 'weights_file', 'compact', 'unpacked', 'store_weights',
+           'load_model', 'sweep', 'choose_device', 'deadline_in', 'missing', 'predecessor', 'finish', 'bars', 'curve',
+           'agreement', 'results_of', 'effort', 'report', 'finished', 'Classifier', 'first_of_each', 'logits',
+           'cross_entropy', 'fit', 'top_errors', 'classify', 'features_of', 'contenders', 'few_labels', 'seeds_in',
+           'best_lambda', 'stable_atoms']
 
 # %% ../nbs/library/08_sweeps.ipynb #c7f85bfe
 import fcntl, json, math, os, platform, re, subprocess, sys, time, zlib
@@ -266,11 +266,10 @@ def history_rows(run: Run, came: dict) -> list[dict]:
     rows = [(members[i % len(members)], row) for i, row in enumerate(run.history)]
     return [identity(m, came) | {c: row.get(c) for c in HISTORY} | dict(version=TABLE_VERSION) for m, row in rows]
 
-# %% ../nbs/library/08_sweeps.ipynb #628c10bb
+# %% ../nbs/library/08_sweeps.ipynb #6fcbf82d
 def keeps(dataset: str, lam: float, model: str, seed: int) -> bool:
     "Whether the weights of a member belong in the results."
     if dataset == 'digits': return seed == 0
-    if dataset == 'patches' and model.endswith('-NL') and lam != .01: return False
     return seed == 0 and (dataset, model, lam) in set(targets()[['dataset', 'model', 'lam']].itertuples(index=False, name=None))
 
 # %% ../nbs/library/08_sweeps.ipynb #2f919e64
@@ -283,10 +282,22 @@ def pick(model: Autoencoder, i: int) -> Autoencoder:
 # %% ../nbs/library/08_sweeps.ipynb #aee1414f
 def weights_file(results, dataset, model, lam, seed) -> Path: return Path(results)/'weights'/f'{dataset}-{model}-{lam:g}-{seed}.safetensors'
 
-# %% ../nbs/library/08_sweeps.ipynb #78e04b60
+# %% ../nbs/library/08_sweeps.ipynb #9328d20d
+def compact(model: Autoencoder, eight_bits: bool) -> dict[str, Tensor]:
+    "A model's weights in half precision; its matrices in eight bits, if asked, each with its columns' units beside it."
+    half = {k: v.half() for k, v in model.state_dict().items()}
+    if not eight_bits: return half
+    units = {k: v.abs().amax(-2, keepdim=True).clamp(min=1e-30)/127 for k, v in model.state_dict().items() if v.dim() > 2}
+    return half | {k: (model.state_dict()[k]/unit).round().to(torch.int8) for k, unit in units.items()} | {f'{k}.unit': u for k, u in units.items()}
+
+def unpacked(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    "What `compact` packed, in float32."
+    return {k: v.float()*weights.get(f'{k}.unit', 1) for k, v in weights.items() if not k.endswith('.unit')}
+
+# %% ../nbs/library/08_sweeps.ipynb #c2b58620
 def store_weights(model: Autoencoder, # of one member
                   came: dict, results: str | Path):
-    "Write weights in half precision, unless the ones there were trained for longer, or on more images."
+    "Write compact weights, unless the ones there were trained for longer, or on more images."
     r, seed = model.recipes[0], model.seeds[0]
     path, about = weights_file(results, came['dataset'], r.model, r.lam, seed), dict(recipe=asdict(r), seed=seed, d=model.d, origin=came)
     effort = lambda about: about['recipe']['epochs']*about['origin']['train_images']
@@ -295,10 +306,11 @@ def store_weights(model: Autoencoder, # of one member
             if effort(json.loads(file.metadata()['model'])) > effort(about): return
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh = path.with_name(path.name + '.new')
-    save_file({k: v.half().cpu().contiguous() for k, v in model.state_dict().items()}, fresh, {'model': json.dumps(about)})
+    weights = compact(model, eight_bits=came['dataset'] == 'patches' and r.m > 0)
+    save_file({k: v.cpu().contiguous() for k, v in weights.items()}, fresh, {'model': json.dumps(about)})
     os.replace(fresh, path)
 
-# %% ../nbs/library/08_sweeps.ipynb #abdc559a
+# %% ../nbs/library/08_sweeps.ipynb #5d218079
 def load_model(dataset: str, model: str, lam: float, seed: int = 0, results: str | Path = 'results') -> Autoencoder:
     "A stack of one trained model, float32, from the stored weights. Raises FileNotFoundError naming the command that makes them."
     path = weights_file(results, dataset, model, lam, seed)
@@ -307,12 +319,12 @@ def load_model(dataset: str, model: str, lam: float, seed: int = 0, results: str
         outcome = 'makes them' if keeps(dataset, lam, model, seed) else 'trains that model, but its weights are not kept'
         raise FileNotFoundError(f'no weights at {path}; `deep-sparse sweep {grid} --model {model} --lam {lam:g}` {outcome}')
     with safe_open(path, 'pt') as file:
-        about, tensors = json.loads(file.metadata()['model']), {k: file.get_tensor(k).float() for k in file.keys()}
+        about, tensors = json.loads(file.metadata()['model']), {k: file.get_tensor(k) for k in file.keys()}
     loaded = Autoencoder([Recipe(**about['recipe'])], [about['seed']], about['d'])
-    loaded.load_state_dict(tensors)
+    loaded.load_state_dict(unpacked(tensors))
     return loaded
 
-# %% ../nbs/library/08_sweeps.ipynb #557e54d2
+# %% ../nbs/library/08_sweeps.ipynb #4f32611f
 def sweep(name: str,                               # one of `GRIDS`
           models: Sequence[str] | None = None, lams: Sequence[float] | None = None, # some of the grid's
           seeds: int | None = None,                # how many, from 0 on (default: the grid's)
@@ -340,23 +352,23 @@ def sweep(name: str,                               # one of `GRIDS`
         if time.monotonic() > deadline: break
     return missing(members, came, table)
 
-# %% ../nbs/library/08_sweeps.ipynb #fe6590f8
+# %% ../nbs/library/08_sweeps.ipynb #95e39a40
 def choose_device(device: str) -> str: return ('cuda' if torch.cuda.is_available() else 'cpu') if device == 'auto' else device
 
-# %% ../nbs/library/08_sweeps.ipynb #aebf5318
+# %% ../nbs/library/08_sweeps.ipynb #8dfe226d
 def deadline_in(minutes: float | None) -> float:
     "The moment on the monotonic clock. Raises ValueError unless it lies ahead."
     if minutes is not None and not minutes > 0: raise ValueError(f'minutes is {minutes}; it must be positive')
     return time.monotonic() + 60*(minutes or math.inf)
 
-# %% ../nbs/library/08_sweeps.ipynb #e7ef4eb0
+# %% ../nbs/library/08_sweeps.ipynb #a3d7f08e
 def missing(members: Sequence[Member], came: dict, table: Path) -> list[Member]:
     "Those members that have no row in a table."
     if not table.is_file(): return list(members)
     there = set(read_table(table)[KEY].itertuples(index=False, name=None))
     return [m for m in members if tuple(identity(m, came)[k] for k in KEY) not in there]
 
-# %% ../nbs/library/08_sweeps.ipynb #b32b363f
+# %% ../nbs/library/08_sweeps.ipynb #ad67fbb6
 def predecessor(group: list[Member], folder: Path, came: dict) -> Path | None:
     "A checkpoint to start from: the same members but for their number of epochs, of which no more are done than these want."
     alike, found = lambda members: [(replace(r, epochs=0), seed) for r, seed in members], {}
@@ -365,7 +377,7 @@ def predecessor(group: list[Member], folder: Path, came: dict) -> Path | None:
         if where == came and alike(held) == alike(group) and epoch <= group[0][0].epochs: found[path] = epoch
     return max(found, key=found.get, default=None)
 
-# %% ../nbs/library/08_sweeps.ipynb #dd9096aa
+# %% ../nbs/library/08_sweeps.ipynb #b0b85950
 def finish(path: Path, group: list[Member], data: Dataset, came: dict, table: Path, device: str, deadline: float, progress: bool):
     "Train a stack until its last epoch or the deadline; after its last epoch write rows. Raises Diverged for a stack of several."
     recipes, seeds = zip(*group)
@@ -386,22 +398,22 @@ def finish(path: Path, group: list[Member], data: Dataset, came: dict, table: Pa
     append(table, rows, [*KEY, 'sigma'])
     for row in rows[:len(group)]: print('{model} lam {lam:g} seed {seed}: {psnr:.2f} dB at {sparsity:.1%}, {seconds:.0f} s'.format(**row))
 
-# %% ../nbs/library/08_sweeps.ipynb #a413b251
+# %% ../nbs/library/08_sweeps.ipynb #2402af09
 BUDGET = ['source', 'epochs', 'train_images', 'valid_images', 'test_images']
 
-# %% ../nbs/library/08_sweeps.ipynb #59e1bf5b
+# %% ../nbs/library/08_sweeps.ipynb #4b4fd6fc
 def bars(dataset: str, model: str, sigma: float) -> tuple[float, float]:
     "How many dB and points of sparsity we may differ from the paper."
     nl, patches = model.endswith('-NL'), dataset == 'patches'
     return (.6 if patches else .4 if nl or sigma else .3), (math.inf if sigma else 2. if nl or patches else 1.5)
 
-# %% ../nbs/library/08_sweeps.ipynb #1a04c571
+# %% ../nbs/library/08_sweeps.ipynb #02d5c985
 def curve(rows): # a data frame: lam, psnr, sparsity (percent), seeds
     "A model's rows of one budget as one point per lambda, mean over seeds, in order of sparsity."
     points = rows.groupby('lam').agg(psnr=('psnr', 'mean'), sparsity=('sparsity', 'mean'), seeds=('seed', 'nunique'))
     return points.assign(sparsity=100*points.sparsity).sort_values('sparsity').reset_index()
 
-# %% ../nbs/library/08_sweeps.ipynb #5d7f1a6d
+# %% ../nbs/library/08_sweeps.ipynb #4d9bd52f
 def agreement(ours, full: bool, point, sigma: float): # 'point', 'curve' or False
     "How a curve agrees with a row of `targets`."
     import numpy as np
@@ -411,7 +423,7 @@ def agreement(ours, full: bool, point, sigma: float): # 'point', 'curve' or Fals
     inside = not sigma and ours.sparsity.min() <= point.sparsity <= ours.sparsity.max()
     return 'curve' if full and inside and abs(np.interp(point.sparsity, ours.sparsity, ours.psnr) - point.psnr) <= db else False
 
-# %% ../nbs/library/08_sweeps.ipynb #51e21381
+# %% ../nbs/library/08_sweeps.ipynb #ecee2901
 def results_of(results: str | Path, dataset: str, model: str): # a data frame, empty where there are none
     "The rows of a published grid's model that did not diverge."
     import pandas as pd
@@ -420,13 +432,13 @@ def results_of(results: str | Path, dataset: str, model: str): # a data frame, e
     rows = read_table(path) if path.is_file() else pd.DataFrame(columns=[*KEY, 'sigma', 'psnr', 'sparsity', 'diverged'])
     return rows[(rows.model == model) & rows.diverged.isna()]
 
-# %% ../nbs/library/08_sweeps.ipynb #9474be03
+# %% ../nbs/library/08_sweeps.ipynb #e0881c98
 def effort(rows): # rows of one budget
     "By which budgets are compared: training first, then images, then seeds."
     first = rows.iloc[0]
     return first.epochs*first.train_images, first.valid_images + first.test_images, rows.seed.nunique()
 
-# %% ../nbs/library/08_sweeps.ipynb #76da9e85
+# %% ../nbs/library/08_sweeps.ipynb #7baea842
 def report(results: str | Path = 'results'): # a data frame, one row per row of `targets`
     """The paper's numbers and ours: PSNR in dB, sparsity in percent, mean over seeds of the largest budget there is.
 
@@ -451,7 +463,7 @@ def report(results: str | Path = 'results'): # a data frame, one row per row of 
         rows.append(row)
     return pd.DataFrame(rows).astype(dict(our_psnr=float, our_sparsity=float, epochs='Int64', seeds='Int64', train_images='Int64', within=object))
 
-# %% ../nbs/library/08_sweeps.ipynb #7459338e
+# %% ../nbs/library/08_sweeps.ipynb #99fd8b54
 def finished(runs: str | Path, grids: Sequence[str], models=None, lams=None, seeds: int | None = None) -> dict[tuple, dict[int, tuple[Path, int]]]:
     "Checkpoints that have done all their epochs: identity but for the seed -> seed -> file and place in its stack."
     found = {}
@@ -463,7 +475,7 @@ def finished(runs: str | Path, grids: Sequence[str], models=None, lams=None, see
     if not found: raise FileNotFoundError(f'no finished checkpoint of {" or ".join(grids)} in {runs}; `deep-sparse sweep {grids[0]}` makes them')
     return found
 
-# %% ../nbs/library/08_sweeps.ipynb #8b74bbaf
+# %% ../nbs/library/08_sweeps.ipynb #84b067bd
 class Classifier(nn.Module):
     "A linear layer, behind a LISTA encoder where l is not 0: images or codes (..., n, f) to logits (..., n, classes)."
     def __init__(self, f: int, classes: int, l: int = 0, seed: int = 0):
@@ -473,7 +485,7 @@ class Classifier(nn.Module):
 
     def forward(self, X): return self.encoder(X) @ self.W.mT + self.b[..., None, :]
 
-# %% ../nbs/library/08_sweeps.ipynb #dd28b4d1
+# %% ../nbs/library/08_sweeps.ipynb #a891127f
 def first_of_each(labels: Tensor, k: int | None) -> Tensor: # row numbers; None: all
     "The first k images of each class. Raises ValueError when a class has fewer."
     rows = [(labels == c).nonzero().flatten() for c in labels.unique()]
@@ -481,17 +493,17 @@ def first_of_each(labels: Tensor, k: int | None) -> Tensor: # row numbers; None:
     if min(map(len, rows)) < k: raise ValueError(f'k is {k}; a class has only {min(map(len, rows))} training images')
     return torch.cat([r[:k] for r in rows]).sort().values
 
-# %% ../nbs/library/08_sweeps.ipynb #7271cf3f
+# %% ../nbs/library/08_sweeps.ipynb #bf5253af
 @torch.no_grad()
 def logits(classifiers: Classifier, X: Tensor, source: Tensor) -> Tensor: # (M, N, classes)
     "Of a stack of M classifiers, the m-th on the features X[source[m]] of X (S, N, f), a thousand images at a time."
     return torch.cat([classifiers(X[source, i:i+1000]) for i in range(0, X.shape[1], 1000)], dim=-2)
 
-# %% ../nbs/library/08_sweeps.ipynb #82d315bd
+# %% ../nbs/library/08_sweeps.ipynb #f7c3c488
 def cross_entropy(scores: Tensor, labels: Tensor) -> Tensor: # (M,)
     return -scores.log_softmax(-1).gather(-1, labels.expand(scores.shape[:-1])[..., None])[..., 0].mean(-1)
 
-# %% ../nbs/library/08_sweeps.ipynb #5d8ee1e8
+# %% ../nbs/library/08_sweeps.ipynb #50c72cd7
 def fit(classifiers: Classifier, X: Tensor, labels: Tensor, valid: tuple[Tensor, Tensor], source: Tensor, seeds: Sequence[int], lr: Tensor,
         epochs: int, batch: int = 250) -> tuple[Tensor, Tensor]: # (M,) best epoch and the validation loss there
     "Train a stack in place by Adam; each keeps the weights of its epoch of lowest validation loss."
@@ -513,17 +525,17 @@ def fit(classifiers: Classifier, X: Tensor, labels: Tensor, valid: tuple[Tensor,
     for p, kept in zip(classifiers.parameters(), best): p.data.copy_(kept)
     return when, lowest
 
-# %% ../nbs/library/08_sweeps.ipynb #d13a4e51
+# %% ../nbs/library/08_sweeps.ipynb #99bb3a0f
 LEARNING_RATES = (1e-3, 1e-2, 1e-1)
 PER_CLASS = (1, 2, 5, 10, 20, 50, 100, None)
 
-# %% ../nbs/library/08_sweeps.ipynb #30261916
+# %% ../nbs/library/08_sweeps.ipynb #b589eb12
 def top_errors(scores: Tensor, labels: Tensor) -> dict[str, Tensor]: # top1, top3: (M,), between 0 and 1
     "Share of images whose class is not the likeliest, or not among the three likeliest."
     right = scores.topk(3).indices == labels[:, None]
     return {f'top{k}': 1 - right[..., :k].any(-1).float().mean(-1) for k in (1, 3)}
 
-# %% ../nbs/library/08_sweeps.ipynb #5193199d
+# %% ../nbs/library/08_sweeps.ipynb #8d9e8ac1
 def classify(features: dict[str, Tensor], # train, valid, test: (S, N, f), a member for each seed, or one for all
              data: Dataset, k: int | None, seeds: Sequence[int], epochs: int, l: int = 0) -> list[dict]:
     "One row per seed: errors of classifiers from k labels a class, with the learning rate that does best on validation images."
@@ -540,7 +552,7 @@ def classify(features: dict[str, Tensor], # train, valid, test: (S, N, f), a mem
     columns = {c: v.cpu().tolist()[j*S:(j + 1)*S] for c, v in columns.items()}
     return [dict(seed=s, labels=len(rows)) | {c: v[i] for c, v in columns.items()} for i, s in enumerate(seeds)]
 
-# %% ../nbs/library/08_sweeps.ipynb #9c737280
+# %% ../nbs/library/08_sweeps.ipynb #cbe2c746
 @torch.no_grad()
 def features_of(files: dict, data: Dataset, device: str) -> dict[str, Tensor]: # train, valid, test: (S, N, l)
     "Codes by the finished members in `files`, one for each seed; or the images themselves, (1, N, d)."
@@ -549,17 +561,17 @@ def features_of(files: dict, data: Dataset, device: str) -> dict[str, Tensor]: #
     models = [pick(restore(path, device).best_model(), i) for path, i in files.values()]
     return {name: torch.stack([torch.cat([m.codes(part)[0] for part in images.split(1000)]) for m in models]) for name, images in splits.items()}
 
-# %% ../nbs/library/08_sweeps.ipynb #7d98300c
+# %% ../nbs/library/08_sweeps.ipynb #21e653f2
 def contenders(found: dict, came: dict, seeds: int) -> list[tuple[dict, dict]]:
     "Raw pixels, LISTA from scratch, and the finished models of one source of images: columns but for the seed, and files by seed."
     kinds = [(dict(kind), files) for kind, files in found.items() if set(came.items()) <= set(kind)]
     plain = {k: 0 for k in KEY if k != 'seed'} | came
     return [(plain | dict(model=name), dict.fromkeys(range(seeds))) for name in ('raw', 'LISTA')] + kinds
 
-# %% ../nbs/library/08_sweeps.ipynb #e49af358
+# %% ../nbs/library/08_sweeps.ipynb #22cc8d90
 LABELS_KEY = [*KEY, 'per_class', 'classifier_epochs']
 
-# %% ../nbs/library/08_sweeps.ipynb #d50d389c
+# %% ../nbs/library/08_sweeps.ipynb #b82f03d4
 def few_labels(grids: Sequence[str] = ('mnist-linear', 'mnist-nl'), # whose finished models to use
                models=None, lams=None, seeds: int | None = None,    # some of theirs (raw pixels and LISTA always run along)
                per_class: Sequence[int | None] = PER_CLASS,         # labelled images of each class; None: all
@@ -582,7 +594,7 @@ def few_labels(grids: Sequence[str] = ('mnist-linear', 'mnist-nl'), # whose fini
             left += len(todo)
     return left
 
-# %% ../nbs/library/08_sweeps.ipynb #cd22d3cb
+# %% ../nbs/library/08_sweeps.ipynb #f4059a35
 def seeds_in(path: Path, columns: dict) -> set[int]:
     "The seeds of a table's rows that have these columns."
     if not path.is_file(): return set()
@@ -590,14 +602,14 @@ def seeds_in(path: Path, columns: dict) -> set[int]:
     for name, value in columns.items(): table = table[table[name] == value]
     return set(table.seed)
 
-# %% ../nbs/library/08_sweeps.ipynb #35cb0ee7
+# %% ../nbs/library/08_sweeps.ipynb #03eb84fd
 def best_lambda(table): # the rows of labels.csv to report
     "Of each model and number of labels, the rows of the lambda whose mean validation error is lowest."
     task = ['dataset', 'source', 'model', 'epochs', 'train_images', 'per_class', 'classifier_epochs']
     mean = table.groupby([*task, 'lam']).valid_top1.mean().reset_index()
     return table.merge(mean.loc[mean.groupby(task).valid_top1.idxmin(), [*task, 'lam']])
 
-# %% ../nbs/library/08_sweeps.ipynb #0e04a26a
+# %% ../nbs/library/08_sweeps.ipynb #3e3fc1c3
 @torch.no_grad()
 def stable_atoms(grids: Sequence[str] = PUBLISHED, models=None, lams=None, seeds: int | None = None, data_dir: str | Path | None = None,
                  images: str | Path | None = None, results: str | Path = 'results', runs: str | Path = 'runs'):

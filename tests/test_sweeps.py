@@ -17,7 +17,7 @@ from deep_sparse_nb import sweeps
 from deep_sparse_nb.data import load
 from deep_sparse_nb.inference import Diverged
 from deep_sparse_nb.sweeps import (GRIDS, KEY, PUBLISHED, Classifier, append, best_lambda, choose, few_labels, file_name, finished, first_of_each, fit,
-                                   identity, keeps, load_model, lock, origin, peek, pick, plan, read_table, report, stable_atoms, sweep, targets)
+                                   compact, identity, keeps, load_model, lock, origin, peek, pick, plan, read_table, report, stable_atoms, sweep, targets, unpacked)
 from deep_sparse_nb.training import LAMBDAS, begin, evaluate, recipe, restore, save, table_row, train
 
 SIZES = (500, 250, 250)
@@ -77,7 +77,9 @@ def test_minutes_must_be_positive(home):
 def test_stored_weights_fit_a_repository():
     total = 0
     for dataset, model, lam in targets()[['dataset', 'model', 'lam']].drop_duplicates().itertuples(index=False):
-        if keeps(dataset, lam, model, 0): total += sum(2*p.numel() for p in begin([recipe(dataset, model, lam)], [0]).model.parameters())
+        if keeps(dataset, lam, model, 0):
+            weights = compact(begin([recipe(dataset, model, lam)], [0]).model, eight_bits=dataset == 'patches' and 'NL' in model)
+            total += sum(w.numel()*w.element_size() for w in weights.values())
     assert 5e6 < total < 25e6
     assert not keeps('mnist', .02, 'VDL', 1) and not keeps('mnist', .003, 'VDL', 0)
 
@@ -236,6 +238,16 @@ def test_weights_come_back(home):
         assert a.dtype == torch.float32 and torch.equal(a, b.half().float())
     test = load('digits', sizes=SIZES).test
     assert evaluate(model, test)['psnr'].item() == pytest.approx(table_of(home).psnr[0], abs=.02)
+
+
+def test_eight_bits_round_to_half_a_unit():
+    model = begin([recipe('digits', 'VDL-NL', .01)], [0]).model
+    model.decoder.W1.data[..., 3] = 0                            # a dead component must not become NaN
+    weights = compact(model, eight_bits=True)
+    back = unpacked(weights)
+    assert set(back) == set(model.state_dict()) and weights['decoder.W2'].dtype == torch.int8 and weights['decoder.b1'].dtype == torch.half
+    for name in ('decoder.W1', 'decoder.W2', 'encoder.U', 'encoder.S'):
+        assert ((back[name] - model.state_dict()[name]).abs() <= .501*weights[f'{name}.unit']).all()
 
 
 def test_a_budget_is_extended_and_never_shortened(home, tmp_path):
