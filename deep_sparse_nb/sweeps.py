@@ -34,7 +34,7 @@ from .training import ELDER, LAMBDAS, TABLE3, Autoencoder, Recipe, Run, begin, d
 # %% ../nbs/library/08_sweeps.ipynb #5fb79fb8
 Member = tuple[Recipe, int]   # a recipe and a seed
 
-# %% ../nbs/library/08_sweeps.ipynb #bceb0baa
+# %% ../nbs/library/08_sweeps.ipynb #d8716bf6
 @dataclass(frozen=True)
 class Grid:
     "What to train on one data set."
@@ -43,13 +43,15 @@ class Grid:
     seeds: int = 5
     lambdas: tuple[float, ...] = ()              # default: Table 3's, `training.LAMBDAS`
     knobs: tuple[tuple[str, float], ...] = ()    # each adds the same models again with one coefficient changed
+    step: float | None = None                    # of inference, in place of the paper's
 
     def recipes(self) -> list[Recipe]:
         lambdas = lambda model: self.lambdas or LAMBDAS[table_row(self.dataset, model)]
         plain = [recipe(self.dataset, model, lam) for model in self.models for lam in lambdas(model)]
+        if self.step: plain = [replace(r, step=self.step) for r in plain]
         return plain + [replace(r, **{name: value}) for name, value in self.knobs for r in plain]
 
-# %% ../nbs/library/08_sweeps.ipynb #8a706dc1
+# %% ../nbs/library/08_sweeps.ipynb #5c08ce84
 GRIDS = {
     'mnist-linear': Grid('mnist', ('SDL', 'VDL', 'WDL', 'DO')),
     'mnist-nl': Grid('mnist', ('SDL-NL', 'VDL-NL', 'WDL-NL', 'DO-NL')),
@@ -59,6 +61,7 @@ GRIDS = {
     'knobs': Grid('mnist', ('VDL',), seeds=1, lambdas=(.01,), knobs=(
         ('beta', 1), ('beta', 3), ('beta', 30), ('beta', 100), ('T', .1), ('T', .25), ('T', 1), ('T', 2),
         ('gamma', 0), ('gamma', 1), ('gamma', 20), ('gamma', 100))),
+    'short-step': Grid('mnist', ('VDL-NL',), seeds=1, lambdas=(.01, .02), step=.25),
     'digits': Grid('digits', ('SDL', 'VDL'), seeds=2, lambdas=(.001, .005, .02))}
 PUBLISHED = ('mnist-linear', 'mnist-nl', 'patches-linear', 'patches-nl')
 STEPS = ('labels', 'stability')
@@ -377,7 +380,7 @@ def predecessor(group: list[Member], folder: Path, came: dict) -> Path | None:
         if where == came and alike(held) == alike(group) and epoch <= group[0][0].epochs: found[path] = epoch
     return max(found, key=found.get, default=None)
 
-# %% ../nbs/library/08_sweeps.ipynb #b0b85950
+# %% ../nbs/library/08_sweeps.ipynb #90011b7e
 def finish(path: Path, group: list[Member], data: Dataset, came: dict, table: Path, device: str, deadline: float, progress: bool):
     "Train a stack until its last epoch or the deadline; after its last epoch write rows. Raises Diverged for a stack of several."
     recipes, seeds = zip(*group)
@@ -393,7 +396,7 @@ def finish(path: Path, group: list[Member], data: Dataset, came: dict, table: Pa
     if run.epoch < run.model.shared.epochs and not problem: return
     append(table.parent/'histories'/table.name, history_rows(run, came), [*KEY, 'epoch'], digits=5)
     for i, (r, seed) in enumerate(group):
-        if keeps(came['dataset'], r.lam, r.model, seed): store_weights(pick(run.best_model(), i), came, table.parent)
+        if table.stem in (*PUBLISHED, 'digits') and keeps(came['dataset'], r.lam, r.model, seed): store_weights(pick(run.best_model(), i), came, table.parent)
     rows = score(run, data, came, problem, device)
     append(table, rows, [*KEY, 'sigma'])
     for row in rows[:len(group)]: print('{model} lam {lam:g} seed {seed}: {psnr:.2f} dB at {sparsity:.1%}, {seconds:.0f} s'.format(**row))
