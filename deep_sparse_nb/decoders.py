@@ -65,12 +65,13 @@ def unit_columns_(W: Tensor, # (..., rows, columns), changed in place
     norms = W.norm(dim=-2, keepdim=True)
     return W.div_(torch.where(norms > 0, norms, 1))
 
-# %% ../nbs/library/01_decoders.ipynb #1fbc42a8
+# %% ../nbs/library/01_decoders.ipynb #c1da156d
 class HiddenGradient:
     "Gradient of a hidden layer's reconstruction term, Z -> (..., n, l)."
     def __init__(self, W1: Tensor, b1: Tensor, W2: Tensor, Y: Tensor):
-        self.W1, self.b1, self.W2, self.Y, self.codes = W1, b1[..., None, :], W2, Y, 0
-        self.scaled, self.gram, self.rows, self.room = W1*(2/W2.shape[-2]), None, None, None
+        self.W1, self.b1, self.W2, self.scaled = W1, b1[..., None, :], W2, W1*(2/W2.shape[-2])
+        self.gram, self.target, self.codes = None, Y, 0                 # later: W2' W2, and Y W2
+        self.needed, self.rows, self.room = Y, None, None               # the target's rows that are needed
 
     @torch.no_grad()
     def __call__(self, Z: Tensor) -> Tensor:
@@ -84,18 +85,18 @@ class HiddenGradient:
             shape = *torch.broadcast_shapes(Z.shape[:-2], self.W1.shape[:-2]), Z.shape[-2]
             self.room = [Z.new_empty(*shape, width) for width in (m, d, m)]                   # for all calls
         a = torch.matmul(Z, self.W1.mT, out=self.room[0]).add_(self.b1).relu_()               # (..., n, m)
-        if self.gram is None and self.codes*(2*d - m) > m*d: self.gram = self.W2.mT @ self.W2, self.Y @ self.W2
+        if self.gram is None and self.codes*(2*d - m) > m*d:
+            self.gram, self.target = self.W2.mT @ self.W2, self.target @ self.W2
+            self.needed = self.target if self.rows is None else pick(self.target, self.rows)
         self.codes += Z.shape[-2]
-        if self.gram: e = torch.matmul(a, self.gram[0], out=self.room[2]).sub_(self.gram[1])
-        else: e = torch.matmul(torch.matmul(a, self.W2.mT, out=self.room[1]).sub_(self.Y), self.W2, out=self.room[2])
+        if self.gram is None: e = torch.matmul(torch.matmul(a, self.W2.mT, out=self.room[1]).sub_(self.needed), self.W2, out=self.room[2])
+        else: e = torch.matmul(a, self.gram, out=self.room[2]).sub_(self.needed)
         return e.mul_(a.sign_()) @ self.scaled                                                # the sign says [a > 0]
 
     def narrow(self, needed: Tensor):
         "From now on, compute the gradient of the `needed` samples (..., n) alone, of equally many in each model; others' is zero, or right."
-        if self.rows is None: self.whole = self.Y
         self.rows = needed.int().argsort(dim=-1, descending=True, stable=True)[..., :needed.sum(-1).max(), None]
-        self.Y, self.room = pick(self.whole, self.rows), None
-        if self.gram: self.gram = self.gram[0], self.Y @ self.W2
+        self.needed, self.room = pick(self.target, self.rows), None
 
 def pick(A: Tensor, rows: Tensor) -> Tensor: # (..., n, d) or (n, d), and (..., r, 1) -> (..., r, d)
     "Those rows of each matrix."
