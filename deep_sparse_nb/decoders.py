@@ -140,7 +140,7 @@ def reconstruction_gradient(decoder: nn.Module, # codes (..., n, l) -> images (.
             return torch.autograd.grad((Y - decoder(Z)).square().mean(-1).sum(), Z)[0]
     return gradient
 
-# %% ../nbs/library/01_decoders.ipynb #d1a6b768
+# %% ../nbs/library/01_decoders.ipynb #8144045c
 def decoder_loss(decoder: nn.Module,
                  Z: Tensor,           # codes (..., n, l)
                  Y: Tensor,           # images (n, d) or (..., n, d)
@@ -155,7 +155,7 @@ def backward(output: Tensor, target: Tensor) -> Tensor: # (...,)
     output.backward(error.mul_(2/size))
     return loss
 
-# %% ../nbs/library/01_decoders.ipynb #04cb9dfa
+# %% ../nbs/library/01_decoders.ipynb #bddf8ba4
 def stack(modules: Sequence[nn.Module], # alike but for their parameters' values
           ) -> nn.Module:
     "One module whose parameters are those of `modules`, stacked along a new leading dimension."
@@ -166,7 +166,7 @@ def stack(modules: Sequence[nn.Module], # alike but for their parameters' values
         setattr(stacked.get_submodule(owner), leaf, nn.Parameter(torch.stack(values)))
     return stacked
 
-# %% ../nbs/library/01_decoders.ipynb #0c6e5662
+# %% ../nbs/library/01_decoders.ipynb #e4bb5a39
 @torch.no_grad()
 def atoms(decoder: nn.Module,
           l: int | None = None,  # code dimension, for a decoder that has no `code_shape`
