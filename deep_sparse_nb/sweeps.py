@@ -12,11 +12,11 @@ __all__ = ['Member', 'GRIDS', 'PUBLISHED', 'STEPS', 'FIGURES', 'TABLE1', 'TABLE_
            'cross_entropy', 'fit', 'top_errors', 'classify', 'features_of', 'contenders', 'few_labels', 'seeds_in',
            'best_lambda', 'stable_atoms']
 
-# %% ../nbs/library/08_sweeps.ipynb #c7f85bfe
+# %% ../nbs/library/08_sweeps.ipynb #05e6c3df
 import fcntl, json, math, os, platform, re, subprocess, sys, time, zlib
 from collections.abc import Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
 import torch
@@ -34,7 +34,7 @@ from .training import ELDER, LAMBDAS, TABLE3, Autoencoder, Recipe, Run, begin, d
 # %% ../nbs/library/08_sweeps.ipynb #5fb79fb8
 Member = tuple[Recipe, int]   # a recipe and a seed
 
-# %% ../nbs/library/08_sweeps.ipynb #d8716bf6
+# %% ../nbs/library/08_sweeps.ipynb #2fd4a3c5
 @dataclass(frozen=True)
 class Grid:
     "What to train on one data set."
@@ -43,15 +43,14 @@ class Grid:
     seeds: int = 5
     lambdas: tuple[float, ...] = ()              # default: Table 3's, `training.LAMBDAS`
     knobs: tuple[tuple[str, float], ...] = ()    # each adds the same models again with one coefficient changed
-    step: float | None = None                    # of inference, in place of the paper's
+    changes: dict = field(default_factory=dict)  # to the paper's recipes
 
     def recipes(self) -> list[Recipe]:
         lambdas = lambda model: self.lambdas or LAMBDAS[table_row(self.dataset, model)]
-        plain = [recipe(self.dataset, model, lam) for model in self.models for lam in lambdas(model)]
-        if self.step: plain = [replace(r, step=self.step) for r in plain]
+        plain = [replace(recipe(self.dataset, model, lam), **self.changes) for model in self.models for lam in lambdas(model)]
         return plain + [replace(r, **{name: value}) for name, value in self.knobs for r in plain]
 
-# %% ../nbs/library/08_sweeps.ipynb #5c08ce84
+# %% ../nbs/library/08_sweeps.ipynb #625207e3
 GRIDS = {
     'mnist-linear': Grid('mnist', ('SDL', 'VDL', 'WDL', 'DO')),
     'mnist-nl': Grid('mnist', ('SDL-NL', 'VDL-NL', 'WDL-NL', 'DO-NL')),
@@ -61,7 +60,8 @@ GRIDS = {
     'knobs': Grid('mnist', ('VDL',), seeds=1, lambdas=(.01,), knobs=(
         ('beta', 1), ('beta', 3), ('beta', 30), ('beta', 100), ('T', .1), ('T', .25), ('T', 1), ('T', 2),
         ('gamma', 0), ('gamma', 1), ('gamma', 20), ('gamma', 100))),
-    'short-step': Grid('mnist', ('VDL-NL',), seeds=1, lambdas=(.01, .02), step=.25),
+    'short-step': Grid('mnist', ('VDL-NL',), seeds=1, lambdas=(.01, .02), changes=dict(step=.25)),
+    'safe-step': Grid('mnist', ('VDL-NL',), seeds=1, lambdas=(.01, .02), changes=dict(safe_step=True)),
     'digits': Grid('digits', ('SDL', 'VDL'), seeds=2, lambdas=(.001, .005, .02))}
 PUBLISHED = ('mnist-linear', 'mnist-nl', 'patches-linear', 'patches-nl')
 STEPS = ('labels', 'stability')

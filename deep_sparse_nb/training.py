@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['COLUMNS', 'TABLE3', 'LAMBDAS', 'ELDER', 'MODELS', 'VERSION', 'Recipe', 'table_row', 'recipe', 'Autoencoder',
-           'check_members', 'optimiser', 'training_step', 'evaluate', 'Run', 'begin', 'data_order', 'train_epoch',
-           'check_norms', 'members', 'tiny_is_zero', 'validate', 'train', 'learning_rates', 'save', 'restore']
+           'check_members', 'optimiser', 'training_step', 'evaluate', 'Run', 'begin', 'data_order', 'safe_step',
+           'train_epoch', 'check_norms', 'members', 'tiny_is_zero', 'validate', 'train', 'learning_rates', 'save',
+           'restore']
 
-# %% ../nbs/library/07_training.ipynb #c6c27676
+# %% ../nbs/library/07_training.ipynb #746a4b34
 import copy, json, os, time
 from collections.abc import Sequence
 from contextlib import contextmanager
@@ -20,12 +21,12 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 from .energy import Energy
 from .decoders import HiddenDecoder, LinearDecoder, backward, decoder_loss, stack
-from .inference import Diverged, Inference, fista
+from .inference import Diverged, Inference, curvature, fista
 from .encoders import LISTA
 from .data import Dataset, Split
 from .metrics import psnr
 
-# %% ../nbs/library/07_training.ipynb #e42555db
+# %% ../nbs/library/07_training.ipynb #976cd318
 @dataclass(frozen=True)
 class Recipe:
     "One row of the paper's Table 3, with what the text adds to it."
@@ -46,6 +47,7 @@ class Recipe:
     unit_columns: bool = False   # project the decoder's columns after each step
     encoder: bool = True         # False: codes are inferred from scratch, also when testing
     halve_every: int = 0         # epochs after which the decoder's learning rate halves; 0: never
+    safe_step: bool = False      # in each epoch, a step of 1/L where that is shorter
     batch: int = 250
 
 # %% ../nbs/library/07_training.ipynb #81c1e9a5
@@ -93,13 +95,14 @@ def recipe(dataset: str, # 'mnist', 'digits', 'patches' or 'natural'
     return Recipe(model, float(lam), l=256 if patches else 128, m=(2048 if patches else 1024) if 'NL' in model else 0,
                   unit_columns=kind in ('SDL', 'DO'), **settings)
 
-# %% ../nbs/library/07_training.ipynb #fe7555ff
+# %% ../nbs/library/07_training.ipynb #62e33ced
 class Autoencoder(nn.Module):
     "A stack of members, each a recipe and a seed: decoder, LISTA encoder (unless decoder-only) and energy."
     def __init__(self, recipes: Sequence[Recipe], seeds: Sequence[int], d: int = 784):
         super().__init__()
         check_members(recipes, seeds)
         self.recipes, self.seeds, self.shared, self.d, self.checked = tuple(recipes), tuple(seeds), recipes[0], d, None
+        self.step = self.shared.step
         l, m = self.shared.l, self.shared.m
         self.decoder = stack([HiddenDecoder(l, m, d, s) if m else LinearDecoder(l, d, s) for s in seeds])
         if self.shared.unit_columns: self.decoder.normalise_()
@@ -120,7 +123,7 @@ class Autoencoder(nn.Module):
         "Codes by FISTA as the recipe says, from the encoder's guess or, for a decoder alone, from (nearly) zero."
         if encoded is None and self.encoder is not None: encoded = self.encoder(Y).detach()
         start = None if encoded is not None else Y.new_full((Y.shape[-2], self.shared.l), .01 if self.shared.m else 0.)
-        return fista(Y, self.decoder, self.energy, encoded=encoded, start=start, step=self.shared.step, rest=self.shared.m > 0, **options)
+        return fista(Y, self.decoder, self.energy, encoded=encoded, start=start, step=self.step, rest=self.shared.m > 0, **options)
 
     @torch.no_grad()
     def codes(self, Y: Tensor) -> Tensor: # (members, n, l)
@@ -207,11 +210,20 @@ def data_order(seeds: Sequence[int], epoch: int, N: int) -> Tensor: # (members, 
     orders = {s: torch.randperm(N, generator=torch.Generator().manual_seed(s*100_003 + epoch)) for s in set(seeds)}
     return torch.stack([orders[s] for s in seeds])
 
-# %% ../nbs/library/07_training.ipynb #6f19d0cd
+# %% ../nbs/library/07_training.ipynb #a5578b96
+def safe_step(model: Autoencoder,
+              Y: Tensor,    # images (members, n, d)
+              ) -> Tensor:  # (members,)
+    "The recipe's step, or 1/L where that is shorter, with the largest curvature L of the images' energies."
+    shared = model.gamma*2/model.shared.l + model.beta*2/max(Y.shape[-2] - 1, 1)
+    return (1/(curvature(model.decoder, model.codes(Y)).amax(-1) + shared)).clamp(max=model.shared.step)
+
+# %% ../nbs/library/07_training.ipynb #6960f226
 def train_epoch(run: Run, images: Tensor, bar: tqdm) -> dict[str, Tensor]:
     "One pass over the images. Returns mean losses and iterations per member. Raises `Diverged` naming epoch and batch."
     r, N = run.model.shared, len(images)
     batches = data_order(run.model.seeds, run.epoch, N).to(images.device)[:, :N//r.batch*r.batch].split(r.batch, dim=1)
+    if r.safe_step: run.model.step = safe_step(run.model, images[batches[0]])
     losses, iterations = 0, 0
     for b, rows in enumerate(batches):
         where = f'epoch {run.epoch + 1}, batch {b + 1}'
@@ -231,7 +243,7 @@ def check_norms(model: Autoencoder, where: str, limit: float = 1e4):
 
 def members(mask: Tensor) -> list[int]: return mask.nonzero().flatten().tolist()
 
-# %% ../nbs/library/07_training.ipynb #c27f8327
+# %% ../nbs/library/07_training.ipynb #1db6b211
 @contextmanager
 def tiny_is_zero():
     "Numbers below 1e-38 count as zero in this thread, and in those it starts, while the block runs."
@@ -240,7 +252,7 @@ def tiny_is_zero():
     try: yield
     finally: torch.set_flush_denormal(already)
 
-# %% ../nbs/library/07_training.ipynb #e931e3ee
+# %% ../nbs/library/07_training.ipynb #8eef9e69
 def validate(run: Run, data: Dataset, losses: dict[str, Tensor], seconds: float):
     "Evaluate on the validation split, keep the best weights, and add the epoch's rows to the history."
     scores = evaluate(run.model, data.valid, run.model.shared.batch)
@@ -256,7 +268,7 @@ def validate(run: Run, data: Dataset, losses: dict[str, Tensor], seconds: float)
         row = {k: v[i] for k, v in columns.items()}
         run.history.append(dict(model=r.model, lam=r.lam, seed=seed, epoch=run.epoch, **row, seconds=seconds))
 
-# %% ../nbs/library/07_training.ipynb #e3f167be
+# %% ../nbs/library/07_training.ipynb #e3c61218
 @tiny_is_zero()
 def train(run: Run,
           data: Dataset,
@@ -291,7 +303,7 @@ def learning_rates(run: Run) -> list[float]:
     decoder = r.lr_decoder * (.5**(run.epoch//r.halve_every) if r.halve_every else 1)
     return [decoder]*(2 if r.m else 1) + [r.lr_encoder]*(2 if r.encoder else 0)
 
-# %% ../nbs/library/07_training.ipynb #6412aafc
+# %% ../nbs/library/07_training.ipynb #9bb2165c
 VERSION = 1
 
 def save(run: Run, path: str | Path):
@@ -307,7 +319,7 @@ def save(run: Run, path: str | Path):
     save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, fresh, {'run': json.dumps(about)})
     os.replace(fresh, path)
 
-# %% ../nbs/library/07_training.ipynb #f44cb354
+# %% ../nbs/library/07_training.ipynb #79204548
 def restore(path: str | Path, device: str = 'cpu') -> Run:
     "The run that `save` wrote. Raises FileNotFoundError, or ValueError when the file is no checkpoint of this version."
     if not Path(path).is_file(): raise FileNotFoundError(f'no checkpoint at {path}')
