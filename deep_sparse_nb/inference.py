@@ -42,20 +42,18 @@ def lipschitz(decoder: nn.Module, # one with a quadratic reconstruction term
     return (torch.linalg.eigvalsh(W.mT @ W)[..., -1]*2/W.shape[-2] + as_is(energy.gamma)*2/W.shape[-1]
             + as_is(energy.beta)*2/max(n - 1, 1))
 
-# %% ../nbs/library/02_inference.ipynb #aa4bad15
+# %% ../nbs/library/02_inference.ipynb #c9be03fe
 @torch.no_grad()
 def curvature(decoder: nn.Module, # codes (..., n, l) to images (..., n, d)
               Z: Tensor,          # codes (..., n, l)
               turns: int = 30,    # of power iteration
               ) -> Tensor:        # (..., n)
     "Largest eigenvalue of 2/d J'J at each code, with J the decoder's Jacobian: the curvature of the reconstruction term."
-    v, largest = torch.ones_like(Z), 0
-    for _ in range(turns):
-        v = v/v.norm(dim=-1, keepdim=True).clamp(min=1e-30)
-        Yhat, Jv = torch.func.jvp(decoder, (Z,), (v,))
-        v = torch.func.vjp(decoder, Z)[1](Jv)[0]                    # J'J v
-        largest = v.norm(dim=-1)
-    return largest*2/Yhat.shape[-1]
+    Yhat, transposed = torch.func.vjp(decoder, Z)                                                # u -> J'u
+    forward = torch.func.vjp(lambda u: transposed(u)[0], torch.zeros_like(Yhat))[1]              # v -> Jv
+    v = torch.ones_like(Z)
+    for _ in range(turns): v = transposed(*forward(v/v.norm(dim=-1, keepdim=True).clamp(min=1e-30)))[0]
+    return v.norm(dim=-1)*2/Yhat.shape[-1]
 
 # %% ../nbs/library/02_inference.ipynb #2c4913de
 class Iteration:

@@ -9,7 +9,7 @@ from hypothesis import given, settings, strategies as st
 from torch import nn
 from deep_sparse_nb.decoders import HiddenDecoder, HiddenGradient, LinearDecoder, atoms, reconstruction_gradient, stack
 from deep_sparse_nb.energy import Energy
-from deep_sparse_nb.inference import Diverged, FusedIteration, Iteration, fista, lipschitz, njit, shrink
+from deep_sparse_nb.inference import Diverged, FusedIteration, Iteration, curvature, fista, lipschitz, njit, shrink
 
 FULL = Energy(lam=.01, beta=3., T=.5, gamma=.5)
 
@@ -210,6 +210,15 @@ def test_lipschitz_bounds_the_hinge_too():
     smooth = lambda Z: energy.gradient(Z, slope(Z), guess)
     hessian = torch.autograd.functional.jacobian(smooth, guess/20).reshape(guess.numel(), -1)
     assert torch.linalg.eigvalsh((hessian + hessian.T)/2).max() <= lipschitz(decoder, energy, len(Y)) * (1 + 1e-9)
+
+
+def test_curvature_is_that_of_each_code():
+    decoder, Z = stack([HiddenDecoder(10, 15, 20, s) for s in (0, 1)]).double(), torch.rand(2, 3, 10).double()
+    alone = lambda s, i: torch.func.jacrev(lambda z: (decoder.W1[s] @ z + decoder.b1[s]).relu() @ decoder.W2[s].T)(Z[s, i])
+    true = torch.stack([torch.stack([2/20*torch.linalg.matrix_norm(alone(s, i), 2)**2 for i in range(3)]) for s in (0, 1)])
+    assert torch.allclose(curvature(decoder, Z, 500), true)
+    W = stack([LinearDecoder(10, 20, s) for s in (0, 1)])
+    assert torch.allclose(curvature(W, Z.float(), 200), lipschitz(W, Energy(.1), 5)[:, None].expand(2, 3), rtol=1e-3)
 
 
 def test_a_decoder_of_ones_own_needs_a_start():

@@ -5,7 +5,7 @@ import torch
 from deep_sparse_nb.data import Dataset, Split, load
 from deep_sparse_nb.energy import planted
 from deep_sparse_nb.inference import Diverged
-from deep_sparse_nb.training import LAMBDAS, MODELS, begin, evaluate, learning_rates, recipe, restore, save, train
+from deep_sparse_nb.training import LAMBDAS, MODELS, begin, evaluate, learning_rates, recipe, restore, safe_step, save, train
 
 
 @pytest.fixture(scope='module')
@@ -31,8 +31,9 @@ def test_every_model_learns(model, bars):
     assert unit == model.startswith(('SDL', 'DO'))
 
 
-def test_a_resumed_run_continues_bit_for_bit(bars, tmp_path):
-    recipes = [small('VDL-NL', lam, halve_every=1) for lam in (.01, .02)]
+@pytest.mark.parametrize('change', [dict(halve_every=1), dict(safe_step=True, step=5.)])
+def test_a_resumed_run_continues_bit_for_bit(change, bars, tmp_path):
+    recipes = [small('VDL-NL', lam, **change) for lam in (.01, .02)]
     straight = train(begin(recipes, [0, 3], d=64), bars, progress=False)
     train(begin(recipes, [0, 3], d=64), bars, epochs=1, checkpoint=tmp_path/'c', progress=False)
     resumed = train(restore(tmp_path/'c'), bars, progress=False)
@@ -69,6 +70,14 @@ def test_exploding_weights_are_reported(model, bars, tmp_path):
     next(run.model.decoder.parameters()).data[1] *= 1e6
     with pytest.raises(Diverged, match=r'epoch 1, batch 1.*\[1\]'): train(run, bars, checkpoint=tmp_path/'c', progress=False)
     assert restore(tmp_path/'c').epoch == 0
+
+
+def test_a_safe_step_follows_the_curvature(bars):
+    recipe = small('VDL', step=100., safe_step=True)
+    run = train(begin([recipe], [0], d=64), bars, epochs=2, progress=False)
+    assert run.model.step < 5
+    with pytest.raises(Diverged): train(begin([replace(recipe, safe_step=False)], [0], d=64), bars, epochs=2, progress=False)
+    assert safe_step(begin([replace(recipe, step=.01)], [0], d=64).model, bars.train.images[None, :250]) == .01
 
 
 def test_column_norms_are_watched(bars):
