@@ -59,10 +59,14 @@ def match(A: Tensor, # atoms (..., l, d), one per row, as `atoms(decoder)` gives
     partner = torch.stack([torch.from_numpy(p) for p in pairs]).reshape(cosine.shape[:-1]).to(A.device)
     return cosine.gather(-1, partner[..., None])[..., 0], partner
 
-# %% ../nbs/library/05_metrics.ipynb #e8ca2d42
+# %% ../nbs/library/05_metrics.ipynb #cb29388b
 def stability(A: Tensor, # atoms of S runs (S, l, d), S at least 2
+              alive: Tensor | None = None, # (S, l) bool: the atoms that count (default: all)
               ) -> Tensor: # (S*(S-1)/2,), one number per pair of runs
-    "Mean similarity of paired atoms, for every pair of runs. Raises ValueError for fewer than two runs."
+    "Mean similarity of paired atoms, for every pair of runs. Raises ValueError for fewer than two runs, or when `alive` has another shape."
     if A.ndim != 3 or len(A) < 2: raise ValueError(f'A has shape {tuple(A.shape)}; it must be (S, l, d) with S at least 2')
+    alive = torch.ones_like(A[..., 0], dtype=torch.bool) if alive is None else alive
+    if alive.shape != A.shape[:-1]: raise ValueError(f'alive has shape {tuple(alive.shape)}; one for each atom is needed, {tuple(A.shape[:-1])}')
     i, j = torch.tensor(list(combinations(range(len(A)), 2))).T
-    return match(A[i], A[j])[0].mean(-1)
+    A, count = A*alive[..., None], alive.sum(-1)
+    return match(A[i], A[j])[0].sum(-1)/torch.minimum(count[i], count[j]).clamp(min=1)

@@ -612,21 +612,22 @@ def best_lambda(table): # the rows of labels.csv to report
     mean = table.groupby([*task, 'lam']).valid_top1.mean().reset_index()
     return table.merge(mean.loc[mean.groupby(task).valid_top1.idxmin(), [*task, 'lam']])
 
-# %% ../nbs/library/08_sweeps.ipynb #3e3fc1c3
+# %% ../nbs/library/08_sweeps.ipynb #2cfffc81
 @torch.no_grad()
 def stable_atoms(grids: Sequence[str] = PUBLISHED, models=None, lams=None, seeds: int | None = None, data_dir: str | Path | None = None,
                  images: str | Path | None = None, results: str | Path = 'results', runs: str | Path = 'runs'):
-    "Mean matched cosine over pairs of seeds (`metrics.stability`) of finished models, and of random images, into results/stability.csv."
+    "Mean matched cosine over pairs of seeds (`metrics.stability`) of finished models' living atoms, and of as many random images, into results/stability.csv."
     grids = [g for g in grids if (Path(runs)/g).is_dir()] or grids
     kinds = [(dict(kind), files) for kind, files in finished(runs, grids, models, lams, seeds).items() if len(files) > 1]
     if not kinds: raise ValueError(f'the finished models of {", ".join(grids)} in {runs} have one seed each; stability needs two')
-    sets = [(kind, torch.stack([atoms(pick(restore(path).best_model(), i).decoder)[0] for path, i in files.values()])) for kind, files in kinds]
-    for dataset, count, l in dict.fromkeys((kind['dataset'], *A.shape[:2]) for kind, A in sets):
-        data = load(dataset, data_dir, images if dataset == 'patches' else None, sizes=(1250, 250, 250))
-        draw = torch.stack([torch.randperm(1250, generator=torch.Generator().manual_seed(s))[:l] for s in range(count)])
-        sets.append(({k: 0 for k in KEY if k != 'seed'} | dict(dataset=dataset, source=dataset, model='images'), data.train.images[draw] - data.train.images.mean(0)))
-    rows = []
-    for kind, A in sets:
-        pairs = stability(A)
-        rows.append(kind | dict(seeds=len(A), atoms=A.shape[1], similarity=pairs.mean().item(), lowest=pairs.min().item(), highest=pairs.max().item()) | provenance())
-    append(Path(results)/'stability.csv', rows, [k for k in rows[0] if k in KEY] + ['seeds', 'atoms'])
+    sample = lambda name: load(name, data_dir, images if name == 'patches' else None, sizes=(min(5000, SIZES[name][0]), 250, 250)).train.images
+    samples, rows = {name: sample(name) for name in {kind['dataset'] for kind, _ in kinds}}, []
+    for kind, files in kinds:
+        X, members = samples[kind['dataset']], [pick(restore(path).best_model(), i) for path, i in files.values()]
+        alive = torch.stack([torch.cat([m.codes(part)[0] > 0 for part in X.split(1000)]).any(0) for m in members])
+        pairs = stability(torch.stack([atoms(m.decoder)[0] for m in members]), alive)
+        count = alive.sum(-1).double().mean().item()
+        drawn = torch.stack([torch.randperm(len(X), generator=torch.Generator().manual_seed(s))[:max(1, round(count))] for s in range(len(members))])
+        columns = dict(seeds=len(members), alive=count, similarity=pairs.mean(), lowest=pairs.min(), highest=pairs.max(), floor=stability(X[drawn] - X.mean(0)).mean())
+        rows.append(kind | {name: float(value) for name, value in columns.items()} | provenance())
+    append(Path(results)/'stability.csv', rows, [k for k in rows[0] if k in KEY] + ['seeds'])

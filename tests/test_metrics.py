@@ -84,3 +84,9 @@ def test_stability():
     assert stability(B).shape == (6,) and torch.isclose(stability(B)[1], match(B[0], B[2])[0].mean())
     for bad in (B[:1], B[0]):
         with pytest.raises(ValueError, match='S at least 2'): stability(bad)
+    alive = torch.rand(4, 7, generator=torch.Generator().manual_seed(3)) > .4
+    fewer = lambda i, j: min(alive[i].sum(), alive[j].sum())
+    by_hand = match(B[0]*alive[0][:, None], B[2]*alive[2][:, None])[0].sum()/fewer(0, 2)
+    assert torch.isclose(stability(B, alive)[1], by_hand) and torch.equal(stability(B, alive | True), stability(B))
+    assert (stability(B, alive & False) == 0).all()
+    with pytest.raises(ValueError, match='alive has shape'): stability(B, alive[:2])

@@ -461,7 +461,9 @@ def test_few_labels_and_stability(home):
     assert few_labels(**options) == 0 and (home['results']/'labels.csv').read_bytes() == before
     assert few_labels(**options | dict(per_class=(None,))) == 0 and set(table_of(home, 'labels').labels) == {10, 50, 500}
     stable_atoms(['digits'], **home)
-    assert table_of(home, 'stability').set_index('model').similarity.between(-1, 1).all() and set(table_of(home, 'stability').model) == {'SDL', 'VDL', 'images'}
+    stable = table_of(home, 'stability').set_index('model')
+    assert set(stable.index) == {'SDL', 'VDL'} and (stable.seeds == 2).all() and stable.alive.between(1, 128).all()
+    assert stable[['similarity', 'floor']].stack().between(-1, 1).all() and (stable.lowest <= stable.highest).all()
 
 
 def test_stability_needs_two_seeds(home):
