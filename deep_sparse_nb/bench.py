@@ -7,7 +7,7 @@ __all__ = ['MEASURE', 'best_of', 'overhead', 'speedup', 'bare', 'inference_produ
            'plain_fista', 'warmed', 'obvious', 'convex_problem', 'largest_gap', 'peers', 'tolerance_for', 'convex',
            'step_times', 'epochs', 'scaling', 'memory', 'run', 'amount', 'show']
 
-# %% ../nbs/performance/01_speed.ipynb #93e01d9e
+# %% ../nbs/performance/01_speed.ipynb #97cbcc03
 import importlib.util, subprocess, sys, time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -20,6 +20,7 @@ from .decoders import HiddenDecoder, LinearDecoder
 from .inference import Inference, certificate, fista
 from .data import Dataset, load
 from .training import Autoencoder, begin, recipe, train, training_step
+from .sweeps import provenance
 
 # %% ../nbs/performance/01_speed.ipynb #5bc148e5
 def best_of(contestants: dict[str, Callable], # each a function without arguments
@@ -258,15 +259,16 @@ def memory(name: str, data_dir) -> Iterator[dict]:
     ours, imports = (int(kB)*1024/1e6 for kB in told.split())
     yield overhead('peak memory', f'a VDL run on {name}, data included', ours, imports, 'importing the library', unit='MB') | dict(bar='1500 MB', met=ours < 1500)
 
-# %% ../nbs/performance/01_speed.ipynb #071174bc
+# %% ../nbs/performance/01_speed.ipynb #2dd76e4b
 def run(quick: bool = False,  # few repeats, small samples, scikit-learn's digits
         data_dir: str | Path | None = None, # folder with MNIST/raw; else $DEEP_SPARSE_DATA, else ./data
         device: str = 'cpu',
         ) -> Iterator[dict]:
-    "Measure everything. Yields rows: race, name, ours, other, what (the other is), ratio, good (low or high), bar, met, unit, threads, data, device."
+    "Measure everything. Yields rows: race, name, ours, other, what (the other is), ratio, good (low or high), bar, met, unit, threads, data, device; and processor, command, commit, versions, date."
     data = load('digits') if quick else load('mnist', data_dir)
     here = data.to(device)
-    about = dict(data=data.name, device=device, quick=quick)
+    made = provenance(device)
+    about = dict(data=data.name, device=device, quick=quick, processor=made['device']) | {k: made[k] for k in ('command', 'commit', 'versions', 'date')}
     one_and_all = sorted({1, torch.get_num_threads()}) if not quick else [1]
     parts = [iterations(here.train.images[:250], quick), obvious(here, quick), *(convex(data, quick, k) for k in one_and_all),
              epochs(here, quick), scaling(here, quick), memory(data.name, data_dir)]

@@ -11,7 +11,8 @@ from deep_sparse_nb.energy import Energy, planted
 from deep_sparse_nb.inference import fista
 
 pytest.importorskip('numba')
-KEYS = {'race', 'name', 'ours', 'other', 'what', 'ratio', 'good', 'bar', 'met', 'unit', 'threads', 'data', 'device', 'quick'}
+KEYS = {'race', 'name', 'ours', 'other', 'what', 'ratio', 'good', 'bar', 'met', 'unit', 'threads', 'data', 'device', 'quick',
+        'processor', 'command', 'commit', 'versions', 'date'}
 
 
 def test_quick_bench():
