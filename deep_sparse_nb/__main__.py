@@ -93,7 +93,7 @@ def load_origin(origin: dict, args):
     return load(origin['dataset'], data_dir=args.data_dir or origin.get('data_dir'), images=args.images or origin.get('images'),
                 device=pick_device(args.device))
 
-# %% ../nbs/library/09_cli.ipynb #e8b88c75
+# %% ../nbs/library/09_cli.ipynb #c9e4704d
 def sweep_command(args) -> list[dict]:
     "`deep-sparse sweep`: grids of models, and steps (`labels`, `stability`) that work on the trained ones, one after the other until the time is up."
     where = dict(results=args.results, runs=args.runs, data_dir=args.data_dir)
@@ -103,7 +103,7 @@ def sweep_command(args) -> list[dict]:
         now, left = time.monotonic(), None       # not begun
         if now < deadline:
             minutes = None if args.minutes is None else (deadline - now)/60
-            if name == 'labels': left = few_labels(**which, **where, minutes=minutes, device=device, per_class=args.per_class or PER_CLASS)
+            if name == 'labels': left = few_labels(**which, **where, minutes=minutes, device=device, per_class=args.per_class or PER_CLASS, draws=args.draws)
             elif name == 'stability': stable_atoms(**which, **where, images=args.images); left = 0
             else: left = len(sweep(name, **which, **where, epochs=args.epochs, minutes=minutes, device=device, stack=args.stack,
                                    images=args.images, progress=not args.quiet))
@@ -161,7 +161,7 @@ def add_train(p: argparse.ArgumentParser):
     p.add_argument('--resume', type=Path, metavar='DIR', help='continue the run in this folder')
     p.add_argument('--quiet', action='store_true', help='no progress bar')
 
-# %% ../nbs/library/09_cli.ipynb #6cd45d9d
+# %% ../nbs/library/09_cli.ipynb #3d99e7bb
 def add_sweep(p: argparse.ArgumentParser):
     "The options of `deep-sparse sweep`."
     p.add_argument('name', metavar='NAME', nargs='+', choices=(*GRIDS, *STEPS), help=f'of {", ".join((*GRIDS, *STEPS))}')
@@ -173,6 +173,7 @@ def add_sweep(p: argparse.ArgumentParser):
     p.add_argument('--stack', type=int, help='models trained at once (default: 1 on a CPU, 30 on a GPU)')
     p.add_argument('--per-class', type=lambda k: None if k == 'all' else int(k), nargs='+', metavar='K',
                    help="labels: training images of each class, or 'all' (default: the paper's)")
+    p.add_argument('--draws', type=int, default=1, metavar='K', help='labels: so many draws of the labelled images (default: 1, those that come first)')
     p.add_argument('--results', type=Path, default=Path('results'), metavar='DIR', help='folder for tables and weights')
     p.add_argument('--runs', type=Path, default=Path('runs'), metavar='DIR', help='folder for checkpoints')
     p.add_argument('--quiet', action='store_true', help='no progress bar')

@@ -9,8 +9,8 @@ __all__ = ['Member', 'GRIDS', 'PUBLISHED', 'STEPS', 'FIGURES', 'TABLE1', 'TABLE_
            'identity', 'score', 'history_rows', 'keeps', 'pick', 'weights_file', 'compact', 'unpacked', 'store_weights',
            'load_model', 'sweep', 'choose_device', 'deadline_in', 'missing', 'predecessor', 'finish', 'bars', 'curve',
            'agreement', 'results_of', 'effort', 'report', 'finished', 'Classifier', 'first_of_each', 'logits',
-           'cross_entropy', 'fit', 'top_errors', 'classify', 'features_of', 'contenders', 'few_labels', 'seeds_in',
-           'best_lambda', 'stable_atoms']
+           'cross_entropy', 'fit', 'top_errors', 'classify', 'features_of', 'contenders', 'only_labelled', 'few_labels',
+           'seeds_in', 'best_lambda', 'stable_atoms']
 
 # %% ../nbs/library/08_sweeps.ipynb #05e6c3df
 import fcntl, json, math, os, platform, re, subprocess, sys, time, zlib
@@ -488,10 +488,11 @@ class Classifier(nn.Module):
 
     def forward(self, X): return self.encoder(X) @ self.W.mT + self.b[..., None, :]
 
-# %% ../nbs/library/08_sweeps.ipynb #a891127f
-def first_of_each(labels: Tensor, k: int | None) -> Tensor: # row numbers; None: all
-    "The first k images of each class. Raises ValueError when a class has fewer."
-    rows = [(labels == c).nonzero().flatten() for c in labels.unique()]
+# %% ../nbs/library/08_sweeps.ipynb #3a814227
+def first_of_each(labels: Tensor, k: int | None, draw: int = 0) -> Tensor: # row numbers; None: all
+    "The first k images of each class, in the given order (draw 0) or in the draw-th shuffled one. Raises ValueError when a class has fewer."
+    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(draw)) if draw else torch.arange(len(labels))
+    rows = [order[labels[order] == c] for c in labels.unique()]
     if k is None: return torch.cat(rows).sort().values
     if min(map(len, rows)) < k: raise ValueError(f'k is {k}; a class has only {min(map(len, rows))} training images')
     return torch.cat([r[:k] for r in rows]).sort().values
@@ -538,11 +539,12 @@ def top_errors(scores: Tensor, labels: Tensor) -> dict[str, Tensor]: # top1, top
     right = scores.topk(3).indices == labels[:, None]
     return {f'top{k}': 1 - right[..., :k].any(-1).float().mean(-1) for k in (1, 3)}
 
-# %% ../nbs/library/08_sweeps.ipynb #8d9e8ac1
+# %% ../nbs/library/08_sweeps.ipynb #31747cf3
 def classify(features: dict[str, Tensor], # train, valid, test: (S, N, f), a member for each seed, or one for all
-             data: Dataset, k: int | None, seeds: Sequence[int], epochs: int, l: int = 0) -> list[dict]:
-    "One row per seed: errors of classifiers from k labels a class, with the learning rate that does best on validation images."
-    S, device, rows = len(seeds), data.train.images.device, first_of_each(data.train.labels.cpu(), k)
+             data: Dataset, rows: Tensor,     # of the labelled training images
+             seeds: Sequence[int], epochs: int, l: int = 0) -> list[dict]:
+    "One row per seed: errors of classifiers from these labels, with the learning rate that does best on validation images."
+    S, device = len(seeds), data.train.images.device
     lr = torch.tensor(LEARNING_RATES, device=device).repeat_interleave(S)
     source = torch.arange(S, device=device).repeat(len(LEARNING_RATES)) % len(features['train'])
     made = stack([Classifier(features['train'].shape[-1], int(data.train.labels.max()) + 1, l, s) for _ in LEARNING_RATES for s in seeds]).to(device)
@@ -571,48 +573,58 @@ def contenders(found: dict, came: dict, seeds: int) -> list[tuple[dict, dict]]:
     plain = {k: 0 for k in KEY if k != 'seed'} | came
     return [(plain | dict(model=name), dict.fromkeys(range(seeds))) for name in ('raw', 'LISTA')] + kinds
 
-# %% ../nbs/library/08_sweeps.ipynb #22cc8d90
-LABELS_KEY = [*KEY, 'per_class', 'classifier_epochs']
+# %% ../nbs/library/08_sweeps.ipynb #e43254fd
+def only_labelled(data: Dataset, per_class: Sequence[int | None], draws: int) -> tuple[Dataset, dict]:
+    "The data set with the training images that any task labels, and their rows in it, by k and draw (all images: one draw)."
+    chosen = {(k, draw): first_of_each(data.train.labels.cpu(), k, draw) for k in per_class for draw in range(draws if k else 1)}
+    used = torch.cat([*chosen.values()]).unique()
+    return replace(data, train=data.train[used.to(data.train.labels.device)]), {task: torch.searchsorted(used, rows) for task, rows in chosen.items()}
 
-# %% ../nbs/library/08_sweeps.ipynb #b82f03d4
+# %% ../nbs/library/08_sweeps.ipynb #54989a99
+LABELS_KEY = [*KEY, 'per_class', 'draw', 'classifier_epochs']
+
+# %% ../nbs/library/08_sweeps.ipynb #7435114a
 def few_labels(grids: Sequence[str] = ('mnist-linear', 'mnist-nl'), # whose finished models to use
                models=None, lams=None, seeds: int | None = None,    # some of theirs (raw pixels and LISTA always run along)
                per_class: Sequence[int | None] = PER_CLASS,         # labelled images of each class; None: all
+               draws: int = 1,                                      # of labelled images; the first: those that come first
                epochs: int = 100, minutes: float | None = None, device: str = 'auto', data_dir: str | Path | None = None,
                results: str | Path = 'results', runs: str | Path = 'runs') -> int: # tasks left to do
     "Errors of classifiers from few labels (section 4.5, Figure 9), into results/labels.csv. Interrupt at will, and call again."
+    if draws < 1: raise ValueError(f'draws is {draws}; it must be at least 1')
     device, deadline = choose_device(device), deadline_in(minutes)
     found, path, left = finished(runs, grids, models, lams, seeds), Path(results)/'labels.csv', 0
     for came in map(dict, dict.fromkeys(tuple(c for c in kind if c[0] in origin('mnist')) for kind in found)):
         data = load(came['dataset'], data_dir, device=device, sizes=tuple(came[f'{s}_images'] for s in ('train', 'valid', 'test')))
-        if None not in per_class: data = replace(data, train=data.train[first_of_each(data.train.labels, max(per_class))])
+        data, labelled = only_labelled(data, per_class, draws)
         count = lambda k: k or round(came['train_images']/len(data.train.labels.unique()))
         for kind, files in contenders(found, came, seeds or 5):
-            task = lambda k: kind | dict(per_class=count(k), classifier_epochs=epochs)
-            todo, features = [k for k in per_class if not seeds_in(path, task(k)) >= set(files)], None
+            task = lambda k, draw: kind | dict(per_class=count(k), draw=draw, classifier_epochs=epochs)
+            todo, features = [t for t in labelled if not seeds_in(path, task(*t)) >= set(files)], None
             while todo and time.monotonic() < deadline:
-                features, k = features or features_of(files, data, device), todo.pop(0)
-                rows = classify(features, data, k, list(files), epochs, l=128 if kind['model'] == 'LISTA' else 0)
-                append(path, [task(k) | row | provenance(device) for row in rows], LABELS_KEY)
+                features, now = features or features_of(files, data, device), todo.pop(0)
+                rows = classify(features, data, labelled[now], list(files), epochs, l=128 if kind['model'] == 'LISTA' else 0)
+                append(path, [task(*now) | row | provenance(device) for row in rows], LABELS_KEY)
             left += len(todo)
     return left
 
-# %% ../nbs/library/08_sweeps.ipynb #f4059a35
+# %% ../nbs/library/08_sweeps.ipynb #5f3a3dad
 def seeds_in(path: Path, columns: dict) -> set[int]:
     "The seeds of a table's rows that have these columns."
     if not path.is_file(): return set()
     table = read_table(path)
+    if missing := columns.keys() - {*table}: raise ValueError(f'{path} has no column {", ".join(missing)}; move it away to start a new one')
     for name, value in columns.items(): table = table[table[name] == value]
     return set(table.seed)
 
-# %% ../nbs/library/08_sweeps.ipynb #03eb84fd
+# %% ../nbs/library/08_sweeps.ipynb #733cb140
 def best_lambda(table): # the rows of labels.csv to report
     "Of each model and number of labels, the rows of the lambda whose mean validation error is lowest."
     task = ['dataset', 'source', 'model', 'epochs', 'train_images', 'per_class', 'classifier_epochs']
     mean = table.groupby([*task, 'lam']).valid_top1.mean().reset_index()
     return table.merge(mean.loc[mean.groupby(task).valid_top1.idxmin(), [*task, 'lam']])
 
-# %% ../nbs/library/08_sweeps.ipynb #2cfffc81
+# %% ../nbs/library/08_sweeps.ipynb #a64dca34
 @torch.no_grad()
 def stable_atoms(grids: Sequence[str] = PUBLISHED, models=None, lams=None, seeds: int | None = None, data_dir: str | Path | None = None,
                  images: str | Path | None = None, results: str | Path = 'results', runs: str | Path = 'runs'):

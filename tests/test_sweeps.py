@@ -420,6 +420,23 @@ def test_first_of_each_class():
     with pytest.raises(ValueError, match='only 3'): first_of_each(labels, 4)
 
 
+def test_draws_of_labelled_images_differ_and_can_be_had_again():
+    labels = torch.arange(3).repeat(40)
+    drawn = [first_of_each(labels, 5, draw) for draw in range(4)]
+    assert all(labels[rows].bincount().tolist() == [5, 5, 5] for rows in drawn) and drawn[0].tolist() == list(range(15))
+    assert len({tuple(rows.tolist()) for rows in drawn}) == 4 and torch.equal(drawn[3], first_of_each(labels, 5, 3))
+    assert set(first_of_each(labels, 2, 3).tolist()) <= set(drawn[3].tolist())   # more labels of the same draw
+
+
+def test_only_labelled_keeps_the_images_of_each_task():
+    data = load('digits', sizes=(300, 50, 50))
+    kept, rows = sweeps.only_labelled(data, (1, 3), 2)
+    assert len(kept.train) < 100 and set(rows) == {(1, 0), (1, 1), (3, 0), (3, 1)}
+    for (k, draw), chosen in rows.items():
+        assert torch.equal(kept.train.images[chosen], data.train.images[first_of_each(data.train.labels, k, draw)])
+    assert [*sweeps.only_labelled(data, (None,), 3)[1]] == [(None, 0)]
+
+
 @pytest.mark.parametrize('l', [0, 16])
 def test_a_stack_of_classifiers_is_each_alone(l):
     g = torch.Generator().manual_seed(0)
@@ -460,6 +477,13 @@ def test_few_labels_and_stability(home):
     before = (home['results']/'labels.csv').read_bytes()
     assert few_labels(**options) == 0 and (home['results']/'labels.csv').read_bytes() == before
     assert few_labels(**options | dict(per_class=(None,))) == 0 and set(table_of(home, 'labels').labels) == {10, 50, 500}
+    assert few_labels(minutes=1e-9, **options | dict(draws=3)) == 16 and few_labels(**options | dict(draws=3)) == 0   # the first draw is there
+    table = table_of(home, 'labels').query("model == 'raw' and per_class == 1")
+    assert table.groupby('draw').size().to_dict() == {0: 2, 1: 2, 2: 2} and table.groupby('draw').top1.first().nunique() > 1
+    with pytest.raises(ValueError, match='draws is 0'): few_labels(**options | dict(draws=0))
+    path = home['results']/'labels.csv'
+    pd.read_csv(path).drop(columns='draw').to_csv(path, index=False)
+    with pytest.raises(ValueError, match='no column draw'): few_labels(**options)
     stable_atoms(['digits'], **home)
     stable = table_of(home, 'stability').set_index('model')
     assert set(stable.index) == {'SDL', 'VDL'} and (stable.seeds == 2).all() and stable.alive.between(1, 128).all()
