@@ -47,7 +47,8 @@ def test_sweeps_run_one_after_the_other(tmp_path):
 def test_ctrl_c_leaves_a_resumable_checkpoint(tmp_path):
     out = tmp_path/'run'
     process = subprocess.Popen(command('train', '--dataset', 'digits', '--model', 'VDL', '--lam', .02, '--epochs', 10_000, '--device', 'cpu', '--out', out),
-                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                               preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))   # a runner in the background ignores it, and so would we
     deadline = time.monotonic() + 120
     while not (out/'checkpoint.safetensors').exists() or restore(out/'checkpoint.safetensors').epoch < 2:
         assert time.monotonic() < deadline and process.poll() is None
