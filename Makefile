@@ -30,6 +30,7 @@ test: install
 GRIDS := mnist-linear mnist-nl collapse knobs short-step safe-step $(if $(findstring --images,$(SWEEP)),patches-linear patches-nl) labels stability
 results: install
 	$(BIN)/deep-sparse sweep $(GRIDS) $(SWEEP)
+	$(BIN)/deep-sparse sweep labels --per-class 1 2 5 10 --draws 10 $(SWEEP)
 
 pages: install
 	$(BIN)/jupyter nbconvert --to notebook --execute --inplace nbs/experiments/*.ipynb nbs/index.ipynb
