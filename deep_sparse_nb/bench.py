@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['MEASURE', 'best_of', 'overhead', 'speedup', 'bare', 'inference_products', 'training_products', 'iterations',
-           'plain_fista', 'warmed', 'obvious', 'convex_problem', 'largest_gap', 'peers', 'tolerance_for', 'convex',
-           'step_times', 'epochs', 'scaling', 'memory', 'run', 'amount', 'show']
+           'plain_fista', 'warmed', 'against_plain', 'obvious', 'convex_problem', 'largest_gap', 'peers',
+           'tolerance_for', 'convex', 'step_times', 'epochs', 'scaling', 'memory', 'run', 'amount', 'show']
 
-# %% ../nbs/performance/01_speed.ipynb #97cbcc03
+# %% ../nbs/performance/01_speed.ipynb #78e913cc
 import importlib.util, subprocess, sys, time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -20,7 +20,7 @@ from .decoders import HiddenDecoder, LinearDecoder
 from .inference import Inference, certificate, fista
 from .data import Dataset, load
 from .training import Autoencoder, begin, recipe, train, training_step
-from .sweeps import provenance
+from .sweeps import load_model, provenance
 
 # %% ../nbs/performance/01_speed.ipynb #5bc148e5
 def best_of(contestants: dict[str, Callable], # each a function without arguments
@@ -40,13 +40,13 @@ def best_of(contestants: dict[str, Callable], # each a function without argument
         turns += 1
     return {name: min(t) for name, t in times.items()}
 
-# %% ../nbs/performance/01_speed.ipynb #85f808db
+# %% ../nbs/performance/01_speed.ipynb #da205964
 def overhead(race: str, name: str, ours: float, other: float, what='the bare matrix products', bar=None, unit='s', **more) -> dict:
     "A row whose ratio says how many times as long we take; low is good."
     return dict(race=race, name=name, ours=ours, other=other, what=what, ratio=ours/other, good='low', bar=bar,
                 met=None if bar is None else ours/other <= bar, unit=unit, threads=torch.get_num_threads(), **more)
 
-def speedup(race: str, name: str, ours: float, other: float | None, what: str, bar=None, unit='s', **more) -> dict:
+def speedup(race: str, name: str, ours: float | None, other: float | None, what: str, bar=None, unit='s', **more) -> dict:
     "A row whose ratio says how many times as long the other takes; high is good. `other` is None for who cannot take part."
     ratio = None if other is None else other/ours
     return dict(race=race, name=name, ours=ours, other=other, what=what, ratio=ratio, good='high', bar=bar,
@@ -121,27 +121,38 @@ def warmed(model: str, data: Dataset, batches: int, members: int = 1, **changes)
     for _ in range(batches): training_step(run.model, run.adam, draw())
     return run.model, run.adam, draw()
 
-# %% ../nbs/performance/01_speed.ipynb #29464aab
+# %% ../nbs/performance/01_speed.ipynb #22c5cb92
+def against_plain(model: Autoencoder, Y: Tensor, name: str, limit: int, seconds: float, bar: float | None) -> dict:
+    "Inference of a batch Y (n, d) by a stack of one model, against `plain_fista`. Raises AssertionError when the codes differ."
+    r = model.shared
+    decoder = HiddenDecoder(r.l, r.m, model.d) if r.m else LinearDecoder(r.l, model.d)
+    decoder.load_state_dict({k: v[0] for k, v in model.decoder.state_dict().items()})
+    decoder, guess = decoder.to(Y.device).requires_grad_(False), model.encoder(Y).detach()[0]
+    energy = Energy(r.lam, r.beta, r.T, r.gamma)
+    ours = lambda: fista(Y, decoder, energy, encoded=guess, step=r.step, max_iters=limit, rest=r.m > 0)
+    plain = lambda: plain_fista(Y, decoder, energy, guess, r.step, max_iters=limit)
+    (Z, k), found = plain(), ours()
+    apart = ((Z - found.codes).norm()/Z.norm()).item()
+    assert apart < 2e-3, f'{name}: codes differ by {apart:.1e}'    # samples may stop an iteration apart, which is tol = 1e-3
+    t = best_of(dict(ours=ours, plain=plain), seconds)
+    return speedup('a batch, to the stopping rule', name, t['ours'], t['plain'], 'the same by autograd', bar,
+                   iterations=found.iterations.max().item(), apart=apart)
+
+# %% ../nbs/performance/01_speed.ipynb #7164045d
 def obvious(data: Dataset, quick: bool) -> Iterator[dict]:
-    "Inference of a batch to the stopping rule, against `plain_fista`. Raises AssertionError when the codes differ."
+    "Inference of a batch to the stopping rule, by models that have just begun to learn and by stored ones."
     for name, bar, changes in (('VDL', 20., {}), ('SDL', 20., {}), ('VDL', None, dict(l=256)), ('VDL-NL', 3., {}), ('SDL-NL', 3., {})):
         if quick and changes: continue
         model, _, (Y,) = warmed(name, data, (1 if 'NL' in name else 10) if quick else (20 if 'NL' in name else 220), **changes)
-        r, limit = model.shared, 10 if quick and 'NL' in name else 200
-        decoder = HiddenDecoder(r.l, r.m, model.d) if r.m else LinearDecoder(r.l, model.d)
-        decoder.load_state_dict({k: v[0] for k, v in model.decoder.state_dict().items()})
-        decoder, guess = decoder.to(Y.device).requires_grad_(False), model.encoder(Y).detach()[0]
-        energy = Energy(r.lam, r.beta, r.T, r.gamma)
-        ours = lambda: fista(Y, decoder, energy, encoded=guess, step=r.step, max_iters=limit)
-        plain = lambda: plain_fista(Y, decoder, energy, guess, r.step, max_iters=limit)
-        (Z, k), found = plain(), ours()
-        apart = ((Z - found.codes).norm()/Z.norm()).item()
-        assert apart < 2e-3, f'{name}: codes differ by {apart:.1e}'    # samples may stop an iteration apart, which is tol = 1e-3
-        t = best_of(dict(ours=ours, plain=plain), .5 if quick else 8)
-        yield speedup('a batch, to the stopping rule', f'{name}, l = {r.l}', t['ours'], t['plain'], 'the same by autograd', bar,
-                      iterations=found.iterations.max().item(), apart=apart)
+        limit, seconds = (10 if quick and 'NL' in name else 200), (.5 if quick else 8)
+        yield against_plain(model, Y, f'{name}, l = {model.shared.l}', limit, seconds, bar)
+    for model, lam in () if quick else (('VDL-NL', .003), ('VDL-NL', .02), ('SDL-NL', .01)):
+        name, race = f'{model}, trained, lambda = {lam}', 'a batch, to the stopping rule'
+        try: trained = load_model('mnist', model, lam)
+        except FileNotFoundError as cause: yield speedup(race, name, None, None, str(cause), 3.)
+        else: yield against_plain(trained.to(data.train.images.device), data.train.images[:250], name, 200, 8, 3.)
 
-# %% ../nbs/performance/01_speed.ipynb #5123d235
+# %% ../nbs/performance/01_speed.ipynb #9f1241ad
 def convex_problem(data: Dataset, n: int, l: int = 128) -> tuple[Tensor, Tensor]: # images (n, d), dictionary (d, l), float64
     "Test images, topped up with training images, and a dictionary of other training images, of unit length."
     pool = torch.cat([data.test.images, data.train.images]).double().cpu()
@@ -154,7 +165,7 @@ def largest_gap(Y: Tensor, D: Tensor, Z, lam: float) -> float:
     found = Inference(torch.as_tensor(Z, dtype=torch.double).clamp(min=0), None, None)
     return certificate(found, Y, decoder, Energy(lam), None, torch.ones(1, 1, 1, dtype=torch.double), True).gap.max().item()
 
-# %% ../nbs/performance/01_speed.ipynb #f44e4ade
+# %% ../nbs/performance/01_speed.ipynb #ec8b3cdb
 def peers(Y: np.ndarray, D: np.ndarray, lam: float, threads: int) -> dict[str, tuple[int, Callable | None]]:
     "Name -> (images, tolerance -> codes); None for a function whose package is not installed."
     import warnings
@@ -179,7 +190,7 @@ def peers(Y: np.ndarray, D: np.ndarray, lam: float, threads: int) -> dict[str, t
             'scikit-learn lasso_lars': (some(50), lambda k, tol: encode(Y[:k], 'lasso_lars')),
             'celer': (some(50), (lambda k, tol: working_sets(Y[:k], tol)) if has('celer') else None)}
 
-# %% ../nbs/performance/01_speed.ipynb #7a118e34
+# %% ../nbs/performance/01_speed.ipynb #b7945ce7
 def tolerance_for(run: Callable, target: float, judge: Callable) -> tuple[float, float]: # tolerance, gap reached
     "The loosest tolerance with which `run` satisfies the judge, or the tightest tried."
     for tol in 10.**-np.arange(2, 11):
@@ -210,7 +221,7 @@ def convex(data: Dataset, quick: bool, threads: int) -> Iterator[dict]:
                 if reached > target: yield speedup(race, name, t['ours']/n, None, f"missed it: gap {reached:.0e} in {t['other']/k*1e6:.0f} µs", **about)
                 else: yield speedup(race, name, t['ours']/n, t['other']/k, f'gap {reached:.0e}', 1., **about)
 
-# %% ../nbs/performance/01_speed.ipynb #f7bb2564
+# %% ../nbs/performance/01_speed.ipynb #20435c84
 def step_times(model: Autoencoder, adam, Y: Tensor, seconds: float) -> tuple[float, float, int]:
     "Seconds of a training step and of the products in it, and its iterations. The learning rates are set to 0, so that all steps are alike."
     r = model.shared
@@ -231,7 +242,7 @@ def epochs(data: Dataset, quick: bool) -> Iterator[dict]:
         total = dict(ours=total['ours'] + 6*5*200*220*ours, bare=total['bare'] + 6*5*200*220*products)
     if not quick: yield overhead('all of Figure 6a, extrapolated', '8 models, 6 lambdas, 5 seeds, 200 epochs', total['ours']/3600, total['bare']/3600, unit='h')
 
-# %% ../nbs/performance/01_speed.ipynb #10f62288
+# %% ../nbs/performance/01_speed.ipynb #946246d2
 def scaling(data: Dataset, quick: bool) -> Iterator[dict]:
     "A VDL training step for other batch sizes, code dimensions and numbers of stacked models; times per image and model."
     ways = {'batch size': ('batch', (50, 250, 1000)), 'code dimension': ('l', (64, 128, 256, 512)), 'stacked models': ('members', (1, 5, 30, 120))}
@@ -242,7 +253,7 @@ def scaling(data: Dataset, quick: bool) -> Iterator[dict]:
             each = Y.shape[0]*Y.shape[1]
             yield overhead(f'VDL by {way}, per image', f'{value}', ours/each, products/each, iterations=k, value=value)
 
-# %% ../nbs/performance/01_speed.ipynb #b8725b1c
+# %% ../nbs/performance/01_speed.ipynb #0118d98f
 MEASURE = """
 import sys
 from deep_sparse_nb.bench import Path, begin, load, recipe, train
@@ -259,7 +270,7 @@ def memory(name: str, data_dir) -> Iterator[dict]:
     ours, imports = (int(kB)*1024/1e6 for kB in told.split())
     yield overhead('peak memory', f'a VDL run on {name}, data included', ours, imports, 'importing the library', unit='MB') | dict(bar='1500 MB', met=ours < 1500)
 
-# %% ../nbs/performance/01_speed.ipynb #2dd76e4b
+# %% ../nbs/performance/01_speed.ipynb #a139077e
 def run(quick: bool = False,  # few repeats, small samples, scikit-learn's digits
         data_dir: str | Path | None = None, # folder with MNIST/raw; else $DEEP_SPARSE_DATA, else ./data
         device: str = 'cpu',
@@ -275,7 +286,7 @@ def run(quick: bool = False,  # few repeats, small samples, scikit-learn's digit
     for part in parts:
         for row in part: yield row | about
 
-# %% ../nbs/performance/01_speed.ipynb #48c12d31
+# %% ../nbs/performance/01_speed.ipynb #e28b871d
 def amount(x: float | None, unit: str) -> str:
     "A number with its unit, in digits that one can read."
     if x is None: return '-'

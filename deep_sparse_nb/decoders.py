@@ -140,13 +140,15 @@ def reconstruction_gradient(decoder: nn.Module, # codes (..., n, l) -> images (.
             return torch.autograd.grad((Y - decoder(Z)).square().mean(-1).sum(), Z)[0]
     return gradient
 
-# %% ../nbs/library/01_decoders.ipynb #8144045c
+# %% ../nbs/library/01_decoders.ipynb #b06506ac
 def decoder_loss(decoder: nn.Module,
                  Z: Tensor,           # codes (..., n, l)
                  Y: Tensor,           # images (n, d) or (..., n, d)
                  ) -> Tensor:         # (...,)
     "Mean squared error of each model's images (equation 2). Its gradient is left in the weights: the decoder's own formula, else autograd."
-    return decoder.loss(Z, Y) if hasattr(decoder, 'loss') else backward(decoder(Z), Y)
+    if hasattr(decoder, 'loss'): return decoder.loss(Z, Y)
+    decoder.zero_grad()
+    return backward(decoder(Z), Y)
 
 def backward(output: Tensor, target: Tensor) -> Tensor: # (...,)
     "Mean squared error of each model's output; its gradient, 2/(n .) (output - target), goes back through the output."

@@ -4,15 +4,15 @@
 
 # %% auto #0
 __all__ = ['FASTMATH', 'compiled', 'inlined', 'triton', 'gpu', 'constexpr', 'shrink', 'lipschitz', 'curvature', 'Iteration',
-           'iterate', 'fista_row', 'look_ahead', 'add_up', 'update_hinge', 'fista_samples', 'fista_step', 'first_hinge',
-           'multiply', 'copy_row', 'multiply_running', 'fista_loop', 'every_thread', 'FusedIteration', 'triton_hinge',
+           'iterate', 'fista_row', 'add_up', 'update_hinge', 'fista_samples', 'fista_step', 'first_hinge', 'multiply',
+           'copy_row', 'multiply_running', 'fista_loop', 'every_thread', 'FusedIteration', 'triton_hinge',
            'triton_step', 'TritonIteration', 'Inference', 'Diverged', 'fista', 'check_start', 'choose_step', 'fused',
            'Backtracking', 'why', 'certificate']
 
-# %% ../nbs/library/02_inference.ipynb #627924cf
+# %% ../nbs/library/02_inference.ipynb #fd09c68b
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import sqrt
+from math import isfinite, sqrt
 from pathlib import Path
 import copy, ctypes, functools, os, sys
 import numpy
@@ -55,7 +55,7 @@ def curvature(decoder: nn.Module, # codes (..., n, l) to images (..., n, d)
     for _ in range(turns): v = transposed(*forward(v/v.norm(dim=-1, keepdim=True).clamp(min=1e-30)))[0]
     return v.norm(dim=-1)*2/Yhat.shape[-1]
 
-# %% ../nbs/library/02_inference.ipynb #2c4913de
+# %% ../nbs/library/02_inference.ipynb #a1ddf253
 class Iteration:
     "The state of FISTA over a batch of codes (..., n, l), and the step that advances it."
     narrows = True                     # samples that rest need no gradient
@@ -66,7 +66,7 @@ class Iteration:
         self.iterations = torch.zeros(start.shape[:-1], dtype=torch.int32, device=start.device) # 0: not done
         self.eta, self.lam, self.beta, self.T = lift(eta), lift(energy.lam), lift(energy.beta), lift(energy.T)
         self.ridge = lift(energy.gamma)*2/start.shape[-1]
-        self.B = B if encoded is None else B + self.ridge*encoded
+        self.B = B if encoded is None else torch.addcmul(B, self.ridge, encoded)
         self.hinged = bool(self.beta.any())
         self.tol, self.nonneg, self.momentum, self.restart = tol, nonneg, momentum, restart
         self.rest = (self.beta[..., 0] == 0) | rest                                             # (..., 1): of each model
@@ -122,7 +122,7 @@ def iterate(self: Iteration, slope: Callable[[Tensor], Tensor], max_iters: int, 
 
 Iteration.run = iterate
 
-# %% ../nbs/library/02_inference.ipynb #4889d6e6
+# %% ../nbs/library/02_inference.ipynb #0613178c
 try: from numba import njit
 except ImportError: njit = None            # then the plain step does the work
 FASTMATH = {'reassoc', 'contract', 'arcp', 'nsz'}     # but infinities and NaN keep their meaning
@@ -130,8 +130,8 @@ compiled = njit(fastmath=FASTMATH, cache=True) if njit else lambda loop: loop
 inlined = njit(fastmath=FASTMATH, forceinline=True) if njit else lambda loop: loop  # calling costs more than these loops do
 
 @inlined
-def fista_row(s, i, X, Z, P, B, mean, stretch, eta, lam, ridge, nonneg):
-    "Gradient step and shrinkage for sample i of model s. In place: X becomes the code's change, Z the new code."
+def fista_row(s, i, X, Z, P, B, mean, stretch, eta, lam, ridge, ahead, nonneg):
+    "Gradient step, shrinkage and momentum for sample i of model s. In place: Z becomes the new code, X the gradient's next point."
     zero, alpha = X.dtype.type(0), eta*lam
     distance, length, uphill = zero, zero, zero
     for j in range(X.shape[2]):
@@ -141,15 +141,10 @@ def fista_row(s, i, X, Z, P, B, mean, stretch, eta, lam, ridge, nonneg):
         else: v = v - alpha if v > alpha else (v + alpha if v < -alpha else v*zero)
         moved = v - z
         distance += moved*moved; length += z*z; uphill += (x - v)*moved
-        X[s, i, j] = moved; Z[s, i, j] = v
+        X[s, i, j] = v + ahead*moved; Z[s, i, j] = v
     return distance, length, uphill
 
-# %% ../nbs/library/02_inference.ipynb #cb14b9e8
-@inlined
-def look_ahead(s, i, X, Z, ahead):
-    "Turn the change X of a sample's code into the gradient's next point."
-    for j in range(X.shape[2]): X[s, i, j] = Z[s, i, j] + ahead*X[s, i, j]
-
+# %% ../nbs/library/02_inference.ipynb #a76d33a8
 @inlined
 def add_up(s, i, X, mean, sums):
     "Add a sample's point to the sums of its model."
@@ -169,7 +164,7 @@ def update_hinge(s, n, mean, stretch, sums, coefficients):
         mean[s, j] += shift
         stretch[s, j] = -2*beta/(n - 1)*(T - deviation)/deviation if 0 < deviation < T else 0
 
-# %% ../nbs/library/02_inference.ipynb #bc2d1a15
+# %% ../nbs/library/02_inference.ipynb #40a71bbe
 @inlined
 def fista_samples(s, first, last, X, Z, P, B, codes, iterations, t, mean, stretch, sums, coefficients, tol, k, nonneg, momentum, restart, rest):
     "`Iteration.advance` for samples of model s, in place, but for the hinge. Returns how many are still running."
@@ -180,18 +175,16 @@ def fista_samples(s, first, last, X, Z, P, B, codes, iterations, t, mean, stretc
         if iterations[s, i] > 0 and rest:
             add_up(s, i, X, mean, sums)
             continue
-        distance, length, uphill = fista_row(s, i, X, Z, P, B, mean, stretch, eta, lam, ridge, nonneg)
-        if iterations[s, i] == 0:
-            if distance < tol*tol*length or distance == 0:
-                iterations[s, i] = k
-                codes[s, i] = Z[s, i]
-            else: running += 1
-        before = t[s, i]
+        before, still = t[s, i], iterations[s, i] == 0
         t[s, i] = (1 + sqrt(1 + 4*before*before))/2
-        ahead = (before - 1)/t[s, i] if momentum else 0.
-        if restart and uphill > 0: t[s, i], ahead = 1, 0.
-        if iterations[s, i] > 0 and (rest or beta == 0): ahead = 0.
-        look_ahead(s, i, X, Z, X.dtype.type(ahead))
+        ahead = X.dtype.type((before - 1)/t[s, i] if momentum else 0.)
+        distance, length, uphill = fista_row(s, i, X, Z, P, B, mean, stretch, eta, lam, ridge, ahead, nonneg)
+        if still and (distance < tol*tol*length or distance == 0):
+            iterations[s, i] = k
+            codes[s, i] = Z[s, i]
+            if rest or beta == 0: X[s, i] = Z[s, i]
+        elif still: running += 1
+        if restart and uphill > 0: t[s, i] = 1; X[s, i] = Z[s, i]
         if beta > 0: add_up(s, i, X, mean, sums)
     return running
 
@@ -298,7 +291,7 @@ def every_thread(number):
             K, nonneg > 0, momentum > 0, restart > 0, rest > 0)
     return loop
 
-# %% ../nbs/library/02_inference.ipynb #413c190a
+# %% ../nbs/library/02_inference.ipynb #fe7549a0
 class FusedIteration(Iteration):
     "`Iteration` on a CPU, its step compiled into one pass over the codes. Same results up to rounding."
     def __init__(self, *args):
@@ -306,7 +299,7 @@ class FusedIteration(Iteration):
         *models, n, l = self.X.shape
         self.array = lambda A, *shape: A.expand(*models, *shape).contiguous().numpy().reshape(-1, *shape)
         self.points = X, Z = [self.array(A, n, l) for A in (self.X, self.Z)]
-        self.new = lambda *shape: numpy.zeros(shape, X.dtype)
+        self.new, self.room = (lambda *shape, make=make: make(shape, X.dtype) for make in (numpy.zeros, numpy.empty))
         self.threads = max(1, min(torch.get_num_threads(), n, X.size//8192))     # fewer numbers than that are not worth waiting for
         coefficients = self.new(5, *models)
         for i, c in enumerate((self.eta, self.lam, self.ridge, self.beta, self.T)): coefficients[i] = c[..., 0, 0].numpy()
@@ -325,8 +318,8 @@ class FusedIteration(Iteration):
     def run(self, slope, max_iters, watch=None):
         if watch or not torch_cpu or not isinstance(slope, Quadratic): return super().run(slope, max_iters, watch)
         (models, n, l), most = self.points[0].shape, self.threads
-        arrays = [numpy.zeros((2, most), int), self.array(slope.H, l, l), self.new(most, 2, n, l), numpy.array([[l, n, ord('N')]]*most),
-                  numpy.array([1, 0], self.points[0].dtype), *self.points, self.new(models, n, l), *self.memory]
+        arrays = [numpy.zeros((2, most), int), self.array(slope.H, l, l), self.room(most, 2, n, l), numpy.array([[l, n, ord('N')]]*most),
+                  numpy.array([1, 0], self.points[0].dtype), *self.points, self.room(models, n, l), *self.memory]
         if most == 1: fista_loop(0, 1, *arrays, float(self.tol), max_iters, *self.flags); return
         arrays = [numpy.array([models, n, l, most, max_iters, *self.flags]), *arrays, numpy.array([self.tol])]
         addresses, loop = numpy.array([a.__array_interface__['data'][0] for a in arrays]), every_thread(numpy.float32 if self.X.dtype == torch.float32 else numpy.float64)
@@ -427,7 +420,7 @@ class Inference:
 class Diverged(FloatingPointError):
     "Codes or weights have left the finite numbers, or are about to."
 
-# %% ../nbs/library/02_inference.ipynb #cb9f5ffe
+# %% ../nbs/library/02_inference.ipynb #af20ecb2
 @torch.no_grad()
 def fista(Y: Tensor,                 # images (n, d) or (..., n, d)
           decoder: nn.Module,        # codes (..., n, l) to images (..., n, d)
@@ -457,7 +450,7 @@ def fista(Y: Tensor,                 # images (n, d) or (..., n, d)
     converged = it.iterations > 0
     found = Inference(it.codes, it.iterations, converged)
     if not converged.all(): found.codes, found.iterations = torch.where(converged[..., None], it.codes, it.Z), torch.where(converged, it.iterations, max_iters)
-    if not found.codes.sum().isfinite(): raise Diverged(why(found.codes, decoder, energy, step))
+    if not isfinite(found.codes.sum().item()): raise Diverged(why(found.codes, decoder, energy, step))
     return certificate(found, Y, decoder, energy, encoded, it.eta, nonneg) if certify else found
 
 # %% ../nbs/library/02_inference.ipynb #11841625
@@ -480,14 +473,14 @@ def check_start(Y, decoder, energy, encoded, start, max_iters, tol):
     given = Y.new_zeros(()) if given is None else given.detach()
     return given.expand(*models, Y.shape[-2], l).contiguous()
 
-# %% ../nbs/library/02_inference.ipynb #49cff03f
+# %% ../nbs/library/02_inference.ipynb #6d06b851
 def choose_step(step, start, Y, decoder, energy, encoded):
     "The kind of iteration, and its step size (...,)."
     if isinstance(step, str):
         if step == 'exact': return fused(start), 1/lipschitz(decoder, energy, Y.shape[-2])
         if step == 'backtracking': return Backtracking.on(Y, decoder, energy, encoded), 100.
         raise ValueError(f"step is '{step}'; it must be a number, 'exact' or 'backtracking'")
-    if not (torch.as_tensor(step) > 0).all(): raise ValueError(f'step is {step}; it must be positive')
+    if not (step > 0 if isinstance(step, (int, float)) else (step > 0).all()): raise ValueError(f'step is {step}; it must be positive')
     return fused(start), step
 
 def fused(start: Tensor) -> type[Iteration]:

@@ -8,7 +8,7 @@ __all__ = ['COLUMNS', 'TABLE3', 'LAMBDAS', 'ELDER', 'MODELS', 'VERSION', 'Recipe
            'train_epoch', 'check_norms', 'members', 'tiny_is_zero', 'validate', 'train', 'learning_rates', 'save',
            'restore']
 
-# %% ../nbs/library/07_training.ipynb #746a4b34
+# %% ../nbs/library/07_training.ipynb #a6fc42cf
 import copy, json, os, time
 from collections.abc import Sequence
 from contextlib import contextmanager
@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 from .energy import Energy
-from .decoders import HiddenDecoder, LinearDecoder, backward, decoder_loss, stack
+from .decoders import HiddenDecoder, LinearDecoder, decoder_loss, stack
 from .inference import Diverged, Inference, curvature, fista
 from .encoders import LISTA
 from .data import Dataset, Split
@@ -140,7 +140,7 @@ def check_members(recipes, seeds):
         other = [k for k, v in asdict(replace(r, **energy)).items() if v != getattr(recipes[0], k) and k not in energy]
         if other: raise ValueError(f'recipes of one stack differ in {", ".join(other)}; only {", ".join(energy)} may')
 
-# %% ../nbs/library/07_training.ipynb #73b6e800
+# %% ../nbs/library/07_training.ipynb #15de3932
 def optimiser(model: Autoencoder) -> torch.optim.Adam:
     "Adam with a group of parameters for each learning rate and weight decay (section 3.4, appendix B.1)."
     r, named = model.shared, dict(model.named_parameters())
@@ -151,11 +151,10 @@ def optimiser(model: Autoencoder) -> torch.optim.Adam:
 
 def training_step(model: Autoencoder, adam: torch.optim.Adam, Y: Tensor) -> tuple[Tensor, Inference]:
     "Infer codes for a batch (members, n, d), then step decoder and encoder. Returns both losses (2, members), and the inference."
-    encoded = model.encoder(Y) if model.encoder is not None else None
-    found = model.infer(Y, None if encoded is None else encoded.detach())
-    adam.zero_grad()
+    with torch.no_grad(): layers = model.encoder.layers(Y) if model.encoder is not None else [None]
+    found = model.infer(Y, layers[-1])
     loss_decoder = decoder_loss(model.decoder, found.codes, Y)                            # equation 2
-    loss_encoder = backward(encoded, found.codes) if encoded is not None else torch.zeros_like(loss_decoder)  # equation 13
+    loss_encoder = model.encoder.loss(layers, found.codes, Y) if model.encoder is not None else torch.zeros_like(loss_decoder)  # equation 13
     adam.step()
     if model.shared.unit_columns: model.decoder.normalise_()
     return torch.stack([loss_decoder, loss_encoder]), found
