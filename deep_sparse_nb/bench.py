@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['MEASURE', 'best_of', 'overhead', 'speedup', 'bare', 'inference_products', 'training_products', 'iterations',
-           'plain_fista', 'warmed', 'against_plain', 'obvious', 'convex_problem', 'largest_gap', 'peers',
+           'plain_fista', 'warmed', 'against_plain', 'obvious', 'practised', 'convex_problem', 'largest_gap', 'peers',
            'tolerance_for', 'convex', 'step_times', 'epochs', 'scaling', 'memory', 'run', 'amount', 'show']
 
 # %% ../nbs/performance/01_speed.ipynb #78e913cc
@@ -40,14 +40,14 @@ def best_of(contestants: dict[str, Callable], # each a function without argument
         turns += 1
     return {name: min(t) for name, t in times.items()}
 
-# %% ../nbs/performance/01_speed.ipynb #da205964
+# %% ../nbs/performance/01_speed.ipynb #7894dccb
 def overhead(race: str, name: str, ours: float, other: float, what='the bare matrix products', bar=None, unit='s', **more) -> dict:
     "A row whose ratio says how many times as long we take; low is good."
     return dict(race=race, name=name, ours=ours, other=other, what=what, ratio=ours/other, good='low', bar=bar,
                 met=None if bar is None else ours/other <= bar, unit=unit, threads=torch.get_num_threads(), **more)
 
 def speedup(race: str, name: str, ours: float | None, other: float | None, what: str, bar=None, unit='s', **more) -> dict:
-    "A row whose ratio says how many times as long the other takes; high is good. `other` is None for who cannot take part."
+    "A row whose ratio says how many times as long the other takes; high is good. A time is None for who cannot take part."
     ratio = None if other is None else other/ours
     return dict(race=race, name=name, ours=ours, other=other, what=what, ratio=ratio, good='high', bar=bar,
                 met=None if bar is None or ratio is None else ratio >= bar, unit=unit, **dict(threads=torch.get_num_threads()) | more)
@@ -138,18 +138,21 @@ def against_plain(model: Autoencoder, Y: Tensor, name: str, limit: int, seconds:
     return speedup('a batch, to the stopping rule', name, t['ours'], t['plain'], 'the same by autograd', bar,
                    iterations=found.iterations.max().item(), apart=apart)
 
-# %% ../nbs/performance/01_speed.ipynb #7164045d
+# %% ../nbs/performance/01_speed.ipynb #ac7fbe59
 def obvious(data: Dataset, quick: bool) -> Iterator[dict]:
-    "Inference of a batch to the stopping rule, by models that have just begun to learn and by stored ones."
+    "Inference of a batch to the stopping rule, by models that have just begun to learn."
     for name, bar, changes in (('VDL', 20., {}), ('SDL', 20., {}), ('VDL', None, dict(l=256)), ('VDL-NL', 3., {}), ('SDL-NL', 3., {})):
         if quick and changes: continue
         model, _, (Y,) = warmed(name, data, (1 if 'NL' in name else 10) if quick else (20 if 'NL' in name else 220), **changes)
         limit, seconds = (10 if quick and 'NL' in name else 200), (.5 if quick else 8)
         yield against_plain(model, Y, f'{name}, l = {model.shared.l}', limit, seconds, bar)
-    for model, lam in () if quick else (('VDL-NL', .003), ('VDL-NL', .02), ('SDL-NL', .01)):
-        name, race = f'{model}, trained, lambda = {lam}', 'a batch, to the stopping rule'
+
+def practised(data: Dataset) -> Iterator[dict]:
+    "The same by models with stored weights. Whose weights are missing does not take part."
+    for model, lam in (('VDL-NL', .003), ('VDL-NL', .02), ('SDL-NL', .01)):
+        name = f'{model}, trained, lambda = {lam}'
         try: trained = load_model('mnist', model, lam)
-        except FileNotFoundError as cause: yield speedup(race, name, None, None, str(cause), 3.)
+        except FileNotFoundError as cause: yield speedup('a batch, to the stopping rule', name, None, None, str(cause), 3.)
         else: yield against_plain(trained.to(data.train.images.device), data.train.images[:250], name, 200, 8, 3.)
 
 # %% ../nbs/performance/01_speed.ipynb #9f1241ad
@@ -270,7 +273,7 @@ def memory(name: str, data_dir) -> Iterator[dict]:
     ours, imports = (int(kB)*1024/1e6 for kB in told.split())
     yield overhead('peak memory', f'a VDL run on {name}, data included', ours, imports, 'importing the library', unit='MB') | dict(bar='1500 MB', met=ours < 1500)
 
-# %% ../nbs/performance/01_speed.ipynb #a139077e
+# %% ../nbs/performance/01_speed.ipynb #5f2f6aaf
 def run(quick: bool = False,  # few repeats, small samples, scikit-learn's digits
         data_dir: str | Path | None = None, # folder with MNIST/raw; else $DEEP_SPARSE_DATA, else ./data
         device: str = 'cpu',
@@ -281,7 +284,7 @@ def run(quick: bool = False,  # few repeats, small samples, scikit-learn's digit
     made = provenance(device)
     about = dict(data=data.name, device=device, quick=quick, processor=made['device']) | {k: made[k] for k in ('command', 'commit', 'versions', 'date')}
     one_and_all = sorted({1, torch.get_num_threads()}) if not quick else [1]
-    parts = [iterations(here.train.images[:250], quick), obvious(here, quick), *(convex(data, quick, k) for k in one_and_all),
+    parts = [iterations(here.train.images[:250], quick), obvious(here, quick), practised(here) if not quick else (), *(convex(data, quick, k) for k in one_and_all),
              epochs(here, quick), scaling(here, quick), memory(data.name, data_dir)]
     for part in parts:
         for row in part: yield row | about

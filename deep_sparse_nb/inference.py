@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['FASTMATH', 'compiled', 'inlined', 'triton', 'gpu', 'constexpr', 'shrink', 'lipschitz', 'curvature', 'Iteration',
-           'iterate', 'fista_row', 'add_up', 'update_hinge', 'fista_samples', 'fista_step', 'first_hinge', 'multiply',
-           'copy_row', 'multiply_running', 'fista_loop', 'every_thread', 'FusedIteration', 'triton_hinge',
-           'triton_step', 'TritonIteration', 'Inference', 'Diverged', 'fista', 'check_start', 'choose_step', 'fused',
-           'Backtracking', 'why', 'certificate']
+           'keep', 'resting', 'running', 'iterate', 'fista_row', 'add_up', 'update_hinge', 'fista_samples',
+           'fista_step', 'first_hinge', 'multiply', 'copy_row', 'multiply_running', 'fista_loop', 'every_thread',
+           'FusedIteration', 'triton_hinge', 'triton_step', 'TritonIteration', 'Inference', 'Diverged', 'fista',
+           'check_start', 'choose_step', 'fused', 'Backtracking', 'why', 'certificate']
 
 # %% ../nbs/library/02_inference.ipynb #fd09c68b
 from collections.abc import Callable
@@ -55,7 +55,7 @@ def curvature(decoder: nn.Module, # codes (..., n, l) to images (..., n, d)
     for _ in range(turns): v = transposed(*forward(v/v.norm(dim=-1, keepdim=True).clamp(min=1e-30)))[0]
     return v.norm(dim=-1)*2/Yhat.shape[-1]
 
-# %% ../nbs/library/02_inference.ipynb #a1ddf253
+# %% ../nbs/library/02_inference.ipynb #dc8cfb92
 class Iteration:
     "The state of FISTA over a batch of codes (..., n, l), and the step that advances it."
     narrows = True                     # samples that rest need no gradient
@@ -90,20 +90,23 @@ class Iteration:
         ahead = torch.where(self.resting(), 0, ahead)
         self.X, self.Z, self.t = Z + ahead[..., None]*moved, Z, t
 
-    def resting(self) -> Tensor: return (self.iterations > 0) & self.rest                       # (..., n)
+# %% ../nbs/library/02_inference.ipynb #8a9553f1
+def keep(self: Iteration, Z, moved, k):
+    "Keep the codes of those samples for which the stopping rule holds for the first time."
+    distance = moved.norm(dim=-1)
+    done = (self.iterations == 0) & ((distance < self.tol*self.Z.norm(dim=-1)) | (distance == 0))
+    self.codes = torch.where(done[..., None], Z, self.codes)
+    self.iterations = torch.where(done, k, self.iterations)
 
-    def running(self) -> int:
-        "Samples not done yet, of the model that has most of them."
-        return int((self.iterations == 0).sum(-1).max())
+def resting(self: Iteration) -> Tensor: return (self.iterations > 0) & self.rest                # (..., n)
 
-    def keep(self, Z, moved, k):
-        "Keep the codes of those samples for which the stopping rule holds for the first time."
-        distance = moved.norm(dim=-1)
-        done = (self.iterations == 0) & ((distance < self.tol*self.Z.norm(dim=-1)) | (distance == 0))
-        self.codes = torch.where(done[..., None], Z, self.codes)
-        self.iterations = torch.where(done, k, self.iterations)
+def running(self: Iteration) -> int:
+    "Samples not done yet, of the model that has most of them."
+    return int((self.iterations == 0).sum(-1).max())
 
-# %% ../nbs/library/02_inference.ipynb #9f397a8a
+Iteration.keep, Iteration.resting, Iteration.running = keep, resting, running
+
+# %% ../nbs/library/02_inference.ipynb #46bb6055
 def iterate(self: Iteration, slope: Callable[[Tensor], Tensor], max_iters: int, watch=None):
     "Advance until all samples are done."
     dictionary, needed = isinstance(slope, Quadratic), self.X.shape[-2]
@@ -122,7 +125,7 @@ def iterate(self: Iteration, slope: Callable[[Tensor], Tensor], max_iters: int, 
 
 Iteration.run = iterate
 
-# %% ../nbs/library/02_inference.ipynb #0613178c
+# %% ../nbs/library/02_inference.ipynb #84a2ba47
 try: from numba import njit
 except ImportError: njit = None            # then the plain step does the work
 FASTMATH = {'reassoc', 'contract', 'arcp', 'nsz'}     # but infinities and NaN keep their meaning
@@ -144,7 +147,7 @@ def fista_row(s, i, X, Z, P, B, mean, stretch, eta, lam, ridge, ahead, nonneg):
         X[s, i, j] = v + ahead*moved; Z[s, i, j] = v
     return distance, length, uphill
 
-# %% ../nbs/library/02_inference.ipynb #a76d33a8
+# %% ../nbs/library/02_inference.ipynb #f6e2cc6f
 @inlined
 def add_up(s, i, X, mean, sums):
     "Add a sample's point to the sums of its model."
@@ -164,7 +167,7 @@ def update_hinge(s, n, mean, stretch, sums, coefficients):
         mean[s, j] += shift
         stretch[s, j] = -2*beta/(n - 1)*(T - deviation)/deviation if 0 < deviation < T else 0
 
-# %% ../nbs/library/02_inference.ipynb #40a71bbe
+# %% ../nbs/library/02_inference.ipynb #16cf28a0
 @inlined
 def fista_samples(s, first, last, X, Z, P, B, codes, iterations, t, mean, stretch, sums, coefficients, tol, k, nonneg, momentum, restart, rest):
     "`Iteration.advance` for samples of model s, in place, but for the hinge. Returns how many are still running."
@@ -198,7 +201,7 @@ def fista_step(X, Z, P, B, codes, iterations, t, mean, stretch, sums, coefficien
         if coefficients[3, s] > 0: update_hinge(s, n, mean[0], stretch[0], sums[0, :1], coefficients)
     return most
 
-# %% ../nbs/library/02_inference.ipynb #d657fb97
+# %% ../nbs/library/02_inference.ipynb #a990416c
 @compiled
 def first_hinge(X, mean, stretch, sums, coefficients):
     "Mean and stretch of each component at the start, from a mean of zero."
@@ -210,7 +213,7 @@ def first_hinge(X, mean, stretch, sums, coefficients):
             update_hinge(s, n, mean[0], stretch[0], sums[0, :1], coefficients)
     mean[1:], stretch[1:] = mean[0], stretch[0]
 
-# %% ../nbs/library/02_inference.ipynb #32895edd
+# %% ../nbs/library/02_inference.ipynb #027b21b2
 try:
     from numba import carray, cfunc, types
     from llvmlite.binding import add_symbol
@@ -223,7 +226,7 @@ try:
         (('GOMP_barrier', types.void), ('omp_get_thread_num', types.int32), ('omp_get_num_threads', types.int32)))
 except (ImportError, OSError, AttributeError): torch_cpu = None       # then the plain loop calls the compiled step
 
-# %% ../nbs/library/02_inference.ipynb #c12e7aa4
+# %% ../nbs/library/02_inference.ipynb #b71d312c
 @inlined
 def multiply(X, H, P, sizes, numbers):
     "P = X H for the first sizes[1] rows: sizes are l, rows and the letter N (nothing is transposed), numbers are 1 and 0."
@@ -251,7 +254,7 @@ def multiply_running(X, H, P, iterations, packed, sizes, numbers):
         for i in range(n):
             if iterations[i] == 0: copy_row(P, i, packed[1], rows); rows += 1
 
-# %% ../nbs/library/02_inference.ipynb #a6506e4d
+# %% ../nbs/library/02_inference.ipynb #b845befa
 @compiled
 def fista_loop(thread, threads, left, H, packed, sizes, numbers, X, Z, P, B, codes, iterations, t, mean, stretch, sums, coefficients, tol, K,
                nonneg, momentum, restart, rest):
@@ -273,7 +276,7 @@ def fista_loop(thread, threads, left, H, packed, sizes, numbers, X, Z, P, B, cod
         for s in range(models):
             if coefficients[3, s] > 0: update_hinge(s, n, mean[thread], stretch[thread], sums[k % 2, :threads], coefficients)
 
-# %% ../nbs/library/02_inference.ipynb #68fff93f
+# %% ../nbs/library/02_inference.ipynb #23437360
 @functools.cache
 def every_thread(number):
     "`fista_loop` as OpenMP wants it, for codes of `number`'s kind. Its argument: the addresses of the integers it begins with and of `fista_loop`'s arrays."
@@ -291,7 +294,7 @@ def every_thread(number):
             K, nonneg > 0, momentum > 0, restart > 0, rest > 0)
     return loop
 
-# %% ../nbs/library/02_inference.ipynb #fe7549a0
+# %% ../nbs/library/02_inference.ipynb #ae279f5a
 class FusedIteration(Iteration):
     "`Iteration` on a CPU, its step compiled into one pass over the codes. Same results up to rounding."
     def __init__(self, *args):
@@ -299,7 +302,7 @@ class FusedIteration(Iteration):
         *models, n, l = self.X.shape
         self.array = lambda A, *shape: A.expand(*models, *shape).contiguous().numpy().reshape(-1, *shape)
         self.points = X, Z = [self.array(A, n, l) for A in (self.X, self.Z)]
-        self.new, self.room = (lambda *shape, make=make: make(shape, X.dtype) for make in (numpy.zeros, numpy.empty))
+        self.new = lambda *shape: numpy.zeros(shape, X.dtype)
         self.threads = max(1, min(torch.get_num_threads(), n, X.size//8192))     # fewer numbers than that are not worth waiting for
         coefficients = self.new(5, *models)
         for i, c in enumerate((self.eta, self.lam, self.ridge, self.beta, self.T)): coefficients[i] = c[..., 0, 0].numpy()
@@ -318,14 +321,15 @@ class FusedIteration(Iteration):
     def run(self, slope, max_iters, watch=None):
         if watch or not torch_cpu or not isinstance(slope, Quadratic): return super().run(slope, max_iters, watch)
         (models, n, l), most = self.points[0].shape, self.threads
-        arrays = [numpy.zeros((2, most), int), self.array(slope.H, l, l), self.room(most, 2, n, l), numpy.array([[l, n, ord('N')]]*most),
-                  numpy.array([1, 0], self.points[0].dtype), *self.points, self.room(models, n, l), *self.memory]
+        empty = lambda *shape: numpy.empty(shape, self.points[0].dtype)
+        arrays = [numpy.zeros((2, most), int), self.array(slope.H, l, l), empty(most, 2, n, l), numpy.array([[l, n, ord('N')]]*most),
+                  numpy.array([1, 0], self.points[0].dtype), *self.points, empty(models, n, l), *self.memory]
         if most == 1: fista_loop(0, 1, *arrays, float(self.tol), max_iters, *self.flags); return
         arrays = [numpy.array([models, n, l, most, max_iters, *self.flags]), *arrays, numpy.array([self.tol])]
         addresses, loop = numpy.array([a.__array_interface__['data'][0] for a in arrays]), every_thread(numpy.float32 if self.X.dtype == torch.float32 else numpy.float64)
         torch_cpu.GOMP_parallel(ctypes.c_void_p(loop.address), ctypes.c_void_p(addresses.ctypes.data), most, 0)
 
-# %% ../nbs/library/02_inference.ipynb #b2571dee
+# %% ../nbs/library/02_inference.ipynb #a0d12718
 triton = None
 if torch.cuda.is_available() or os.environ.get('TRITON_INTERPRET'):  # else not: it takes a third of a second to import
     try: import triton; import triton.language as tl
@@ -342,7 +346,7 @@ def triton_hinge(mean, sums, squares, n, beta, T, inside):
     stretch = tl.where(apart, -2*beta/(n - 1)*(T - deviation)/tl.where(apart, deviation, 1.), 0.)
     return tl.load(mean, inside, 0.) + shift, stretch
 
-# %% ../nbs/library/02_inference.ipynb #f6802485
+# %% ../nbs/library/02_inference.ipynb #5ea73904
 @gpu
 def triton_step(X, Z, P, B, codes, iterations, t, mean, sums, coefficients, models, n, l, tol, k, nonneg: constexpr, momentum: constexpr,
                 restart: constexpr, rest: constexpr, hinged: constexpr, ROWS: constexpr, COLUMNS: constexpr):
@@ -384,7 +388,7 @@ def triton_step(X, Z, P, B, codes, iterations, t, mean, sums, coefficients, mode
             tl.store(mean + k % 2*size + component, mu, j < l)
             tl.store(clear, mu*0., j < l); tl.store(clear + size, mu*0., j < l)
 
-# %% ../nbs/library/02_inference.ipynb #9a63e738
+# %% ../nbs/library/02_inference.ipynb #1be38081
 class TritonIteration(Iteration):
     "`Iteration` on a GPU, its step compiled into one kernel. Same results up to rounding, which varies from call to call."
     def __init__(self, *args):
@@ -407,7 +411,7 @@ class TritonIteration(Iteration):
             self.X, self.Z, self.full(P), self.B, self.codes, self.iterations, self.t, self.mean, self.sums, self.coefficients,
             models, n, l, self.tol, k, **self.constants)
 
-# %% ../nbs/library/02_inference.ipynb #62748965
+# %% ../nbs/library/02_inference.ipynb #14160946
 @dataclass
 class Inference:
     "What inference found, and its account."
@@ -420,7 +424,7 @@ class Inference:
 class Diverged(FloatingPointError):
     "Codes or weights have left the finite numbers, or are about to."
 
-# %% ../nbs/library/02_inference.ipynb #af20ecb2
+# %% ../nbs/library/02_inference.ipynb #4395a07c
 @torch.no_grad()
 def fista(Y: Tensor,                 # images (n, d) or (..., n, d)
           decoder: nn.Module,        # codes (..., n, l) to images (..., n, d)
@@ -453,7 +457,7 @@ def fista(Y: Tensor,                 # images (n, d) or (..., n, d)
     if not isfinite(found.codes.sum().item()): raise Diverged(why(found.codes, decoder, energy, step))
     return certificate(found, Y, decoder, energy, encoded, it.eta, nonneg) if certify else found
 
-# %% ../nbs/library/02_inference.ipynb #11841625
+# %% ../nbs/library/02_inference.ipynb #29205bfe
 def check_start(Y, decoder, energy, encoded, start, max_iters, tol):
     "Initial codes (..., n, l), with every leading dimension that any argument brings. Raises ValueError."
     check_encoded(energy, encoded)
@@ -473,14 +477,14 @@ def check_start(Y, decoder, energy, encoded, start, max_iters, tol):
     given = Y.new_zeros(()) if given is None else given.detach()
     return given.expand(*models, Y.shape[-2], l).contiguous()
 
-# %% ../nbs/library/02_inference.ipynb #6d06b851
+# %% ../nbs/library/02_inference.ipynb #2e152e32
 def choose_step(step, start, Y, decoder, energy, encoded):
     "The kind of iteration, and its step size (...,)."
     if isinstance(step, str):
         if step == 'exact': return fused(start), 1/lipschitz(decoder, energy, Y.shape[-2])
         if step == 'backtracking': return Backtracking.on(Y, decoder, energy, encoded), 100.
         raise ValueError(f"step is '{step}'; it must be a number, 'exact' or 'backtracking'")
-    if not (step > 0 if isinstance(step, (int, float)) else (step > 0).all()): raise ValueError(f'step is {step}; it must be positive')
+    if not (torch.as_tensor(step) > 0).all(): raise ValueError(f'step is {step}; it must be positive')
     return fused(start), step
 
 def fused(start: Tensor) -> type[Iteration]:
@@ -488,7 +492,7 @@ def fused(start: Tensor) -> type[Iteration]:
     if start.dtype not in (torch.float32, torch.float64): return Iteration
     return {'cpu': njit and FusedIteration, 'cuda': triton and TritonIteration}.get(start.device.type) or Iteration
 
-# %% ../nbs/library/02_inference.ipynb #2550e33c
+# %% ../nbs/library/02_inference.ipynb #0cc0c322
 class Backtracking(Iteration):
     "`Iteration` that halves its step, model by model, until the smooth part lies below its quadratic model."
     narrows = False
@@ -517,7 +521,7 @@ def why(codes, decoder, energy, step):
     safe = f'; 1/L is {(1/lipschitz(decoder, energy, codes.shape[-2])).min():.3g}' if isinstance(decoder, LinearDecoder) else ''
     return f'codes{of} are not finite after inference with step {step}{safe}: images, weights or the step are too large'
 
-# %% ../nbs/library/02_inference.ipynb #a0f136b2
+# %% ../nbs/library/02_inference.ipynb #b6700a37
 def certificate(found: Inference, Y, decoder, energy, encoded, eta, nonneg) -> Inference:
     "Add to `found` a relative duality gap where the problem is convex, else the norm of its proximal gradient."
     Z, Y = found.codes.double(), Y.double()

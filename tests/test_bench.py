@@ -30,6 +30,14 @@ def test_quick_bench():
     for row in rows: assert row['name'] in text and row['race'] in text
 
 
+def test_without_stored_weights_a_row_names_the_command_that_makes_them(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rows = [row | dict(data='digits', device='cpu') for row in bench.practised(load('digits'))]
+    assert rows and all(row['ratio'] is row['met'] is None and 'deep-sparse sweep mnist-nl' in row['what'] for row in rows)
+    text = bench.show(rows)
+    for row in rows: assert row['what'] in text
+
+
 @pytest.mark.parametrize('beta', [0., 10.])
 @pytest.mark.parametrize('decoder', [LinearDecoder(16, 64), HiddenDecoder(16, 32, 64)], ids=['linear', 'hidden'])
 def test_the_obvious_way_computes_the_same(decoder, beta):
