@@ -16,7 +16,7 @@ from .decoders import atoms
 from .inference import Diverged
 from .data import SIZES, load
 from .training import MODELS, Run, begin, evaluate, recipe, restore, tiny_is_zero, train
-from .sweeps import GRIDS, PER_CLASS, STEPS, deadline_in, few_labels, report, stable_atoms, sweep
+from .sweeps import GRIDS, PER_CLASS, STEPS, by_contrast, deadline_in, few_labels, report, stable_atoms, sweep
 
 # %% ../nbs/library/09_cli.ipynb #dd8f0e2e
 CHECKPOINT = 'checkpoint.safetensors'
@@ -95,7 +95,7 @@ def load_origin(origin: dict, args):
 
 # %% ../nbs/library/09_cli.ipynb #c9e4704d
 def sweep_command(args) -> list[dict]:
-    "`deep-sparse sweep`: grids of models, and steps (`labels`, `stability`) that work on the trained ones, one after the other until the time is up."
+    "`deep-sparse sweep`: grids of models, and steps (`labels`, `stability`, `contrast`) that work on the trained ones, one after the other until the time is up."
     where = dict(results=args.results, runs=args.runs, data_dir=args.data_dir)
     which = dict(models=args.model or None, lams=args.lam or None, seeds=args.seeds)
     device, deadline, rows = pick_device(args.device), deadline_in(args.minutes), []
@@ -105,6 +105,7 @@ def sweep_command(args) -> list[dict]:
             minutes = None if args.minutes is None else (deadline - now)/60
             if name == 'labels': left = few_labels(**which, **where, minutes=minutes, device=device, per_class=args.per_class or PER_CLASS, draws=args.draws)
             elif name == 'stability': stable_atoms(**which, **where, images=args.images); left = 0
+            elif name == 'contrast': by_contrast(**which, **where, images=args.images); left = 0
             else: left = len(sweep(name, **which, **where, epochs=args.epochs, minutes=minutes, device=device, stack=args.stack,
                                    images=args.images, progress=not args.quiet))
         rows.append(dict(grid=name, left=left, results=str(args.results)))

@@ -4,13 +4,13 @@
 
 # %% auto #0
 __all__ = ['Member', 'GRIDS', 'PUBLISHED', 'STEPS', 'FIGURES', 'TABLE1', 'TABLE_VERSION', 'WORDS', 'NOISE', 'KEY', 'HISTORY',
-           'BUDGET', 'LEARNING_RATES', 'PER_CLASS', 'LABELS_KEY', 'Grid', 'targets', 'choose', 'origin', 'peek',
-           'file_name', 'plan', 'lock', 'commit', 'processor', 'provenance', 'read_table', 'append', 'write_whole',
-           'identity', 'score', 'history_rows', 'keeps', 'pick', 'weights_file', 'compact', 'unpacked', 'store_weights',
-           'load_model', 'sweep', 'choose_device', 'deadline_in', 'missing', 'predecessor', 'finish', 'bars', 'curve',
-           'agreement', 'results_of', 'effort', 'report', 'finished', 'Classifier', 'first_of_each', 'logits',
-           'cross_entropy', 'fit', 'top_errors', 'classify', 'features_of', 'contenders', 'only_labelled', 'few_labels',
-           'seeds_in', 'best_lambda', 'stable_atoms']
+           'BUDGET', 'LEARNING_RATES', 'PER_CLASS', 'LABELS_KEY', 'SHARES', 'Grid', 'targets', 'choose', 'origin',
+           'peek', 'file_name', 'plan', 'lock', 'commit', 'processor', 'provenance', 'read_table', 'append',
+           'write_whole', 'identity', 'score', 'history_rows', 'keeps', 'pick', 'weights_file', 'compact', 'unpacked',
+           'store_weights', 'load_model', 'sweep', 'choose_device', 'deadline_in', 'missing', 'predecessor', 'finish',
+           'bars', 'curve', 'agreement', 'results_of', 'effort', 'report', 'finished', 'Classifier', 'first_of_each',
+           'logits', 'cross_entropy', 'fit', 'top_errors', 'classify', 'features_of', 'contenders', 'only_labelled',
+           'few_labels', 'seeds_in', 'best_lambda', 'stable_atoms', 'by_contrast']
 
 # %% ../nbs/library/08_sweeps.ipynb #05e6c3df
 import fcntl, json, math, os, platform, re, subprocess, sys, time, zlib
@@ -64,7 +64,7 @@ GRIDS = {
     'safe-step': Grid('mnist', ('VDL-NL',), seeds=1, lambdas=(.01, .02), changes=dict(safe_step=True)),
     'digits': Grid('digits', ('SDL', 'VDL'), seeds=2, lambdas=(.001, .005, .02))}
 PUBLISHED = ('mnist-linear', 'mnist-nl', 'patches-linear', 'patches-nl')
-STEPS = ('labels', 'stability')
+STEPS = ('labels', 'stability', 'contrast')
 
 # %% ../nbs/library/08_sweeps.ipynb #0ebb703c
 FIGURES = '''
@@ -643,3 +643,22 @@ def stable_atoms(grids: Sequence[str] = PUBLISHED, models=None, lams=None, seeds
         columns = dict(seeds=len(members), alive=count, similarity=pairs.mean(), lowest=pairs.min(), highest=pairs.max(), floor=stability(X[drawn] - X.mean(0)).mean())
         rows.append(kind | {name: float(value) for name, value in columns.items()} | provenance())
     append(Path(results)/'stability.csv', rows, [k for k in rows[0] if k in KEY] + ['seeds'])
+
+# %% ../nbs/library/08_sweeps.ipynb #b951b79d
+SHARES = (1., .9, .8, .7, .6, .5)
+
+def by_contrast(grids: Sequence[str] = ('patches-linear', 'patches-nl'), models=None, lams=None, seeds: int | None = None,
+                data_dir: str | Path | None = None, images: str | Path | None = None, results: str | Path = 'results', runs: str | Path = 'runs'):
+    "Rows like a sweep's for finished models of patches, from those test patches alone that have the most contrast, into results/contrast.csv."
+    found, loaded = finished(runs, grids, models, lams, seeds), {}
+    for path in sorted({path for files in found.values() for path, _ in files.values()}):
+        came = peek(path)[1]
+        if came['source'] != (images and Path(images).name): raise ValueError(f"images is {images}; {path} learned from {came['source']}")
+        sizes = tuple(came[f'{s}_images'] for s in ('train', 'valid', 'test'))
+        if sizes not in loaded: loaded[sizes] = load('patches', data_dir, images, sizes=sizes)
+        data, run, rows = loaded[sizes], restore(path), []
+        order = data.test.scale.square().mean(-1).argsort(descending=True)
+        for share in SHARES:
+            kept = replace(data, test=data.test[order[:round(share*len(order))].sort().values])
+            rows += [row | dict(share=share) for row in score(run, kept, came)]
+        append(Path(results)/'contrast.csv', rows, [*KEY, 'sigma', 'share'])

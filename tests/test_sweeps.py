@@ -14,9 +14,9 @@ import pytest
 import torch
 
 from deep_sparse_nb import sweeps
-from deep_sparse_nb.data import load
+from deep_sparse_nb.data import load, photographs
 from deep_sparse_nb.inference import Diverged
-from deep_sparse_nb.sweeps import (GRIDS, KEY, PUBLISHED, Classifier, append, best_lambda, choose, few_labels, file_name, finished, first_of_each, fit,
+from deep_sparse_nb.sweeps import (GRIDS, KEY, PUBLISHED, Classifier, append, best_lambda, by_contrast, choose, few_labels, file_name, finished, first_of_each, fit,
                                    compact, identity, keeps, load_model, lock, origin, peek, pick, plan, read_table, report, stable_atoms, sweep, targets, unpacked)
 from deep_sparse_nb.training import LAMBDAS, begin, evaluate, recipe, restore, save, table_row, train
 
@@ -493,6 +493,20 @@ def test_few_labels_and_stability(home):
 def test_stability_needs_two_seeds(home):
     sweep('digits', **QUICK, **home)
     with pytest.raises(ValueError, match='two'): stable_atoms(['digits'], **home)
+
+
+def test_contrast_of_the_test_patches(home, tmp_path):
+    images = tmp_path/'photographs'
+    images.mkdir()
+    for path in photographs('train'): (images/path.name).symlink_to(path)
+    sweep('patches-linear', **QUICK | dict(epochs=1), **home, images=images)
+    by_contrast(**home, images=images)
+    table = table_of(home, 'contrast').query('sigma == 1').sort_values('share')
+    assert table.share.tolist() == sorted(sweeps.SHARES) and table.psnr_input.is_monotonic_increasing and table.psnr_input.nunique() == len(table)
+    assert table.psnr.is_monotonic_increasing                       # of noisy images: errors scale with the contrast, too
+    whole, swept = table.iloc[-1], table_of(home, 'patches-linear').query('sigma == 1').iloc[0]
+    for column in ('psnr', 'sparsity', 'psnr_input'): assert whole[column] == pytest.approx(swept[column], rel=1e-6)
+    with pytest.raises(ValueError, match='learned from photographs'): by_contrast(**home, images=tmp_path)
 
 
 def test_best_lambda_looks_at_validation_only():
