@@ -62,6 +62,7 @@ GRIDS = {
         ('gamma', 0), ('gamma', 1), ('gamma', 20), ('gamma', 100))),
     'short-step': Grid('mnist', ('VDL-NL',), seeds=1, lambdas=(.01, .02), changes=dict(step=.25)),
     'safe-step': Grid('mnist', ('VDL-NL',), seeds=1, lambdas=(.01, .02), changes=dict(safe_step=True)),
+    'safe-collapse': Grid('mnist', ('Free-NL',), seeds=1, lambdas=(.005,), changes=dict(safe_step=True)),
     'digits': Grid('digits', ('SDL', 'VDL'), seeds=2, lambdas=(.001, .005, .02))}
 PUBLISHED = ('mnist-linear', 'mnist-nl', 'patches-linear', 'patches-nl')
 STEPS = ('labels', 'stability', 'contrast')
