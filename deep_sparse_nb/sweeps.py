@@ -650,7 +650,7 @@ SHARES = (1., .9, .8, .7, .6, .5)
 
 def by_contrast(grids: Sequence[str] = ('patches-linear', 'patches-nl'), models=None, lams=None, seeds: int | None = None,
                 data_dir: str | Path | None = None, images: str | Path | None = None, results: str | Path = 'results', runs: str | Path = 'runs'):
-    "Rows like a sweep's for finished models of patches, from those test patches alone that have the most contrast, into results/contrast.csv."
+    "Rows like a sweep's for finished models of patches, from those test patches alone that have the most contrast, into results/contrast.csv. Raises ValueError for other pictures than theirs."
     found, loaded = finished(runs, grids, models, lams, seeds), {}
     for path in sorted({path for files in found.values() for path, _ in files.values()}):
         came = peek(path)[1]
