@@ -8,7 +8,7 @@ __all__ = ['LISTA', 'loss']
 # %% ../nbs/library/03_encoders.ipynb #0574be8f
 import torch
 from torch import Tensor, nn
-from .decoders import uniform
+from .decoders import lone, uniform, where_positive
 
 # %% ../nbs/library/03_encoders.ipynb #f485b5ab
 class LISTA(nn.Module):
@@ -22,9 +22,9 @@ class LISTA(nn.Module):
 
     def layers(self, Y: Tensor) -> list[Tensor]: # L + 1 of (..., n, l)
         "The codes after each iteration; the last are the encoder's."
-        u = (Y @ self.U).add_(self.b[..., None, :])
-        Z = [u.relu()]
-        for _ in range(self.L): Z.append((Z[-1] @ self.S.mT).add_(u).relu_())
+        u = (Y @ lone(self.U, Y)).add_(self.b[..., None, :])
+        Z, S = [u.relu()], lone(self.S, u)
+        for _ in range(self.L): Z.append((Z[-1] @ S.mT).add_(u).relu_())
         return Z
 
     def forward(self, Y: Tensor) -> Tensor: return self.layers(Y)[-1]
@@ -37,13 +37,13 @@ def loss(self: LISTA,
          Y: Tensor,       # (n, d) or (..., n, d)
          ) -> Tensor:     # (...,)
     "Mean squared error of each model's codes (equation 13). Its gradient is left in the weights."
-    error, size = Z[-1] - codes, codes.shape[-2]*codes.shape[-1]
+    error, size, S = Z[-1] - codes, codes.shape[-2]*codes.shape[-1], lone(self.S, Z[-1])
     value, g, deltas = torch.linalg.vector_norm(error, dim=(-2, -1)).square()/size, error.mul_(2/size), []
     for z in Z[:0:-1]:
-        deltas.append(g*z.sign())                    # codes are at least 0: the sign says [z > 0]
-        g = deltas[-1] @ self.S
-    du = sum(deltas, g*Z[0].sign())
-    if deltas: self.S.grad = (torch.cat(deltas, -2).mT @ torch.cat(Z[-2::-1], -2)).sum_to_size(self.S.shape)
+        deltas.append(where_positive(z, g, out=g))
+        g = deltas[-1] @ S
+    du = sum(deltas, where_positive(Z[0], g, out=g))
+    if deltas: self.S.grad = sum(delta.mT @ z for delta, z in zip(deltas, Z[-2::-1])).sum_to_size(self.S.shape)
     self.U.grad, self.b.grad = (Y.mT @ du).sum_to_size(self.U.shape), du.sum(-2).sum_to_size(self.b.shape)
     return value
 

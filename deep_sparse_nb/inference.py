@@ -58,7 +58,7 @@ def curvature(decoder: nn.Module, # codes (..., n, l) to images (..., n, d)
 # %% ../nbs/library/02_inference.ipynb #dc8cfb92
 class Iteration:
     "The state of FISTA over a batch of codes (..., n, l), and the step that advances it."
-    narrows = True                     # samples that rest need no gradient
+    spares = True                      # the gradient of samples that rest, and some digits of the others'
     def __init__(self, start, B, energy, encoded, eta, tol, nonneg, momentum, restart, rest):
         lift = lambda c: torch.as_tensor(c, dtype=start.dtype, device=start.device)[..., None, None]
         self.X, self.Z, self.codes = start.clone(), start.clone(), torch.zeros_like(start)
@@ -107,13 +107,14 @@ def running(self: Iteration) -> int:
 Iteration.keep, Iteration.resting, Iteration.running = keep, resting, running
 
 # %% ../nbs/library/02_inference.ipynb #46bb6055
-def iterate(self: Iteration, slope: Callable[[Tensor], Tensor], max_iters: int, watch=None):
+def iterate(self: Iteration, slope: Callable[[Tensor], Tensor], max_iters: int, refresh: int, watch=None):
     "Advance until all samples are done."
     dictionary, needed = isinstance(slope, Quadratic), self.X.shape[-2]
-    narrow = getattr(slope, 'narrow', None) if self.narrows and self.rest.all() else None
+    narrow = getattr(slope, 'narrow', None) if self.spares and self.rest.all() else None
+    near = getattr(slope, 'near', slope) if self.spares else slope
     P, patience = torch.empty_like(self.X), 8 if self.X.is_cuda else 1  # asking a GPU too often makes it wait
     for k in range(1, max_iters + 1):
-        P = torch.matmul(self.X, slope.H, out=P) if dictionary else slope(self.X)
+        P = torch.matmul(self.X, slope.H, out=P) if dictionary else near(self.X) if k % refresh else slope(self.X)
         self.advance(P, k)
         if watch: watch(k, self.Z)
         if k % patience: continue
@@ -124,6 +125,7 @@ def iterate(self: Iteration, slope: Callable[[Tensor], Tensor], max_iters: int, 
             needed = left
 
 Iteration.run = iterate
+
 
 # %% ../nbs/library/02_inference.ipynb #84a2ba47
 try: from numba import njit
@@ -318,8 +320,8 @@ class FusedIteration(Iteration):
 
     def running(self): return self.left
 
-    def run(self, slope, max_iters, watch=None):
-        if watch or not torch_cpu or not isinstance(slope, Quadratic): return super().run(slope, max_iters, watch)
+    def run(self, slope, max_iters, refresh, watch=None):
+        if watch or not torch_cpu or not isinstance(slope, Quadratic): return super().run(slope, max_iters, refresh, watch)
         (models, n, l), most = self.points[0].shape, self.threads
         empty = lambda *shape: numpy.empty(shape, self.points[0].dtype)
         arrays = [numpy.zeros((2, most), int), self.array(slope.H, l, l), empty(most, 2, n, l), numpy.array([[l, n, ord('N')]]*most),
@@ -438,6 +440,7 @@ def fista(Y: Tensor,                 # images (n, d) or (..., n, d)
           momentum: bool = True,     # without it: ISTA
           restart: bool = False,     # forget a sample's momentum whenever it leads uphill
           rest: bool = False,        # the hinge counts a sample that is done with the code it keeps
+          refresh: int = 16,         # compute a hidden layer's gradient in full in every so many iterations; 1: in all
           certify: bool = False,     # add a duality gap (convex problems) or a proximal residual
           watch: Callable[[int, Tensor], None] | None = None, # called with k and the codes of each iteration
           ) -> Inference:
@@ -445,12 +448,12 @@ def fista(Y: Tensor,                 # images (n, d) or (..., n, d)
 
     Inputs are not changed. Raises ValueError for arguments that do not fit, `Diverged` when codes overflow.
     """
-    start = check_start(Y, decoder, energy, encoded, start, max_iters, tol)
+    start = check_start(Y, decoder, energy, encoded, start, max_iters, tol, refresh)
     slope = reconstruction_gradient(decoder, Y)
     B = slope.B if isinstance(slope, Quadratic) else torch.zeros_like(start[..., :1, :1])
     method, eta = choose_step(step, start, Y, decoder, energy, encoded)
     it = method(start, B, energy, encoded, eta, tol, nonneg, momentum, restart, rest)
-    it.run(slope, max_iters, watch)
+    it.run(slope, max_iters, refresh, watch)
     converged = it.iterations > 0
     found = Inference(it.codes, it.iterations, converged)
     if not converged.all(): found.codes, found.iterations = torch.where(converged[..., None], it.codes, it.Z), torch.where(converged, it.iterations, max_iters)
@@ -458,12 +461,13 @@ def fista(Y: Tensor,                 # images (n, d) or (..., n, d)
     return certificate(found, Y, decoder, energy, encoded, it.eta, nonneg) if certify else found
 
 # %% ../nbs/library/02_inference.ipynb #29205bfe
-def check_start(Y, decoder, energy, encoded, start, max_iters, tol):
+def check_start(Y, decoder, energy, encoded, start, max_iters, tol, refresh):
     "Initial codes (..., n, l), with every leading dimension that any argument brings. Raises ValueError."
     check_encoded(energy, encoded)
     if Y.shape[-2] < 2 and torch.as_tensor(energy.beta).any(): deviation(Y)     # raises
     if max_iters < 1: raise ValueError(f'max_iters is {max_iters}; at least 1 is needed')
     if not tol > 0: raise ValueError(f'tol is {tol}; it must be positive')
+    if refresh < 1: raise ValueError(f'refresh is {refresh}; at least 1 is needed')
     shape, given = getattr(decoder, 'code_shape', None), start if start is not None else encoded
     if given is None and shape is None:
         raise ValueError(f'start is missing: a {type(decoder).__name__} does not tell the shape of its codes')
@@ -495,7 +499,7 @@ def fused(start: Tensor) -> type[Iteration]:
 # %% ../nbs/library/02_inference.ipynb #0cc0c322
 class Backtracking(Iteration):
     "`Iteration` that halves its step, model by model, until the smooth part lies below its quadratic model."
-    narrows = False
+    spares = False
 
     @classmethod
     def on(cls, Y, decoder, energy, encoded):

@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings, strategies as st
 from torch import nn
+from deep_sparse_nb import decoders
 from deep_sparse_nb.decoders import HiddenDecoder, HiddenGradient, LinearDecoder, atoms, reconstruction_gradient, stack
 from deep_sparse_nb.energy import Energy
 from deep_sparse_nb.inference import Diverged, FusedIteration, Iteration, curvature, fista, lipschitz, njit, shrink
@@ -198,6 +199,65 @@ def test_resting_samples_cost_no_product_and_change_nobody(energy, monkeypatch):
     assert torch.allclose(found.codes, reference.codes, rtol=1e-9, atol=1e-12) and (found.iterations == reference.iterations).all()
 
 
+@pytest.fixture
+def in_halves(monkeypatch):
+    "As on a processor with matrix units."
+    monkeypatch.setattr(decoders, 'matrix_units', lambda device: True)
+
+
+def test_what_has_changed_is_all_that_a_gradient_needs(in_halves):
+    torch.manual_seed(0)
+    Y, start = torch.randn(40, 20), torch.rand(40, 10)
+    for decoder in (HiddenDecoder(10, 15, 20), stack([HiddenDecoder(10, 15, 20)]), stack([HiddenDecoder(10, 15, 20, s) for s in (0, 1)])):
+        Z0 = start.expand(*decoder.W1.shape[:-2], -1, -1)
+        for size in (1e-3, .1, 1.):
+            Z, slope = Z0 + size*torch.randn_like(Z0), decoder.reconstruction_gradient(Y)
+            first, whole = slope(Z0), decoder.reconstruction_gradient(Y)(Z)
+            for _ in range(3):                                   # the last with the Gram matrix
+                error = (slope.near(Z) - whole).norm()/(whole - first).norm()
+                assert 0 < error < .02
+            assert slope.half_gram is not None
+            needed = torch.arange(40).expand(Z.shape[:-1]) % 2 > 0
+            slope.narrow(needed)
+            rest = slope.near(Z)
+            assert (rest[~needed] == 0).all() and (rest - whole)[needed].norm() < .03*(whole - first)[needed].norm()
+            assert torch.allclose(slope(Z)[needed], whole[needed], atol=1e-5)
+
+
+def test_few_samples_and_double_precision_get_the_full_gradient(in_halves):
+    for n, dtype in ((10, torch.float32), (40, torch.float64)):
+        Y, Z0 = torch.randn(n, 20, dtype=dtype), torch.rand(n, 10, dtype=dtype)
+        decoder = HiddenDecoder(10, 15, 20).to(dtype)
+        slope = decoder.reconstruction_gradient(Y)
+        slope(Z0)
+        assert torch.allclose(slope.near(2*Z0), decoder.reconstruction_gradient(Y)(2*Z0), rtol=1e-5, atol=1e-6)
+
+
+def test_inference_in_halves_reaches_the_same_energy(in_halves):
+    Y, _, guess = problem(n=60)
+    decoder = HiddenDecoder(10, 15, 20)
+    full, mixed = (fista(Y, decoder, FULL, encoded=guess, step=.1, tol=1e-4, max_iters=1000, rest=True, refresh=r) for r in (1, 16))
+    value = lambda found: FULL.value(found.codes, Y, decoder(found.codes), guess)
+    assert not torch.equal(full.codes, mixed.codes) and torch.allclose(value(full), value(mixed), rtol=1e-5)
+
+
+def test_backtracking_wants_full_gradients(in_halves, monkeypatch):
+    monkeypatch.delattr(HiddenGradient, 'changes')
+    Y, _, guess = problem(n=40)
+    with pytest.raises(AttributeError, match='changes'): fista(Y, HiddenDecoder(10, 15, 20), Energy(.01), start=guess)
+    fista(Y, HiddenDecoder(10, 15, 20), Energy(.01), start=guess, step='backtracking', max_iters=20)
+
+
+def test_a_stack_of_one_keeps_its_dimension():
+    Y, _, guess = problem(n=20)
+    for alone in (LinearDecoder(10, 20), HiddenDecoder(10, 15, 20)):
+        one = stack([alone])
+        assert one(guess).shape == (1, 20, 20) and torch.allclose(one(guess)[0], alone(guess), atol=1e-6)
+        for images in (Y, Y[None]):
+            found = fista(images, one, Energy(.01), start=guess)
+            assert found.codes.shape == (1, 20, 10) and torch.allclose(found.codes[0], fista(Y, alone, Energy(.01), start=guess).codes, atol=1e-5)
+
+
 def test_a_hinge_hardly_sees_whether_samples_rest():
     Y, decoder, guess = problem(n=60, dtype=torch.float64)
     moving, resting = (fista(Y, decoder, FULL, encoded=guess, rest=rest).codes for rest in (False, True))
@@ -229,7 +289,7 @@ def test_a_decoder_of_ones_own_needs_a_start():
 
 
 @pytest.mark.parametrize('change, message', [
-    (dict(step=0.), 'step is 0'), (dict(step='fast'), "step is 'fast'"), (dict(max_iters=0), 'max_iters is 0'), (dict(tol=0.), 'tol is'),
+    (dict(step=0.), 'step is 0'), (dict(step='fast'), "step is 'fast'"), (dict(max_iters=0), 'max_iters is 0'), (dict(tol=0.), 'tol is'), (dict(refresh=0), 'refresh is 0'),
     (dict(start=torch.zeros(12, 9)), '9 components'), (dict(start=torch.zeros(11, 10)), '11 codes for 12'),
     (dict(Y=torch.zeros(12, 21)), '21 pixels'), (dict(energy=Energy(.01, gamma=1.)), 'encoded=')])
 def test_bad_arguments_are_named(change, message):
