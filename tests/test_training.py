@@ -99,8 +99,8 @@ def test_training_takes_slow_tiny_numbers_as_zero(bars, monkeypatch):
 
 def test_decoder_learning_rate_halves():
     run = begin([recipe('mnist', 'VDL-NL', .01)], [0])
-    run.epoch = 29; assert learning_rates(run)[0] == 3e-4
-    run.epoch = 60; assert learning_rates(run)[:2] == [3e-4/4]*2 and learning_rates(run)[2:] == [1e-4]*2
+    run.epoch = 29; assert learning_rates(run)['decoder'] == 3e-4
+    run.epoch = 60; assert learning_rates(run) == dict(decoder=3e-4/4, encoder=1e-4)
 
 
 @pytest.mark.parametrize('content', [b'', b'not a checkpoint', b'\x08\0\0\0\0\0\0\0{}      '])
