@@ -6,6 +6,7 @@
 __all__ = ['LISTA', 'loss']
 
 # %% ../nbs/library/03_encoders.ipynb #0574be8f
+from functools import reduce
 import torch
 from torch import Tensor, nn
 from .decoders import lone, uniform, where_positive
@@ -42,8 +43,8 @@ def loss(self: LISTA,
     for z in Z[:0:-1]:
         deltas.append(where_positive(z, g, out=g))
         g = deltas[-1] @ S
-    du = sum(deltas, where_positive(Z[0], g, out=g))
-    if deltas: self.S.grad = sum(delta.mT @ z for delta, z in zip(deltas, Z[-2::-1])).sum_to_size(self.S.shape)
+    if deltas: self.S.grad = reduce(Tensor.add_, (delta.mT @ z for delta, z in zip(deltas, Z[-2::-1]))).sum_to_size(self.S.shape)
+    du = reduce(Tensor.add_, deltas, where_positive(Z[0], g, out=g))
     self.U.grad, self.b.grad = (Y.mT @ du).sum_to_size(self.U.shape), du.sum(-2).sum_to_size(self.b.shape)
     return value
 

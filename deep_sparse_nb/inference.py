@@ -60,12 +60,13 @@ class Iteration:
     "The state of FISTA over a batch of codes (..., n, l), and the step that advances it."
     spares = True                      # the gradient of samples that rest, and some digits of the others'
     def __init__(self, start, B, energy, encoded, eta, tol, nonneg, momentum, restart, rest):
-        lift = lambda c: torch.as_tensor(c, dtype=start.dtype, device=start.device)[..., None, None]
+        each = lambda c: torch.as_tensor(c, dtype=start.dtype, device=start.device).expand(start.shape[:-2])
+        self.coefficients = torch.stack([each(c) for c in (eta, energy.lam, energy.gamma, energy.beta, energy.T)])   # (5, ...)
+        self.coefficients[2] *= 2/start.shape[-1]
+        self.eta, self.lam, self.ridge, self.beta, self.T = self.coefficients[..., None, None]
         self.X, self.Z, self.codes = start.clone(), start.clone(), torch.zeros_like(start)
         self.t = start.new_ones(start.shape[:-1])                                               # (..., n)
         self.iterations = torch.zeros(start.shape[:-1], dtype=torch.int32, device=start.device) # 0: not done
-        self.eta, self.lam, self.beta, self.T = lift(eta), lift(energy.lam), lift(energy.beta), lift(energy.T)
-        self.ridge = lift(energy.gamma)*2/start.shape[-1]
         self.B = B if encoded is None else torch.addcmul(B, self.ridge, encoded)
         self.hinged = bool(self.beta.any())
         self.tol, self.nonneg, self.momentum, self.restart = tol, nonneg, momentum, restart
@@ -306,11 +307,9 @@ class FusedIteration(Iteration):
         self.points = X, Z = [self.array(A, n, l) for A in (self.X, self.Z)]
         self.new = lambda *shape: numpy.zeros(shape, X.dtype)
         self.threads = max(1, min(torch.get_num_threads(), n, X.size//8192))     # fewer numbers than that are not worth waiting for
-        coefficients = self.new(5, *models)
-        for i, c in enumerate((self.eta, self.lam, self.ridge, self.beta, self.T)): coefficients[i] = c[..., 0, 0].numpy()
         self.memory = [self.array(self.B, n, l), self.array(self.codes, n, l), self.array(self.iterations, n), self.array(self.t, n),
                        self.new(self.threads, len(X), l), self.new(self.threads, len(X), l), self.new(2, self.threads, len(X), 2, l),
-                       coefficients.reshape(5, len(X))]
+                       self.coefficients.reshape(5, len(X)).numpy()]
         self.P, self.flags = None, (self.nonneg, self.momentum, self.restart, bool(self.rest.all()))
         first_hinge(X, *self.memory[4:])
 
@@ -399,7 +398,7 @@ class TritonIteration(Iteration):
         models = self.X.shape[:-2].numel()
         self.full = lambda A: A.expand(*lead, n, l).contiguous()
         self.B, self.shape = self.full(self.B), (models, n, l)
-        self.coefficients = torch.stack([c.expand(*lead, 1, 1).reshape(models) for c in (self.eta, self.lam, self.ridge, self.beta, self.T)])
+        self.coefficients = self.coefficients.reshape(5, models)
         self.mean, self.sums = self.X.new_zeros(2, models, l), self.X.new_zeros(3, 2, models, l)
         X = self.X.reshape(models, n, l)
         self.mean[0] = X.mean(1)
