@@ -134,7 +134,7 @@ def against_plain(model: Autoencoder, Y: Tensor, name: str, limit: int, seconds:
     plain = lambda: plain_fista(Y, decoder, energy, guess, r.step, max_iters=limit)
     (Z, k), found = plain(), ours()
     apart, reached = ((Z - found.codes).norm()/Z.norm()).item(), [energy.value(A, Y, decoder(A), guess).item() for A in (found.codes, Z)]
-    assert abs(reached[0] - reached[1]) < 1e-4*reached[1], f'{name}: energy {reached[0]}, not {reached[1]}'
+    assert abs(reached[0] - reached[1]) < 1e-3*reached[1], f'{name}: energy {reached[0]}, not {reached[1]}'
     assert r.m or apart < 2e-3, f'{name}: codes differ by {apart:.1e}'
     t = best_of(dict(ours=ours, plain=plain), seconds)
     return speedup('a batch, to the stopping rule', name, t['ours'], t['plain'], 'the same by autograd', bar,
