@@ -159,16 +159,18 @@ def add_up(s, i, X, mean, sums):
         sums[s, 0, j] += centred; sums[s, 1, j] += centred*centred
 
 @inlined
-def update_hinge(s, n, mean, stretch, sums, coefficients):
-    "Mean and stretch of each component for the next iteration: the hinge's gradient is stretch * (X - mean). Sums come in parts."
-    beta, T, zero = coefficients[3, s], coefficients[4, s], mean.dtype.type(0)
+def update_hinge(s, n, mean, stretch, sums, room, coefficients):
+    "Mean and stretch of each component for the next iteration: the hinge's gradient is stretch * (X - mean). Sums come in parts, and are added up in `room`."
+    number, (total, squares) = mean.dtype.type, room[s]
+    beta, T, share, unbiased = coefficients[3, s], coefficients[4, s], number(1/n), number(n/(n - 1))
+    total[:], squares[:] = sums[0, s, 0], sums[0, s, 1]
+    for part in range(1, len(sums)):
+        for j in range(mean.shape[1]): total[j] += sums[part, s, 0, j]; squares[j] += sums[part, s, 1, j]
     for j in range(mean.shape[1]):
-        total, squares = zero, zero
-        for part in range(len(sums)): total += sums[part, s, 0, j]; squares += sums[part, s, 1, j]
-        shift = total/n
-        deviation = sqrt(max(squares/n - shift*shift, 0)*n/(n - 1))
+        shift = total[j]*share
+        deviation = sqrt(max(squares[j]*share - shift*shift, number(0))*unbiased)
         mean[s, j] += shift
-        stretch[s, j] = -2*beta/(n - 1)*(T - deviation)/deviation if 0 < deviation < T else 0
+        stretch[s, j] = number(-2/(n - 1))*beta*(T - deviation)/deviation if 0 < deviation < T else number(0)
 
 # %% ../nbs/library/02_inference.ipynb #16cf28a0
 @inlined
@@ -201,7 +203,7 @@ def fista_step(X, Z, P, B, codes, iterations, t, mean, stretch, sums, coefficien
     for s in range(models):
         most = max(most, fista_samples(s, 0, n, X, Z, P, B, codes, iterations, t, mean[0], stretch[0], sums[0, 0], coefficients, tol, k,
                                        nonneg, momentum, restart, rest))
-        if coefficients[3, s] > 0: update_hinge(s, n, mean[0], stretch[0], sums[0, :1], coefficients)
+        if coefficients[3, s] > 0: update_hinge(s, n, mean[0], stretch[0], sums[0, :1], sums[1, 0], coefficients)
     return most
 
 # %% ../nbs/library/02_inference.ipynb #a990416c
@@ -213,7 +215,7 @@ def first_hinge(X, mean, stretch, sums, coefficients):
         for turn in range(2 if coefficients[3, s] > 0 else 0):
             sums[0, 0, s] = 0
             for i in range(n): add_up(s, i, X, mean[0], sums[0, 0])
-            update_hinge(s, n, mean[0], stretch[0], sums[0, :1], coefficients)
+            update_hinge(s, n, mean[0], stretch[0], sums[0, :1], sums[1, 0], coefficients)
     mean[1:], stretch[1:] = mean[0], stretch[0]
 
 # %% ../nbs/library/02_inference.ipynb #027b21b2
@@ -277,7 +279,7 @@ def fista_loop(thread, threads, left, H, packed, sizes, numbers, X, Z, P, B, cod
         if threads > 1: barrier()
         if left[k % 2, :threads].sum() == 0: break
         for s in range(models):
-            if coefficients[3, s] > 0: update_hinge(s, n, mean[thread], stretch[thread], sums[k % 2, :threads], coefficients)
+            if coefficients[3, s] > 0: update_hinge(s, n, mean[thread], stretch[thread], sums[k % 2, :threads], sums[1 - k % 2, thread], coefficients)
 
 # %% ../nbs/library/02_inference.ipynb #23437360
 @functools.cache
