@@ -231,8 +231,8 @@ def step_times(model: Autoencoder, adam, Y: Tensor, seconds: float) -> tuple[flo
     "Seconds of a training step and of the products in it, and its iterations. The learning rates are set to 0, so that all steps are alike."
     r = model.shared
     for group in adam.param_groups: group['lr'] = 0.
-    def step(): return training_step(model, adam, Y)[1].iterations.max().item()
-    k = step()
+    def step(): return training_step(model, adam, Y)[1].iterations
+    k = step().max().item()
     products = training_products(r.batch, model.d, r.l, r.m, k, r.encoder)
     t = best_of(dict(ours=step, bare=bare(products, Y.device, len(model.seeds))), seconds)
     return t['ours'], t['bare'], k
