@@ -130,12 +130,13 @@ def against_plain(model: Autoencoder, Y: Tensor, name: str, limit: int, seconds:
     decoder.load_state_dict({k: v[0] for k, v in model.decoder.state_dict().items()})
     decoder, guess = decoder.to(Y.device).requires_grad_(False), model.encoder(Y).detach()[0]
     energy = Energy(r.lam, r.beta, r.T, r.gamma)
-    ours = lambda: fista(Y, decoder, energy, encoded=guess, step=r.step, max_iters=limit, rest=r.m > 0)
+    ours = lambda **options: fista(Y, decoder, energy, encoded=guess, step=r.step, max_iters=limit, rest=r.m > 0, **options)
     plain = lambda: plain_fista(Y, decoder, energy, guess, r.step, max_iters=limit)
     (Z, k), found = plain(), ours()
     apart, reached = ((Z - found.codes).norm()/Z.norm()).item(), [energy.value(A, Y, decoder(A), guess).item() for A in (found.codes, Z)]
     assert abs(reached[0] - reached[1]) < 1e-3*reached[1], f'{name}: energy {reached[0]}, not {reached[1]}'
-    assert r.m or apart < 2e-3, f'{name}: codes differ by {apart:.1e}'
+    off = ((Z - ours(refresh=1).codes).norm()/Z.norm()).item()
+    assert off < 2e-3, f'{name}: codes by full gradients differ by {off:.1e}'    # samples may stop an iteration apart, which is tol = 1e-3
     t = best_of(dict(ours=ours, plain=plain), seconds)
     return speedup('a batch, to the stopping rule', name, t['ours'], t['plain'], 'the same by autograd', bar,
                    iterations=found.iterations.max().item(), apart=apart, energy=reached[0]/reached[1] - 1)
