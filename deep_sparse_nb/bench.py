@@ -31,14 +31,13 @@ def best_of(contestants: dict[str, Callable], # each a function without argument
     wait = torch.cuda.synchronize if torch.cuda.is_available() else lambda: None
     for run in contestants.values(): run()
     wait()
-    end, turns = time.perf_counter() + seconds, 0
-    while turns < 1 or time.perf_counter() < end:
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end or not all(times.values()):
         for name, run in contestants.items():
             for _ in range(3):
                 begun = time.perf_counter()
                 run(); wait()
                 times[name].append(time.perf_counter() - begun)
-        turns += 1
     return {name: min(t) for name, t in times.items()}
 
 # %% ../nbs/performance/01_speed.ipynb #7894dccb

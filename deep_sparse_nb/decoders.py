@@ -32,7 +32,6 @@ def lone(W: Tensor, X: Tensor) -> Tensor:
     "What to multiply X by: the stack W, or its matrix where it has but one and X tells the number of models too."
     return W[0] if len(W) == 1 and W.dim() == X.dim() == 3 else W
 
-
 # %% ../nbs/library/01_decoders.ipynb #9bc366a0
 class LinearDecoder(nn.Module):
     "A dictionary: codes (..., n, l) to images (..., n, d) by weights W (..., d, l), without bias (section 3.1)."
@@ -109,7 +108,6 @@ def where_positive(a: Tensor, e: Tensor, out: Tensor) -> Tensor:
     "`e` where a > 0, else 0. It is how the rectifier's own gradient is computed, in a twentieth of the time of `torch.where`."
     return torch.ops.aten.threshold_backward.grad_input(e, a, 0, grad_input=out)
 
-
 # %% ../nbs/library/01_decoders.ipynb #381a1ec5
 def of_rows(self: HiddenGradient, compute: Callable[[Tensor], Tensor], Z: Tensor) -> Tensor:
     "A gradient, computed for the rows that are needed; zero elsewhere."
@@ -130,7 +128,6 @@ def pick(A: Tensor, rows: Tensor) -> Tensor: # (..., n, d) or (n, d), and (..., 
     return A.expand(*rows.shape[:-2], *A.shape[-2:]).gather(-2, rows.expand(*rows.shape[:-1], A.shape[-1]))
 
 HiddenGradient.of_rows, HiddenGradient.narrow = of_rows, narrow
-
 
 # %% ../nbs/library/01_decoders.ipynb #fc8da962
 @functools.cache
@@ -164,7 +161,6 @@ def half_weights(W1: Tensor, W2: Tensor, scaled: Tensor) -> list[Tensor]:
     return [*(A.mT if A.dim() == 2 else A.mT.contiguous() for A in (W1, W2)), W2, scaled]
 
 HiddenGradient.near, HiddenGradient.changes = near, changes
-
 
 # %% ../nbs/library/01_decoders.ipynb #612ba787
 class HiddenDecoder(nn.Module):
