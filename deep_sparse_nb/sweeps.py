@@ -29,7 +29,7 @@ from .inference import Diverged
 from .encoders import LISTA
 from .data import SIZES, Dataset, add_noise, load
 from .metrics import psnr, stability
-from .training import ELDER, LAMBDAS, TABLE3, Autoencoder, Recipe, Run, begin, data_order, evaluate, recipe, restore, save, table_row, train
+from .training import ELDER, LAMBDAS, TABLE3, Autoencoder, Recipe, Run, begin, data_order, evaluate, recipe, recipe_from, restore, save, table_row, train
 
 # %% ../nbs/library/08_sweeps.ipynb #5fb79fb8
 Member = tuple[Recipe, int]   # a recipe and a seed
@@ -44,25 +44,27 @@ class Grid:
     lambdas: tuple[float, ...] = ()              # default: Table 3's, `training.LAMBDAS`
     knobs: tuple[tuple[str, float], ...] = ()    # each adds the same models again with one coefficient changed
     changes: dict = field(default_factory=dict)  # to the paper's recipes
+    follow: tuple[str, ...] = ()                 # models whose inference has a step of 1/L
 
     def recipes(self) -> list[Recipe]:
         lambdas = lambda model: self.lambdas or LAMBDAS[table_row(self.dataset, model)]
-        plain = [replace(recipe(self.dataset, model, lam), **self.changes) for model in self.models for lam in lambdas(model)]
+        rule = lambda model: dict(step_rule='1/L') if model in self.follow else {}
+        plain = [replace(recipe(self.dataset, model, lam), **self.changes, **rule(model)) for model in self.models for lam in lambdas(model)]
         return plain + [replace(r, **{name: value}) for name, value in self.knobs for r in plain]
 
 # %% ../nbs/library/08_sweeps.ipynb #625207e3
 GRIDS = {
     'mnist-linear': Grid('mnist', ('SDL', 'VDL', 'WDL', 'DO')),
-    'mnist-nl': Grid('mnist', ('SDL-NL', 'VDL-NL', 'WDL-NL', 'DO-NL')),
+    'mnist-nl': Grid('mnist', ('SDL-NL', 'VDL-NL', 'WDL-NL', 'DO-NL'), follow=('SDL-NL', 'WDL-NL', 'DO-NL')),
     'patches-linear': Grid('patches', ('SDL', 'VDL')),
-    'patches-nl': Grid('patches', ('SDL-NL', 'VDL-NL')),
+    'patches-nl': Grid('patches', ('SDL-NL', 'VDL-NL'), follow=('SDL-NL', 'WDL-NL', 'DO-NL')),
     'collapse': Grid('mnist', ('Free', 'Free-NL'), lambdas=(.001, .005, .02)),
     'knobs': Grid('mnist', ('VDL',), seeds=1, lambdas=(.01,), knobs=(
         ('beta', 1), ('beta', 3), ('beta', 30), ('beta', 100), ('T', .1), ('T', .25), ('T', 1), ('T', 2),
         ('gamma', 0), ('gamma', 1), ('gamma', 20), ('gamma', 100))),
     'short-step': Grid('mnist', ('VDL-NL',), seeds=1, lambdas=(.01, .02), changes=dict(step=.25)),
-    'safe-step': Grid('mnist', ('VDL-NL',), seeds=1, lambdas=(.01, .02), changes=dict(safe_step=True)),
-    'safe-collapse': Grid('mnist', ('Free-NL',), seeds=1, lambdas=(.005,), changes=dict(safe_step=True)),
+    'safe-step': Grid('mnist', ('VDL-NL',), seeds=1, lambdas=(.01, .02), changes=dict(step_rule='safe')),
+    'safe-collapse': Grid('mnist', ('Free-NL',), seeds=1, lambdas=(.005,), changes=dict(step_rule='safe')),
     'digits': Grid('digits', ('SDL', 'VDL'), seeds=2, lambdas=(.001, .005, .02))}
 PUBLISHED = ('mnist-linear', 'mnist-nl', 'patches-linear', 'patches-nl')
 STEPS = ('labels', 'stability', 'contrast')
@@ -123,7 +125,7 @@ def peek(path: Path) -> tuple[list[Member], dict, int]: # members, origin, epoch
     try:
         with safe_open(path, 'pt') as file: about = json.loads((file.metadata() or {})['run'])
         came = {k: about['origin'].get(k, v) for k, v in origin(about['origin']['dataset']).items()}
-        return [(Recipe(**r), s) for r, s in zip(about['recipes'], about['seeds'])], came, about['epoch']
+        return [(recipe_from(r), s) for r, s in zip(about['recipes'], about['seeds'])], came, about['epoch']
     except Exception as cause: raise ValueError(f'{path} is not a checkpoint of a sweep ({cause}); move it elsewhere') from cause
 
 # %% ../nbs/library/08_sweeps.ipynb #955b39bf
@@ -324,7 +326,7 @@ def load_model(dataset: str, model: str, lam: float, seed: int = 0, results: str
         raise FileNotFoundError(f'no weights at {path}; `deep-sparse sweep {grid} --model {model} --lam {lam:g}` {outcome}')
     with safe_open(path, 'pt') as file:
         about, tensors = json.loads(file.metadata()['model']), {k: file.get_tensor(k) for k in file.keys()}
-    loaded = Autoencoder([Recipe(**about['recipe'])], [about['seed']], about['d'])
+    loaded = Autoencoder([recipe_from(about['recipe'])], [about['seed']], about['d'])
     loaded.load_state_dict(unpacked(tensors))
     return loaded
 

@@ -6,7 +6,7 @@ from deep_sparse_nb import decoders
 from deep_sparse_nb.data import Dataset, Split, load
 from deep_sparse_nb.energy import planted
 from deep_sparse_nb.inference import Diverged
-from deep_sparse_nb.training import LAMBDAS, MODELS, begin, evaluate, learning_rates, recipe, restore, safe_step, save, train
+from deep_sparse_nb.training import LAMBDAS, MODELS, begin, evaluate, learning_rates, recipe, restore, save, train
 
 
 @pytest.fixture(scope='module')
@@ -32,7 +32,7 @@ def test_every_model_learns(model, bars):
     assert unit == model.startswith(('SDL', 'DO'))
 
 
-@pytest.mark.parametrize('change', [dict(halve_every=1), dict(safe_step=True, step=5.)])
+@pytest.mark.parametrize('change', [dict(halve_every=1), dict(step_rule='safe', step=5.), dict(step_rule='1/L', step=.1)])
 def test_a_resumed_run_continues_bit_for_bit(change, bars, tmp_path):
     recipes = [small('VDL-NL', lam, **change) for lam in (.01, .02)]
     straight = train(begin(recipes, [0, 3], d=64), bars, progress=False)
@@ -75,11 +75,22 @@ def test_exploding_weights_are_reported(model, bars, tmp_path):
 
 
 def test_a_safe_step_follows_the_curvature(bars):
-    recipe = small('VDL', step=100., safe_step=True)
+    recipe = small('VDL', step=100., step_rule='safe')
     run = train(begin([recipe], [0], d=64), bars, epochs=2, progress=False)
     assert run.model.step < 5
-    with pytest.raises(Diverged): train(begin([replace(recipe, safe_step=False)], [0], d=64), bars, epochs=2, progress=False)
-    assert safe_step(begin([replace(recipe, step=.01)], [0], d=64).model, bars.train.images[None, :250]) == .01
+    with pytest.raises(Diverged): train(begin([replace(recipe, step_rule='recipe')], [0], d=64), bars, epochs=2, progress=False)
+    short = train(begin([replace(recipe, step=.01)], [0], d=64), bars, epochs=1, progress=False)
+    assert short.model.step == .01
+
+
+@pytest.mark.parametrize('model', ['SDL', 'SDL-NL'])
+def test_a_step_of_1_over_L_is_longer_than_a_short_recipe_and_takes_no_more_iterations(model, bars):
+    recipe = small(model, step=.05)
+    slow, fast = (train(begin([replace(recipe, step_rule=rule)], [0], d=64), bars, progress=False) for rule in ('recipe', '1/L'))
+    assert (fast.model.step > .05).all()
+    assert fast.history[-1]['iterations'] <= slow.history[-1]['iterations']     # the limit of 200 with a hidden layer
+    assert fast.history[-1]['valid_energy'] < 1.02*slow.history[-1]['valid_energy']
+    with pytest.raises(ValueError, match='step_rule is .fastest.'): begin([replace(recipe, step_rule='fastest')], [0], d=64)
 
 
 def test_column_norms_are_watched(bars):
