@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 import torch
 from hypothesis import given, settings, strategies as st
-from deep_sparse_nb.plots import COLOURS, error_curves, history_curves, model_style, over_seeds, regret_curves, show_images, show_pairs
+from deep_sparse_nb.plots import (COLOURS, error_curves, history_curves, label, model_style, over_seeds, regret_curves,
+                                  show_images, show_pairs, show_table)
 
 @pytest.fixture(autouse=True)
 def close():
@@ -67,7 +68,7 @@ def test_over_seeds():
     group = t[(t.model == 'VDL-NL') & (t.lam == .3)].psnr.to_numpy()
     row = means[(means.model == 'VDL-NL') & (means.lam == .3)].iloc[0]
     assert len(means) == 4 and np.isclose(row.psnr, group.mean()) and np.isclose(row.psnr_sd, group.std(ddof=1))
-    assert (over_seeds(t[t.seed == 0], ['model', 'lam'], ['psnr']).psnr_sd == 0).all()
+    assert over_seeds(t[t.seed == 0], ['model', 'lam'], ['psnr']).psnr_sd.isna().all()
 
 def test_over_seeds_refuses():
     with pytest.raises(ValueError, match='no column top1'): over_seeds(table(), ['model'], ['top1'])
@@ -98,3 +99,39 @@ def test_error_curves():
     t = pd.DataFrame([dict(model='raw', per_class=k, seed=s, top1=.5/k + .1*s) for k in (10, 1) for s in (0, 1)])
     ax = error_curves(t)
     assert np.allclose(ax.get_lines()[0].get_xydata(), [[1, 55], [10, 10]]) and ax.get_xscale() == 'log'
+
+
+# Tables
+
+@pytest.mark.parametrize('column, words', [
+    ('psnr', 'PSNR (dB)'), ('valid_psnr', 'validation PSNR (dB)'), ('test_sparsity', 'test sparsity (%)'), ('lam', 'λ'),
+    ('valid_images', 'validation images'), ('time_to_stop', 'time to stop')])
+def test_labels_are_for_readers(column, words): assert label(column) == words
+
+def test_table_has_heads_units_marks_and_spreads():
+    t = pd.DataFrame(dict(model=['SDL', 'VDL'], psnr=[21.123, 17.5], psnr_sd=[.21, np.nan], sparsity=[.63, .918],
+                          ok=[True, None], epochs=[200, np.nan], what=[dict(a=1.5), [1, 2]]))
+    shown = show_table(t, labels=dict(ok='holds'), decimals=dict(psnr=2))
+    assert shown.head == ['model', 'PSNR (dB)', 'sparsity (%)', 'holds', 'epochs', 'what']
+    assert shown.rows == [['SDL', '21.12 ± 0.21', '63.0', '✓', '200', 'a 1.5'], ['VDL', '17.50', '91.8', '–', '–', '1, 2']]
+    assert shown.align == ['left', 'right', 'right', 'center', 'right', 'left']
+
+def test_table_keeps_small_numbers_apart():
+    assert [r[0] for r in show_table(pd.DataFrame(dict(lam=[1e-5, .02, -np.inf]))).rows] == ['1 · 10⁻⁵', '0.02', '−∞']
+    assert [r[0] for r in show_table(pd.DataFrame(dict(x=[12345.6, .1]))).rows] == ['1.23 · 10⁴', '0.1']
+
+def test_table_shows_a_named_index_and_hides_a_counting_one():
+    t = pd.DataFrame(dict(model=['SDL'], psnr=[20.]))
+    assert show_table(t).head == show_table(t.set_index('model')).head == ['model', 'PSNR (dB)']
+    assert show_table(t.set_index('model').psnr).rows == [['SDL', '20']]
+
+def test_text_of_a_table_is_aligned_and_its_html_is_escaped():
+    shown = show_table(pd.DataFrame({'a<b': ['<script>', 'x'], 'n': [1, 1000]}))
+    lines = repr(shown).splitlines()
+    assert {len(line) for line in lines} == {len(lines[0])} and lines[2].endswith('1,000')
+    html = shown._repr_html_()
+    assert '<script>' not in html and '&lt;script&gt;' in html and 'a&lt;b' in html and 'overflow-x: auto' in html
+
+def test_table_refuses_unknown_columns():
+    for arguments in (dict(labels=dict(x='X')), dict(decimals=dict(x=1))):
+        with pytest.raises(ValueError, match='names x; the table has psnr'): show_table(pd.DataFrame(dict(psnr=[1])), **arguments)
