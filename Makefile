@@ -4,7 +4,7 @@ BIN := .venv/bin
 STAMP := .venv/installed
 
 .DEFAULT_GOAL := install
-.PHONY: install train test results pages export readme docs
+.PHONY: install train test lint coverage mutants hooks results pages export readme docs
 
 install: $(STAMP)
 
@@ -21,9 +21,29 @@ train: install
 		--dataset natural --model VDL --lam 0.01 --out $(RUN))
 
 test: export OMP_NUM_THREADS = 1
-test: install
+test: install lint
 	$(BIN)/nbdev_test --n_workers 2 --do_print --timing
-	$(BIN)/python -m pytest tests
+	$(BIN)/python -m pytest
+
+# Mistakes that can be seen without running anything. Nothing is reformatted.
+lint: install
+	$(BIN)/ruff check
+	$(BIN)/mypy
+
+# Lines and branches of the library that notebooks and tests go through together, in one number.
+coverage: export OMP_NUM_THREADS = 1
+coverage: install
+	$(BIN)/python tools/coverage.py
+
+# Deliberate mistakes in the library, one at a time: the tests must notice each.
+mutants: export OMP_NUM_THREADS = 1
+mutants: install
+	$(BIN)/python tools/mutants.py
+
+# What git then does by itself: clean notebooks, merge them cell by cell, and lint what is committed.
+hooks: install
+	$(BIN)/nbdev_install_hooks
+	$(BIN)/pre-commit install
 
 # Everything in results/, from nothing or from where it stopped, and the pages that show it. With a folder of photographs
 # and a GPU: make results SWEEP='--images FOLDER --minutes 9'

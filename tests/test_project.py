@@ -1,18 +1,23 @@
 """The project's files agree with one another: notebooks, modules, README, documentation, packaging."""
+import ast
 import configparser
 import copy
+import functools
+import importlib.util
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
-from importlib.metadata import distribution
+from importlib.metadata import distribution, packages_distributions
 from pathlib import Path
 
 import pytest
 import yaml
 from packaging.requirements import Requirement
+from packaging.version import Version
 
 ROOT = Path(__file__).resolve().parents[1]
 SETTINGS = configparser.ConfigParser(delimiters=['='])
@@ -95,6 +100,212 @@ def test_readme_is_the_home_page():
         assert ':' in target or (ROOT/target.split('#')[0]).exists(), f'README.md links to {target}'
 
 
+# ---- the floor plan ----
+
+# Each module uses only those that stand before it. CONTRIBUTING.md draws the same plan.
+FLOORS = """energy decoders iteration kernels.jit kernels.cpu kernels.gpu kernels.hidden kernels.active_set inference
+            encoders data patches metrics plots paper training checkpoints estimator pretrained results sweeps report
+            probes bench __main__""".split()
+MACHINERY = {'numba', 'llvmlite', 'ctypes', 'triton', 'cffi'}       # has a place of its own: kernels
+
+# Modules that do not keep a rule yet. Nothing is to be added.
+NOT_YET = {
+    'machinery': {'exact', 'inference'},
+    'files': {'sweeps', 'training'},
+    'lines': {'inference', 'sweeps', 'training'},
+    'functions': {'bench', 'data', 'exact', 'inference', 'sweeps', 'training'},
+    'width': {'__main__', 'bench', 'data', 'decoders', 'encoders', 'energy', 'exact', 'inference', 'metrics', 'plots',
+              'sweeps', 'training', 'kernels.jit'},
+    'probing': {'decoders'},
+    'signatures': {'__main__', 'bench', 'data', 'decoders', 'energy', 'exact', 'inference', 'plots', 'sweeps', 'training'},
+    'docstrings': {'__main__', 'inference', 'sweeps', 'training'},
+    'twice': {'bench', 'decoders', 'exact', 'inference', 'plots', 'sweeps'},
+}
+FLOORS.insert(FLOORS.index('inference'), 'exact')       # until it is kernels.active_set
+
+
+@functools.cache
+def modules():
+    "The source of every module that is exported from a notebook, by its name below the library's."
+    found = {}
+    for f in project_files():
+        if f.parts[0] == LIB and f.suffix == '.py' and not f.name.startswith(('_modidx', '__init__')):
+            found['.'.join(f.relative_to(LIB).with_suffix('').parts)] = (ROOT/f).read_text(encoding='utf-8')
+    assert {'energy', 'inference', 'training', '__main__'} <= set(found)
+    return found
+
+
+@functools.cache
+def tree(name): return ast.parse(modules()[name])
+
+
+def imports(name):
+    "Every name that a module imports, wherever in it, with the names of the modules they come from."
+    package, found = f'{LIB}.{name}'.rpartition('.')[0], set()
+    for node in ast.walk(tree(name)):
+        if isinstance(node, ast.Import): found |= {a.name for a in node.names}
+        if isinstance(node, ast.ImportFrom):
+            source = importlib.util.resolve_name('.'*node.level + (node.module or ''), package)
+            found |= {source} | {f'{source}.{a.name}' for a in node.names}
+    return found
+
+
+def attribute(node):
+    "'os.replace' for the expression `os.replace`, and so on; '' for what is no chain of names."
+    if isinstance(node, ast.Name): return node.id
+    if not isinstance(node, ast.Attribute): return ''
+    return f'{attribute(node.value)}.{node.attr}'
+
+
+def public(name):
+    "The functions and classes that a module offers, and the methods of those classes, as syntax trees."
+    offered, = (ast.literal_eval(node.value) for node in tree(name).body
+                if isinstance(node, ast.Assign) and attribute(node.targets[0]) == '__all__')
+    found = [node for node in tree(name).body if getattr(node, 'name', None) in offered]
+    methods = [m for node in found if isinstance(node, ast.ClassDef) for m in node.body if isinstance(m, ast.FunctionDef)]
+    return found + [m for m in methods if not m.name.startswith('_') or m.name in ('__init__', '__call__')]
+
+
+def but(rule, found):
+    "What `found` says of the modules that have to keep the rule: a dict from module to its offences."
+    return {name: offences for name, offences in found.items() if offences and name not in NOT_YET.get(rule, ())}
+
+
+def test_every_module_has_a_floor():
+    assert set(modules()) <= set(FLOORS), 'a new module: give it a floor here and in CONTRIBUTING'
+
+
+@pytest.mark.parametrize('name', modules())
+def test_imports_go_down(name):
+    below = {f'{LIB}.{floor}' for floor in FLOORS[:FLOORS.index(name)]}
+    above = {f'{LIB}.{floor}' for floor in FLOORS} - below
+    assert not imports(name) & above
+
+
+def test_kernels_are_behind_inference():
+    "Nobody but inference uses a kernel; the exact solver, which is no kernel of inference, is for all."
+    users = {name: sorted(n for n in imports(name) if re.match(rf'{LIB}\.kernels\.(cpu|gpu|hidden)\b', n))
+             for name in modules() if name != 'inference' and not name.startswith('kernels.')}
+    assert not but('kernels', users)
+
+
+def test_machine_code_is_the_kernels():
+    users = {name: sorted(n for n in imports(name) if n.split('.')[0] in MACHINERY)
+             for name in modules() if not name.startswith('kernels.')}
+    assert not but('machinery', users)
+    assert any('numba' in imports(name) for name in modules())
+
+
+def test_one_way_to_write_a_file():
+    moves = {'os.replace', 'os.rename', 'os.renames', 'shutil.move', 'tempfile.mkstemp', 'tempfile.NamedTemporaryFile'}
+    found = {name: sorted(attribute(c.func) for c in ast.walk(tree(name)) if isinstance(c, ast.Call) and attribute(c.func) in moves)
+             for name in modules() if name != 'checkpoints'}
+    assert not but('files', found)
+
+
+def test_nothing_is_probed():
+    "What a decoder offers is declared in a Protocol. To ask a module of Python's for what a platform lacks is another matter."
+    found = {name: [ast.unparse(c) for c in ast.walk(tree(name)) if isinstance(c, ast.Call) and attribute(c.func) == 'hasattr'
+                    and ast.unparse(c.args[0]) not in imports(name)] for name in modules()}
+    assert not but('probing', found)
+
+
+def test_modules_and_functions_are_short():
+    lines = {name: [n] for name, text in modules().items() if (n := text.count('\n')) > 350}
+    assert not but('lines', lines)
+    long = {name: [f'{node.name}: {n} lines' for node in ast.walk(tree(name)) if isinstance(node, ast.FunctionDef)
+                   and (n := node.end_lineno - node.lineno + 1) > 45] for name in modules()}
+    assert not but('functions', long)
+
+
+def test_lines_are_short():
+    def wide(name):
+        written = next(n for n in tree(name).body if isinstance(n, ast.Assign) and attribute(n.targets[0]) == '__all__')
+        for k, line in enumerate(modules()[name].splitlines(), 1):      # nbdev writes __all__
+            if len(line) > 100 and not written.lineno <= k <= written.end_lineno: yield k
+    assert not but('width', {name: list(wide(name)) for name in modules()})
+
+
+def test_public_signatures_are_typed():
+    def untyped(node):
+        a = node.args
+        missing = [x.arg for x in a.posonlyargs + a.args + a.kwonlyargs
+                   if not x.annotation and x.arg not in ('self', 'cls')]
+        return missing if node.returns or node.name == '__init__' else [*missing, 'return']
+    found = {name: [f'{node.name}: {missing}' for node in public(name)
+                    if isinstance(node, ast.FunctionDef) and (missing := untyped(node))] for name in modules()}
+    assert not but('signatures', found)
+
+
+def test_public_names_say_what_they_are():
+    found = {name: [n.name for n in tree(name).body if n in public(name) and not ast.get_docstring(n)]
+             for name in modules()}
+    assert not but('docstrings', found)
+
+
+def test_a_public_name_means_one_thing():
+    owners = {}
+    for name in modules():
+        for node in tree(name).body:
+            if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and not node.name.startswith('_'):
+                owners.setdefault(node.name, []).append(name)
+    twice = {name: [n for n, where in owners.items() if len(where) > 1 and name in where] for name in modules()}
+    assert not but('twice', twice)
+
+
+# ---- what an import costs ----
+
+def test_modules_import_without_notebooks_compilers_or_linux():
+    "nbdev and its kin only write the library; numba and photographs come in when they are used; Windows has no fcntl."
+    script = f'''
+import builtins, importlib, os
+import matplotlib.pyplot, pandas, safetensors.torch, sklearn, torch, tqdm.auto     # these may import what they like
+absent = {{"nbdev", "fastcore", "execnb", "IPython", "ipywidgets", "jupyter_core", "nbformat", "pytest", "numba", "llvmlite",
+          "triton", "skimage", "huggingface_hub", "wandb", "tensorboard", "fcntl", "grp", "pwd", "resource", "termios"}}
+before = builtins.__import__
+def without(name, globals=None, locals=None, fromlist=(), level=0):
+    ours = ((globals or {{}}).get("__name__") or "").startswith("{LIB}")
+    if ours and level == 0 and name.split(".")[0] in absent: raise ImportError(f"no {{name}} here")
+    return before(name, globals, locals, fromlist, level)
+builtins.__import__ = without
+for name in ["fork", "getuid", "register_at_fork", "sched_getaffinity", "sched_setaffinity", "uname"]:
+    if hasattr(os, name): delattr(os, name)
+for name in {sorted(modules())}: importlib.import_module(f"{LIB}.{{name}}")
+'''
+    run(sys.executable, '-c', script, cwd=ROOT)
+
+
+@pytest.mark.parametrize('start', [
+    f'import {LIB}',
+    pytest.param(f'from {LIB}.__main__ import main; main(["--help"])', marks=pytest.mark.xfail(strict=False))])
+def test_starting_takes_no_torch(start):
+    said = run(sys.executable, '-c', f'import atexit, sys; atexit.register(lambda: print("torch" in sys.modules)); {start}', cwd=ROOT)
+    assert said.endswith('False\n')
+
+
+def readme_snippets(language):
+    return re.findall(rf'^```{language}\n(.*?)^```$', (ROOT/'README.md').read_text(encoding='utf-8'), flags=re.S | re.M)
+
+
+def test_readme_python_runs_as_it_stands(tmp_path):
+    "As a stranger would run it: one snippet after the other, elsewhere, in a fresh Python."
+    snippets = readme_snippets('python')
+    assert snippets
+    (tmp_path/'snippets.py').write_text('\n'.join(snippets), encoding='utf-8')
+    run(sys.executable, 'snippets.py', cwd=tmp_path, env=os.environ | dict(MPLBACKEND='agg', PYTHONPATH=str(ROOT)))
+
+
+def test_readme_commands_exist(tmp_path):
+    "Each `make` has its target, each `deep-sparse` its options, and whatever else stands there is no command of ours."
+    from deep_sparse_nb.__main__ import parser
+    lines = [line for snippet in readme_snippets('bash') for line in snippet.splitlines()]
+    words = [shlex.split(line, comments=True) for line in lines]
+    assert {w[0] for w in words if w} <= {'make', 'deep-sparse', 'export', 'pip', 'git', 'cd'}
+    for w in words:
+        if w and w[0] == 'make': run('make', '--dry-run', *w[1:], cwd=ROOT)
+        if w and w[0] == 'deep-sparse' and set(w).isdisjoint({'--version', '--help'}): parser().parse_args(w[1:])
+
+
 # ---- documentation ----
 
 def links(markdown):
@@ -171,12 +382,44 @@ def test_citation_names_this_version():
 
 # ---- packaging ----
 
+def canonical(name): return re.sub(r'[-_.]+', '-', name).lower()
+
+
+def required(key):
+    "Name to specifier, of one line of requirements in settings.ini."
+    return {canonical(r.name): r.specifier for r in map(Requirement, SETTINGS[key].split())}
+
+
+def test_what_is_imported_is_required_and_the_other_way_round():
+    known, imported = packages_distributions(), set()
+    for name in modules():
+        tops = {n.split('.')[0] for n in imports(name)} - set(sys.stdlib_module_names) - {LIB, 'triton'}     # torch brings triton
+        imported |= {canonical(known.get(top, ['spams-bin' if top == 'spams' else top])[0]) for top in tops}
+    optional = {r for key in SETTINGS if key.endswith('_requirements') and key != 'dev_requirements' for r in required(key)}
+    assert imported - optional == set(required('requirements'))
+    assert optional <= imported
+
+
+def test_oldest_versions_are_those_required():
+    pinned = dict(line.split('==') for line in (ROOT/'.github'/'oldest.txt').read_text().splitlines() if not line.startswith('#'))
+    lowest = {name: s.version for name, allowed in required('requirements').items() for s in allowed if s.operator == '>='}
+    assert {name: Version(v) for name, v in lowest.items()} == {name: Version(v) for name, v in pinned.items()}
+
+
+def test_continuous_integration_runs_what_is_promised():
+    flow = yaml.safe_load((ROOT/'.github'/'workflows'/'test.yml').read_text(encoding='utf-8'))
+    tested = set(flow['jobs']['test']['strategy']['matrix']['python'])
+    promised = SETTINGS['python_versions'].split()
+    assert promised[0] == SETTINGS['min_python'] and {promised[0], promised[-1]} <= tested <= set(promised)
+
+
+
 def runtime_distributions():
     "What settings.ini requires at run time, with all that those require in turn."
     todo, seen = [Requirement(r) for r in SETTINGS['requirements'].split()], {}
     while todo:
         r = todo.pop()
-        name = re.sub(r'[-_.]+', '-', r.name).lower()
+        name = canonical(r.name)
         extras = {''} | r.extras
         if name in seen and extras <= seen[name][1]: continue
         dist = distribution(name)
