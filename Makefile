@@ -33,7 +33,7 @@ lint: install
 # Lines and branches of the library that notebooks and tests go through together, in one number.
 coverage: export OMP_NUM_THREADS = 1
 coverage: install
-	$(BIN)/python tools/coverage.py
+	$(BIN)/python tools/covered.py
 
 # Deliberate mistakes in the library, one at a time: the tests must notice each.
 mutants: export OMP_NUM_THREADS = 1

@@ -1,4 +1,4 @@
-"""Write README.md, and the pictures it shows, from nbs/index.ipynb; Quarto is not needed."""
+"""Write README.md from nbs/index.ipynb, with the pictures it shows, and CONTRIBUTING.md from nbs/contributing.ipynb."""
 import os
 import re
 from pathlib import Path
@@ -12,7 +12,12 @@ LINK = re.compile(r'(\]\(|\b(?:src|href)=")(?![a-z]+:|#|/)([^)"\s]+)')
 
 def readme(root=ROOT):
     "The files to write: a dict from path, relative to `root`, to bytes."
-    nb = nbformat.read(root/'nbs'/'index.ipynb', as_version=4)
+    return markdown(root, 'README', 'index') | markdown(root, 'CONTRIBUTING', 'contributing')
+
+
+def markdown(root, name, page):
+    "A page of the site as a file at the top, with its pictures beside it."
+    nb = nbformat.read(root/'nbs'/f'{page}.ipynb', as_version=4)
     nb.cells = [c for c in nb.cells if not re.match(r'#\|\s*hide\b', c.source)]
     nb.metadata.language_info = {'name': 'python'}      # nbdev_clean removes it; code blocks are coloured by it
     for i, c in enumerate(nb.cells):
@@ -27,12 +32,12 @@ def readme(root=ROOT):
             if cap: captions[i] = cap[1]
             c.source = re.sub(r'^#\|.*\n', '', c.source, flags=re.M)
     body, made = MarkdownExporter().from_notebook_node(
-        nb, {'unique_key': 'README', 'output_files_dir': 'README_files'})
-    body = re.sub(r'!\[\w+\]\((README_files/README_(\d+)_)',
+        nb, {'unique_key': name, 'output_files_dir': f'{name}_files'})
+    body = re.sub(rf'!\[\w+\]\(({name}_files/{name}_(\d+)_)',
                   lambda m: f'![{captions.get(int(m[2]), "")}]({m[1]}', body)
     body = re.sub(r'\n(?:[ \t]*\n){2,}', '\n\n', body)
-    note = '<!-- Made from nbs/index.ipynb by `make readme`; do not edit here. -->\n\n'
-    return {'README.md': (note + body.strip() + '\n').encode()} | made['outputs']
+    note = f'<!-- Made from nbs/{page}.ipynb by `make readme`; do not edit here. -->\n\n'
+    return {f'{name}.md': (note + body.strip() + '\n').encode()} | made['outputs']
 
 
 if __name__ == '__main__':

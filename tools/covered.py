@@ -1,0 +1,63 @@
+"""How much of the library do notebooks and tests run? Lines and branches together, in one number."""
+import argparse
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+LIB = 'deep_sparse_nb'
+EXPORTED = re.compile(r'^#\|\s*export[is]?\b', re.M)
+PAGES = """
+import sys, coverage
+cov = coverage.Coverage(config_file=sys.argv[1], data_file=sys.argv[2], data_suffix=True)
+cov.start()
+from pathlib import Path
+from nbdev.test import test_nb
+failed = [page for page in sys.argv[3:] if not test_nb(Path(page))[0]]
+cov.stop(); cov.save()
+sys.exit(f'these pages failed: {failed}' if failed else 0)
+"""
+
+
+def with_the_module(nb):
+    "A page that runs the module it exports, in place of its own copies of the code."
+    default = next((m[1] for c in nb['cells'] if (m := re.search(r'^#\\|\s*default_exp\s+([\w.]+)', ''.join(c['source']), re.M))), None)
+    for cell in nb['cells']:
+        source = ''.join(cell['source'])
+        if cell['cell_type'] == 'code' and default and EXPORTED.search(source):
+            cell['source'] = [f'import {LIB}.{default} as _module\n',
+                              'globals().update({k: v for k, v in vars(_module).items() if not k.startswith("__")})']
+    return nb
+
+
+def main():
+    p = argparse.ArgumentParser(description=__doc__)
+    p.add_argument('--tests', nargs='*', default=[], help='pytest arguments in place of all tests')
+    p.add_argument('--pages', nargs='*', help='pages in place of all, relative to nbs/')
+    args = p.parse_args()
+    # nbdev silently skips whatever lies below a folder whose name starts with a dot
+    with tempfile.TemporaryDirectory(prefix='coverage') as folder:
+        copy, data, config = Path(folder)/'copy', Path(folder)/'data', ROOT/'pyproject.toml'
+        shutil.copytree(ROOT, copy, symlinks=True, ignore=shutil.ignore_patterns('.*', 'runs', 'data', '_docs', '_proc', LIB))
+        (copy/LIB).symlink_to(ROOT/LIB)
+        pages = sorted((copy/'nbs').rglob('*.ipynb')) if args.pages is None else [copy/'nbs'/f for f in args.pages]
+        for page in pages:
+            page.write_text(json.dumps(with_the_module(json.loads(page.read_text(encoding='utf-8')))), encoding='utf-8')
+        env = os.environ | dict(COVERAGE_FILE=str(data), PYTHONPATH=str(ROOT), MPLBACKEND='agg')
+        call = lambda *a, cwd=ROOT: subprocess.run([sys.executable, *map(str, a)], cwd=cwd, env=env).returncode
+        failed = call('-c', PAGES, config, data, *pages, cwd=copy)
+        tests = args.tests or ['--ignore', 'tests/test_project.py']
+        failed |= call('-m', 'coverage', 'run', '--parallel-mode', '-m', 'pytest', '-q', '-p', 'no:cacheprovider', *tests)
+        call('-m', 'coverage', 'combine', '-q', folder)
+        call('-m', 'coverage', 'report', '--skip-covered', '--show-missing')
+        print('lines and branches, in percent: ', end='', flush=True)
+        call('-m', 'coverage', 'report', '--format=total', '--precision=1')
+    return failed
+
+
+if __name__ == '__main__': sys.exit(main())
