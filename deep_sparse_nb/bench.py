@@ -205,7 +205,7 @@ def tolerance_for(run: Callable, target: float, judge: Callable) -> tuple[float,
 def convex(data: Dataset, quick: bool, threads: int) -> Iterator[dict]:
     "Time per image to relative duality gaps of 1e-4 and 1e-6, against other solvers."
     from threadpoolctl import threadpool_limits    # comes with scikit-learn
-    from deep_sparse_nb.exact import exact_codes
+    from deep_sparse_nb.kernels.active_set import exact_codes
     Y, D = convex_problem(data, 1000 if quick else 10_000)
     lam, (n, d) = .005, Y.shape
     decoder = LinearDecoder(D.shape[1], d).double()

@@ -61,7 +61,7 @@ def test_products_are_those_of_inference(m):
 def test_judge():
     Y, D = bench.convex_problem(load('digits'), 20, l=30)
     assert Y.shape == (20, 784) and D.shape == (784, 30) and torch.allclose(D.norm(dim=0), torch.ones(30, dtype=torch.double))
-    from deep_sparse_nb.exact import exact_codes
+    from deep_sparse_nb.kernels.active_set import exact_codes
     Z = exact_codes(Y, D, .005).codes
     assert bench.largest_gap(Y, D, Z, .005) < 1e-6
     assert bench.largest_gap(Y, D, 1.01*Z, .005) > 1e-6

@@ -1,4 +1,11 @@
 "Exact codes: random and awkward problems, judged by duality gap, optimality conditions and others' solvers."
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
 import numpy as np
 import pytest
 import torch
@@ -6,8 +13,7 @@ from hypothesis import given, settings, strategies as st
 from scipy.optimize import nnls
 from sklearn.linear_model import Lasso
 
-pytest.importorskip('numba')
-from deep_sparse_nb.exact import exact, exact_codes, signed  # noqa: E402
+from deep_sparse_nb.kernels.active_set import exact, exact_codes, signed
 
 
 def gram(Y, D):
@@ -111,11 +117,82 @@ def test_largest_support(problem):
     assert torch.allclose(short.codes[short.converged], full.codes[short.converged])
 
 
-def test_threads_change_nothing(problem):
-    Y, D = problem[0].repeat(50, 1), problem[1]
-    before = torch.get_num_threads()
-    assert torch.equal(exact_codes(Y, D, .01, threads=1).codes, exact_codes(Y, D, .01, threads=2).codes)
-    assert torch.get_num_threads() == before
+def threads_of_pytorch_elsewhere():
+    seen = []
+    thread = threading.Thread(target=lambda: seen.append(torch.get_num_threads()))
+    thread.start()
+    thread.join()
+    return seen
+
+
+@pytest.mark.parametrize('threads', [1, 2, 3])
+def test_threads_change_nothing(problem, threads):
+    "Neither the codes nor PyTorch's number of threads, here and in threads that start later."
+    (Y, D), count = (problem[0].repeat(200, 1), problem[1]), torch.get_num_threads()
+    alone = exact_codes(Y, D, .01, threads=1)
+    try:
+        torch.set_num_threads(3)
+        together = exact_codes(Y, D, .01, threads=threads)
+        assert torch.get_num_threads() == 3 and threads_of_pytorch_elsewhere() == [3]
+    finally: torch.set_num_threads(count)
+    assert torch.allclose(alone.codes, together.codes, atol=1e-9)
+    assert (alone.converged == together.converged).all()
+
+
+def child(script, **env):
+    return subprocess.Popen([sys.executable, '-c', script], env=os.environ | env, text=True,
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+LONG = """
+import threading, time, torch
+from deep_sparse_nb.kernels.active_set import exact_codes
+exact_codes(torch.rand(3, 8), torch.rand(8, 5), .1)       # compile
+beats = []
+def beat():
+    while True: beats.append(time.monotonic()); time.sleep(.02)
+threading.Thread(target=beat, daemon=True).start()
+rng = torch.Generator().manual_seed(0)
+Y, D = torch.rand(20000, 900, generator=rng), torch.randn(900, 800, generator=rng)
+print('begins', flush=True)
+try: exact_codes(Y, D, 1e-6, threads=2)
+except KeyboardInterrupt: print(time.monotonic(), max(b - a for a, b in zip(beats, beats[1:])))
+else: print('ended')
+"""
+
+
+@pytest.mark.skipif(os.name == 'nt', reason='sends a signal')
+def test_it_hears_an_interruption_and_lets_other_threads_run():
+    "A problem of minutes: no bound on a time but one that tells stopping from going on to the end."
+    process = child(LONG)
+    try:
+        assert process.stdout.readline() == 'begins\n', process.stderr.read()
+        time.sleep(3)
+        sent = time.monotonic()
+        process.send_signal(signal.SIGINT)
+        told, errors = process.communicate(timeout=60)
+    finally: process.kill()
+    assert told.strip() != 'ended' and not errors
+    heard, pause = map(float, told.split())
+    assert heard - sent < 10 and pause < 2
+
+
+SMALL = """
+import torch
+from deep_sparse_nb.kernels.active_set import exact_codes
+from deep_sparse_nb.kernels.jit import available
+rng = torch.Generator().manual_seed(0)
+Y, D = torch.rand(5, 30, generator=rng), torch.randn(30, 20, generator=rng)
+found = exact_codes(Y, D, .01)
+print(available(), found.converged.all().item(), *found.codes.flatten().tolist())
+"""
+
+
+def test_without_compilation_the_codes_are_the_same():
+    outcomes = [child(SMALL, NUMBA_DISABLE_JIT=off).communicate() for off in '01']
+    compiled, plain = (told.split() for told, errors in outcomes)
+    assert compiled[:2] == ['True', 'True'] and plain[:2] == ['False', 'True']
+    np.testing.assert_allclose(np.array(compiled[2:], float), np.array(plain[2:], float), atol=1e-9)
 
 
 def test_inputs_stay_as_they_are(problem):
@@ -157,11 +234,54 @@ def test_a_problem_without_minimum_is_not_called_solved(problem):
     assert not found.converged.any() and found.codes.isfinite().all()
 
 
-def test_bad_input_is_refused(problem):
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16, torch.float32, torch.int64, torch.uint8])
+def test_any_real_dtype_is_the_same_problem_in_double_precision(problem, dtype):
+    Y, D = ((10*t.abs()).to(dtype) for t in problem)
+    guess = torch.ones(50, 20, dtype=dtype)
+    options = dict(gamma=1., tol=1e-9)
+    found = exact_codes(Y, D, .1, encoded=guess, **options)
+    same = exact_codes(Y.double(), D.double(), .1, encoded=guess.double(), **options)
+    assert found.codes.dtype == torch.float64 and torch.equal(found.codes, same.codes)
+
+
+def test_layout_does_not_matter(problem):
+    Y, D = problem
+    H, B = gram(Y, D)
+    codes = exact_codes(Y, D, .01).codes
+    apart = exact_codes(Y.T.contiguous().T, D.T.contiguous().T, .01).codes
+    assert torch.allclose(codes, apart)
+    assert torch.allclose(codes, exact(H.T.contiguous().T, B.T.contiguous().T, .01).codes)
+    shared = exact_codes(Y, D.expand(3, *D.shape), .01, gamma=1., encoded=codes).codes
+    for Z in shared: assert torch.allclose(Z, exact_codes(Y, D, .01, gamma=1., encoded=codes).codes)
+
+
+def refused(cause, call, *args, error=ValueError, **options):
+    with pytest.raises(error, match=cause): call(*args, **options)
+
+
+def test_bad_input_is_refused_by_name(problem):
     (Y, D), (H, B) = problem, gram(*problem)
-    for H_, B_, lam, options in [(H[:3], B, .1, {}), (H*float('inf'), B, .1, {}), (H, B*float('nan'), .1, {}), (H, B, -1., {}),
-                                 (H, B, .1, dict(most=0)), (H, B, .1, dict(tol=0.))]:
-        with pytest.raises(ValueError): exact(H_, B_, lam, **options)
-    with pytest.raises(ValueError, match='encoded'): exact_codes(Y, D, .01, gamma=1.)
-    with pytest.raises(ValueError, match='gamma'): exact_codes(Y, D, .01, gamma=-1.)
-    with pytest.raises(ValueError, match='pixels'): exact_codes(Y[:, :3], D, .01)
+    for call in (exact, signed):
+        refused('H has shape', call, H[:3], B, .1)
+        refused('H has shape', call, H[0], B, .1)
+        refused('B has shape', call, H, B[0], .1)
+        refused('H is not finite', call, H*float('inf'), B, .1)
+        refused('B is not finite', call, H, B*float('nan'), .1)
+        refused('H is not symmetric', call, H.triu(), B, .1)
+        refused('H is of type ndarray', call, H.numpy(), B, .1, error=TypeError)
+        refused('B is torch.complex128', call, H, B + 0j, .1)
+    refused('lam is .*-1', exact, H, B, -1.)
+    refused('lam is .*nan', exact, H, B, float('nan'))
+    refused('lam has shape', exact, H, B, torch.ones(3))
+    for options in (dict(most=0), dict(tol=0.), dict(tol=float('nan')), dict(tol=float('inf')), dict(threads=0)):
+        refused(f'{[*options][0]} is', exact, H, B, .1, **options)
+    refused('encoded', exact_codes, Y, D, .01, gamma=1.)
+    refused('encoded has shape', exact_codes, Y, D, .01, gamma=1., encoded=torch.ones(50, 3))
+    refused('gamma', exact_codes, Y, D, .01, gamma=-1.)
+    refused('Y has shape', exact_codes, Y[:, :3], D, .01)
+    refused('Y has shape', exact_codes, Y[0], D, .01)
+    refused('Y has shape', exact_codes, Y.expand(3, 50, 30), D, .01)
+    refused('D has shape', exact_codes, Y, D[:, 0], .01)
+    refused('D is not finite', exact_codes, Y, D*float('nan'), .01)
+    refused('Y .*not finite', exact_codes, Y*float('nan'), D, .01)
+    refused('Y is of type ndarray', exact_codes, Y.numpy(), D, .01, error=TypeError)
