@@ -20,21 +20,23 @@ def markdown(root, name, page):
     nb = nbformat.read(root/'nbs'/f'{page}.ipynb', as_version=4)
     nb.cells = [c for c in nb.cells if not re.match(r'#\|\s*hide\b', c.source)]
     nb.metadata.language_info = {'name': 'python'}      # nbdev_clean removes it; code blocks are coloured by it
-    for i, c in enumerate(nb.cells):
-        if re.search(r'^#\|\s*echo:\s*false', c.source, re.M):     # only what the cell shows, not the cell
-            nb.cells[i] = nbformat.v4.new_markdown_cell(''.join(o['data']['text/markdown'] for o in c.outputs))
+    inside = lambda text: LINK.sub(lambda m: m[1] + os.path.normpath('nbs/' + m[2]), text)  # from nbs/, and from the top
     captions = {}
     for i, c in enumerate(nb.cells):
-        if c.cell_type == 'markdown':     # links start from nbs/ in the notebook and from the top in README.md
-            c.source = LINK.sub(lambda m: m[1] + os.path.normpath('nbs/' + m[2]), c.source)
+        if c.cell_type == 'markdown': c.source = inside(c.source)
         else:
-            cap = re.search(r'^#\|\s*fig-cap:\s*"?(.*?)"?\s*$', c.source, re.M)
-            if cap: captions[i] = cap[1]
+            option = dict(re.findall(r'^#\|\s*([\w-]+):\s*"?(.*?)"?\s*$', c.source, re.M))
+            captions[i] = option.get('fig-alt', ''), option.get('fig-cap', '')
+            c.metadata.transient = {'remove_source': option.get('echo') == 'false'}      # only what the cell shows
             c.source = re.sub(r'^#\|.*\n', '', c.source, flags=re.M)
+            for o in c.outputs:
+                if 'text/markdown' in o.get('data', {}): o.data['text/markdown'] = inside(o.data['text/markdown'])
     body, made = MarkdownExporter().from_notebook_node(
         nb, {'unique_key': name, 'output_files_dir': f'{name}_files'})
-    body = re.sub(rf'!\[\w+\]\(({name}_files/{name}_(\d+)_)',
-                  lambda m: f'![{captions.get(int(m[2]), "")}]({m[1]}', body)
+    def picture(m):
+        alt, caption = captions[int(m[2])]
+        return f'![{alt}]({m[1]})' + (f'\n\n*{caption}*' if caption else '')
+    body = re.sub(rf'!\[\w+\]\(({name}_files/{name}_(\d+)_\d+\.\w+)\)', picture, body)
     body = re.sub(r'\n(?:[ \t]*\n){2,}', '\n\n', body)
     note = f'<!-- Made from nbs/{page}.ipynb by `make readme`; do not edit here. -->\n\n'
     return {f'{name}.md': (note + body.strip() + '\n').encode()} | made['outputs']
