@@ -1,0 +1,27 @@
+// What scrolls sideways can be reached by the keyboard.
+function reachable() {
+  for (const box of document.querySelectorAll('main pre, main .cell-output-display, main .scrolls, main mjx-container[display="true"]')) {
+    const scrolls = box.scrollWidth > box.clientWidth + 1
+    if (scrolls) { box.tabIndex = 0; if (!box.getAttribute('role')) box.setAttribute('role', 'group') }
+    else if (box.getAttribute('role') === 'group') { box.removeAttribute('tabindex'); box.removeAttribute('role') }
+  }
+}
+
+// A table of its own, outside a cell's output, gets a box to scroll in.
+for (const table of document.querySelectorAll('main table')) {
+  if (table.closest('.scrolls, .cell-output-display')) continue
+  const box = document.createElement('div')
+  box.className = 'scrolls'
+  table.replaceWith(box)
+  box.append(table)
+}
+
+// A term of the glossary shows its meaning on hover and on focus.
+if (window.tippy) window.tippy('a.term[data-meaning]', {
+  content: term => term.dataset.meaning, theme: 'quarto', placement: 'bottom-start', maxWidth: 420, delay: [150, 0],
+})
+
+addEventListener('load', reachable)
+addEventListener('resize', reachable)
+addEventListener('toggle', reachable, true)
+if (window.MathJax?.startup?.promise) window.MathJax.startup.promise.then(reachable)

@@ -1,0 +1,77 @@
+"""Build the documentation site into _docs/: `make site`. Needs Quarto and npm; the built site needs no other server."""
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+WEB = ROOT/'tools'/'web'
+MATHJAX = ['tex-chtml-full.js', 'output/chtml/fonts/woff-v2']
+FONTS = ['source-serif-4/files/source-serif-4-latin-wght-normal.woff2',
+         'source-serif-4/files/source-serif-4-latin-wght-italic.woff2',
+         'source-code-pro/files/source-code-pro-latin-wght-normal.woff2']
+CODE_OF_OTHERS = re.compile(r'<script[^>]*\bsrc="https://cdnjs[^"]*"[^>]*></script>\s*')
+
+
+def need(tool, why):
+    if not shutil.which(tool): sys.exit(f'{tool} is not on the PATH: {why}')
+
+
+def copy(source, target):
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if source.is_dir(): shutil.copytree(source, target, dirs_exist_ok=True)
+    else: shutil.copy2(source, target)
+
+
+def vendor(target):
+    "Formulas and fonts, of fixed versions, from npm: the site asks nobody else for anything."
+    subprocess.run(['npm', 'ci', '--ignore-scripts', '--no-audit', '--no-fund', '--silent'], cwd=WEB, check=True)
+    modules = WEB/'node_modules'
+    for part in MATHJAX: copy(modules/'mathjax'/'es5'/part, target/'mathjax'/part)
+    for font in FONTS: copy(modules/'@fontsource-variable'/font, target/'fonts'/Path(font).name)
+
+
+def process():
+    "The pages' source in _proc/: notebooks by nbdev with tools/processors.py, other files as they are."
+    sys.path.insert(0, str(ROOT))           # where nbdev finds tools.processors
+    os.chdir(ROOT)
+    from nbdev.quarto import refresh_quarto_yml
+    from nbdev.serve import proc_nbs
+    refresh_quarto_yml()
+    proc = ROOT/'_proc'
+    shutil.rmtree(proc, ignore_errors=True)
+    proc_nbs(n_workers=0, force=True)
+    if not list(proc.rglob('*.ipynb')):     # nbdev skips files under a folder whose name starts with a dot
+        sys.exit(f'nbdev processed no notebook below {ROOT}: move the project out of folders that start with a dot')
+    for folder in ['_assets', '_widgets']:
+        if (ROOT/'nbs'/folder).exists(): copy(ROOT/'nbs'/folder, proc/folder)
+    return proc
+
+
+def tidy(docs, base):
+    "Paths from the top become relative to each page, and no page asks another server for a script."
+    for page in docs.rglob('*.html'):
+        up = base if page.name == '404.html' else '../'*(len(page.relative_to(docs).parts) - 1)
+        text = CODE_OF_OTHERS.sub('', page.read_text(encoding='utf-8'))
+        text = re.sub(r'''(["'])/(?=_(?:assets|vendor|widgets)/)''', rf'\1{up}', text)
+        page.write_text(text, encoding='utf-8')
+
+
+def build():
+    need('quarto', 'install Quarto 1.7 from https://quarto.org/docs/download to build the site; '
+                   '`make test` checks the pages without it')
+    need('npm', 'install Node.js, by which the site gets its fonts and formulas')
+    proc = process()
+    vendor(proc/'_vendor')
+    subprocess.run(['quarto', 'render', '--no-cache'], cwd=proc, check=True)
+    docs = ROOT/'_docs'
+    shutil.rmtree(docs, ignore_errors=True)
+    shutil.move(proc/'_docs', docs)
+    from nbdev.config import get_config
+    tidy(docs, get_config().doc_baseurl.rstrip('/') + '/')
+    print(f'built {len(list(docs.rglob("*.html")))} pages in {docs.relative_to(ROOT)}/')
+
+
+if __name__ == '__main__': build()

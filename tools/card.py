@@ -1,0 +1,30 @@
+"""Draw nbs/_assets/card.png, the picture that a link to the site shows elsewhere, from stored atoms: `python tools/card.py`."""
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import torch
+from safetensors.torch import load_file
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def mosaic(name, rows=8, columns=8):
+    "The first atoms of stored weights as one image, each symmetric about grey."
+    atoms = load_file(ROOT/'results'/'weights'/f'{name}.safetensors')['decoder.W'][0].float().T
+    atoms = (atoms / atoms.abs().amax(1, keepdim=True)).reshape(-1, 28, 28)[:rows*columns]
+    tiles = torch.nn.functional.pad(atoms, (1, 1, 1, 1), value=torch.nan).reshape(rows, columns, 30, 30)
+    return tiles.transpose(1, 2).reshape(rows*30, columns*30)
+
+
+def card(path):
+    fig = plt.figure(figsize=(12, 6.3), facecolor='#15181d')
+    ax = fig.add_axes([.5, .07, .45, .86]); ax.set_axis_off()
+    ax.imshow(mosaic('mnist-VDL-0.005-0'), cmap='gray', vmin=-1, vmax=1)
+    write = dict(transform=fig.transFigure, color='#dde1e6', family='DejaVu Serif', va='top')
+    fig.text(.05, .83, 'deep_sparse_nb', fontsize=36, **write)
+    fig.text(.05, .66, 'Sparse coding with\nmulti-layer decoders,\nkept alive by\nvariance regularization', fontsize=23, linespacing=1.5, **write)
+    fig.text(.05, .16, 'a book that is a library', fontsize=17, **write | dict(color='#f58d42', style='italic'))
+    fig.savefig(path, dpi=100, facecolor=fig.get_facecolor())
+
+
+if __name__ == '__main__': card(ROOT/'nbs'/'_assets'/'card.png')
