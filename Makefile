@@ -4,7 +4,7 @@ BIN := .venv/bin
 STAMP := .venv/installed
 
 .DEFAULT_GOAL := install
-.PHONY: install train test lint coverage mutants hooks results pages export readme docs
+.PHONY: install train test lint coverage mutants hooks results pages export readme site test-site
 
 install: $(STAMP)
 
@@ -63,7 +63,10 @@ export: install
 readme: install
 	$(BIN)/python tools/readme.py
 
-# Needs Quarto. README.md comes from `make readme`; touching it keeps nbdev from rendering another.
-docs: install
-	touch README.md
-	$(BIN)/nbdev_docs --n_workers 2
+# The documentation site, in _docs/. Needs Quarto and npm.
+site: install
+	$(BIN)/python tools/build_site.py
+
+# Every page of it, driven in headless Chromium: at two widths, in both themes.
+test-site: site
+	node tools/web/test_site.mjs

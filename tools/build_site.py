@@ -12,7 +12,7 @@ MATHJAX = ['tex-chtml-full.js', 'output/chtml/fonts/woff-v2']
 FONTS = ['source-serif-4/files/source-serif-4-latin-wght-normal.woff2',
          'source-serif-4/files/source-serif-4-latin-wght-italic.woff2',
          'source-code-pro/files/source-code-pro-latin-wght-normal.woff2']
-CODE_OF_OTHERS = re.compile(r'<script[^>]*\bsrc="https://cdnjs[^"]*"[^>]*></script>\s*')
+CODE_OF_OTHERS = re.compile(r'<script[^>]*\bsrc="https?://[^"]*"[^>]*></script>\s*')
 
 
 def need(tool, why):

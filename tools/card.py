@@ -22,8 +22,8 @@ def card(path):
     ax.imshow(mosaic('mnist-VDL-0.005-0'), cmap='gray', vmin=-1, vmax=1)
     write = dict(transform=fig.transFigure, color='#dde1e6', family='DejaVu Serif', va='top')
     fig.text(.05, .83, 'deep_sparse_nb', fontsize=36, **write)
-    fig.text(.05, .66, 'Sparse coding with\nmulti-layer decoders,\nkept alive by\nvariance regularization', fontsize=23, linespacing=1.5, **write)
-    fig.text(.05, .16, 'a book that is a library', fontsize=17, **write | dict(color='#f58d42', style='italic'))
+    fig.text(.05, .66, 'Sparse coding with\nmulti-layer decoders\nusing variance regularization', fontsize=23, linespacing=1.5, **write)
+    fig.text(.05, .16, 'a library that is a book', fontsize=17, **write | dict(color='#f58d42', style='italic'))
     fig.savefig(path, dpi=100, facecolor=fig.get_facecolor())
 
 

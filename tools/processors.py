@@ -89,7 +89,7 @@ def members(node):
     return [n for n in node.body if isinstance(n, ast.FunctionDef) and not n.name.startswith('_')]
 
 
-def anchor(name): return 'api-' + name.lower()      # apart from the ids of headings
+def anchor(name): return 'api-' + name      # apart from the ids of headings
 
 
 @lru_cache(maxsize=None)
@@ -268,6 +268,15 @@ def draw_sharp(cell):
             o['metadata'] = meta
 
 
+def as_markup(cell):
+    "Turn what a cell shows as HTML into raw HTML of the page, for which Quarto loads no scripts from elsewhere."
+    for o in cell.get('outputs', []):
+        html = o.get('data', {}).get('text/html')
+        if html:
+            html = re.sub(r'<style scoped>.*?</style>\s*', '', ''.join(html), flags=re.S).replace('border="1" ', '')
+            o['data'] = {'text/markdown': f'```{{=html}}\n{html.strip()}\n```\n'}
+
+
 class Book(Processor):
     "Shows what is explained, folds what supports it, links names, and puts the reference at the end."
     def begin(self):
@@ -284,11 +293,10 @@ class Book(Processor):
     def code_cell(self, cell):
         if 'default_exp' in cell.directives_: cell.source = None; return
         draw_sharp(cell)
+        as_markup(cell)
         given = {k.rstrip(':') for k in cell.directives_}
         summary = None if given & {'code-fold', 'echo'} else fold(cell)
-        names = names_of(cell.parsed_() or [])
         if summary: cell.source = f'#| code-fold: true\n#| code-summary: "{summary}"\n{cell.source}'
-        if 'export' in given and names and 'label' not in given: cell.source = f'#| label: code-{names[0]}\n{cell.source}'
 
     def front_matter(self, cell, cfg):
         "A link to the notebook that can be run elsewhere, beside the page's own."

@@ -21,7 +21,13 @@ if (window.tippy) window.tippy('a.term[data-meaning]', {
   content: term => term.dataset.meaning, theme: 'quarto', placement: 'bottom-start', maxWidth: 420, delay: [150, 0],
 })
 
-addEventListener('load', reachable)
+// The search field and its button say what they are; Quarto makes them when the page has loaded.
+function named() {
+  document.querySelectorAll('.aa-Autocomplete').forEach(e => e.setAttribute('aria-label', 'Search'))
+  document.querySelectorAll('.aa-DetachedSearchButton').forEach(e => e.setAttribute('aria-label', 'Search'))
+}
+
+addEventListener('load', () => { reachable(); named() })
 addEventListener('resize', reachable)
 addEventListener('toggle', reachable, true)
 if (window.MathJax?.startup?.promise) window.MathJax.startup.promise.then(reachable)
