@@ -1,4 +1,4 @@
-"""Build the documentation site into _docs/: `make site`. Needs Quarto and npm; the built site needs no other server."""
+"""Build the documentation site in _docs/: `make site`. Needs Quarto and npm."""
 import os
 import re
 import shutil
@@ -27,14 +27,15 @@ def copy(source, target):
 
 def vendor(target):
     "Formulas and fonts, of fixed versions, from npm: the site asks nobody else for anything."
-    subprocess.run(['npm', 'ci', '--ignore-scripts', '--no-audit', '--no-fund', '--silent'], cwd=WEB, check=True)
+    install = ['npm', 'ci', '--ignore-scripts', '--no-audit', '--no-fund', '--silent']
+    subprocess.run(install, cwd=WEB, check=True)
     modules = WEB/'node_modules'
     for part in MATHJAX: copy(modules/'mathjax'/'es5'/part, target/'mathjax'/part)
     for font in FONTS: copy(modules/'@fontsource-variable'/font, target/'fonts'/Path(font).name)
 
 
 def process():
-    "The pages' source in _proc/: notebooks by nbdev with tools/processors.py, other files as they are."
+    "The pages' source in _proc/: notebooks by nbdev and tools/processors.py, the rest as it is."
     sys.path.insert(0, str(ROOT))           # where nbdev finds tools.processors
     os.chdir(ROOT)
     from nbdev.quarto import refresh_quarto_yml
@@ -43,8 +44,8 @@ def process():
     proc = ROOT/'_proc'
     shutil.rmtree(proc, ignore_errors=True)
     proc_nbs(n_workers=0, force=True)
-    if not list(proc.rglob('*.ipynb')):     # nbdev skips files under a folder whose name starts with a dot
-        sys.exit(f'nbdev processed no notebook below {ROOT}: move the project out of folders that start with a dot')
+    if not list(proc.rglob('*.ipynb')):     # nbdev skips what lies under a folder named .something
+        sys.exit(f'nbdev skips {ROOT}: move the project out of folders named .something')
     for folder in ['_assets', '_widgets']:
         if (ROOT/'nbs'/folder).exists(): copy(ROOT/'nbs'/folder, proc/folder)
     return proc

@@ -1,0 +1,115 @@
+"""A page's reference: the public names of its module, read from the module's text."""
+import ast
+import io
+import re
+import tokenize
+
+from nbdev.config import get_config
+
+from tools.symbols import anchor, members, parsed, public
+
+WIDEST = 95                  # characters of a constant's value that are shown
+
+
+def plain(text):
+    "Text in which Markdown finds nothing to do outside `code` and $formulas$, in one line."
+    parts = re.split(r'(`[^`]*`|\$[^$\n]+\$)', ' '.join(text.split()))
+    special = re.compile(r'([\\*_<>\[\]^~|@#{}])')
+    return ''.join(p if i % 2 else special.sub(r'\\\1', p) for i, p in enumerate(parts))
+
+
+def comments(text):
+    "From line number to the comment that stands on it."
+    tokens = tokenize.generate_tokens(io.StringIO(text).readline)
+    return {t.start[0]: t.string.lstrip('# ') for t in tokens if t.type == tokenize.COMMENT}
+
+
+def code(node_or_text):
+    "Inline code, also within a table; nothing for None."
+    if node_or_text is None: return ''
+    text = node_or_text if isinstance(node_or_text, str) else ast.unparse(node_or_text)
+    return f'`{" ".join(text.split())}`'.replace('|', r'\|')
+
+
+def listed(node):
+    "The parameters of a function as (name, parameter, default), without self."
+    a = node.args
+    positional = a.posonlyargs + a.args
+    found = list(zip(positional, [None]*(len(positional) - len(a.defaults)) + a.defaults))
+    found += [(a.vararg, None)]*bool(a.vararg) + list(zip(a.kwonlyargs, a.kw_defaults))
+    found += [(a.kwarg, None)]*bool(a.kwarg)
+    stars = {a.vararg: '*', a.kwarg: '**'}
+    return [(stars.get(p, '') + p.arg, p, d) for p, d in found if p.arg not in ('self', 'cls')]
+
+
+def parameters(node, notes):
+    "Rows (name, type, default, note) of a function's parameters and of what it returns."
+    rows, last = [], [(d or p).end_lineno for _, p, d in listed(node)]
+    for i, (name, p, default) in enumerate(listed(node)):
+        ends_line = last[i] not in last[i + 1:]     # a comment belongs to the line's last parameter
+        rows.append((name, p.annotation, default, notes.get(last[i], '') if ends_line else ''))
+    if node.returns:
+        line = node.returns.end_lineno
+        rows.append(('returns', node.returns, None, '' if line in last else notes.get(line, '')))
+    return rows
+
+
+def fields(node, notes):
+    "Rows (name, type, default, note) of the fields that a class declares."
+    return [(n.target.id, n.annotation, n.value, notes.get(n.end_lineno, '')) for n in node.body
+            if isinstance(n, ast.AnnAssign) and not n.target.id.startswith('_')]
+
+
+def signature(method):
+    "The parameters' names and defaults, as a call is written."
+    return ', '.join(name + (f'={ast.unparse(d)}' if d else '') for name, _, d in listed(method))
+
+
+def table(rows):
+    "A Markdown table of parameters, with the columns that have something to say."
+    cells = [('*returns*' if name == 'returns' else code(name), code(kind), code(default),
+              plain(note)) for name, kind, default, note in rows]
+    used = [i for i in range(4) if i == 0 or any(c[i] for c in cells)]
+    heads = [('Name', 'Type', 'Default', 'Meaning'), ('---',)*4]
+    return '\n'.join(f'| {" | ".join(row[i] for i in used)} |' for row in heads + cells)
+
+
+def rows_of(node, notes):
+    "The parameters of a function, or what a class is made from."
+    if not isinstance(node, ast.ClassDef): return parameters(node, notes)
+    starts = [n for n in node.body if getattr(n, 'name', '') == '__init__']
+    return parameters(starts[0], notes) if starts else fields(node, notes)
+
+
+def member(name, m):
+    "One line on a method or a property."
+    is_property = any('property' in ast.unparse(d) for d in m.decorator_list)
+    shown = code(f'.{m.name}' + ('' if is_property else f'({signature(m)})'))
+    returns = f' → {code(m.returns)}' if m.returns else ''
+    doc = plain((ast.get_docstring(m) or '').split('\n\n')[0])
+    return f'[{shown}]{{#{anchor(f"{name}.{m.name}")} .member}}{returns}  {doc}'
+
+
+def entry(module, name, node):
+    "The paragraphs of one public name."
+    path, text, _ = parsed(module)
+    cfg, notes = get_config(), comments(text)
+    first = min([node.lineno, *(d.lineno for d in getattr(node, 'decorator_list', []))])
+    where = f'{cfg.git_url}/blob/{cfg.branch}/{path.relative_to(cfg.config_path).as_posix()}'
+    yield f'### {code(name)} {{#{anchor(name)} .entry}}'
+    yield (f'[source]({where}#L{first}-L{node.end_lineno})'
+           f'{{.source-link aria-label="source of {name}"}}')
+    if isinstance(node, ast.Assign):
+        if node.lineno in notes: yield plain(notes[node.lineno])
+        if len(value := ast.unparse(node.value)) <= WIDEST: yield code(value)
+        return
+    yield from (plain(p) for p in (ast.get_docstring(node) or '').split('\n\n') if p)
+    if rows := rows_of(node, notes): yield table(rows)
+    if isinstance(node, ast.ClassDef): yield from (member(name, m) for m in members(node))
+
+
+def reference(module):
+    "The page's last section, or nothing where the module has no public names."
+    found = [part for name, node in public(module) for part in entry(module, name, node)]
+    head = f'The public names of `deep_sparse_nb.{module}`, in the order of the page.'
+    return ['## Reference {#reference}', head, *found] if found else []
