@@ -129,13 +129,11 @@ def against_plain(model: Autoencoder, Y: Tensor, name: str, limit: int, seconds:
     decoder.load_state_dict({k: v[0] for k, v in model.decoder.state_dict().items()})
     decoder, guess = decoder.to(Y.device).requires_grad_(False), model.encoder(Y).detach()[0]
     energy = Energy(r.lam, r.beta, r.T, r.gamma)
-    ours = lambda **options: fista(Y, decoder, energy, encoded=guess, step=r.step, max_iters=limit, rest=r.m > 0, **options)
+    ours = lambda **options: fista(Y, decoder, energy, encoded=guess, step=r.step, max_iters=limit, freeze_converged=r.m > 0, **options)
     plain = lambda: plain_fista(Y, decoder, energy, guess, r.step, max_iters=limit)
     (Z, k), found = plain(), ours()
     apart, reached = ((Z - found.codes).norm()/Z.norm()).item(), [energy.value(A, Y, decoder(A), guess).item() for A in (found.codes, Z)]
     assert abs(reached[0] - reached[1]) < 1e-3*reached[1], f'{name}: energy {reached[0]}, not {reached[1]}'
-    off = ((Z - ours(refresh=1).codes).norm()/Z.norm()).item()
-    assert off < 2e-3, f'{name}: codes by full gradients differ by {off:.1e}'    # samples may stop an iteration apart, which is tol = 1e-3
     t = best_of(dict(ours=ours, plain=plain), seconds)
     return speedup('a batch, to the stopping rule', name, t['ours'], t['plain'], 'the same by autograd', bar,
                    iterations=found.iterations.max().item(), apart=apart, energy=reached[0]/reached[1] - 1)
@@ -210,7 +208,7 @@ def convex(data: Dataset, quick: bool, threads: int) -> Iterator[dict]:
     lam, (n, d) = .005, Y.shape
     decoder = LinearDecoder(D.shape[1], d).double()
     decoder.W.data = D
-    def by_fista(k, tol): return fista(Y[:k], decoder, Energy(lam), step='exact', restart=True, tol=tol, max_iters=5000).codes
+    def by_fista(k, tol): return fista(Y[:k], decoder, Energy(lam), step='auto', restart=True, tol=tol, max_iters=5000).codes
     others = {'our FISTA': (max(n//10, 100), by_fista)} | peers(Y.numpy(), D.numpy(), lam, threads)
     with threadpool_limits(threads):
         for target in (1e-4, 1e-6):

@@ -129,7 +129,7 @@ class Autoencoder(nn.Module):
         "Codes by FISTA as the recipe says, from the encoder's guess or, for a decoder alone, from (nearly) zero."
         if encoded is None and self.encoder is not None: encoded = self.encoder(Y).detach()
         start = None if encoded is not None else Y.new_full((Y.shape[-2], self.shared.l), .01 if self.shared.m else 0.)
-        return fista(Y, self.decoder, self.energy, encoded=encoded, start=start, step=self.step, rest=self.shared.m > 0,
+        return fista(Y, self.decoder, self.energy, encoded=encoded, start=start, step=self.step, freeze_converged=self.shared.m > 0,
                      restart=self.shared.step_rule == '1/L', **options)
 
     @torch.no_grad()

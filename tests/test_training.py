@@ -2,7 +2,6 @@
 from dataclasses import asdict, replace
 import pytest
 import torch
-from deep_sparse_nb import decoders
 from deep_sparse_nb.data import Dataset, Split, load
 from deep_sparse_nb.energy import planted
 from deep_sparse_nb.inference import Diverged
@@ -44,15 +43,14 @@ def test_a_resumed_run_continues_bit_for_bit(change, bars, tmp_path):
     assert drop(straight.history) == drop(resumed.history)
 
 
-@pytest.mark.parametrize('model, halves, apart', [('SDL', False, 1e-5), ('VDL', False, 1e-5), ('DO', False, 1e-5), ('VDL-NL', False, 1e-5), ('VDL-NL', True, 1e-3)])
-def test_a_member_gets_what_it_gets_alone(model, halves, apart, bars, monkeypatch):
-    monkeypatch.setattr(decoders, 'matrix_units', lambda device: halves)     # in bfloat16, one product and many round differently
+@pytest.mark.parametrize('model', ['SDL', 'VDL', 'DO', 'VDL-NL'])
+def test_a_member_gets_what_it_gets_alone(model, bars):
     members = [(small(model, lam), seed) for lam, seed in ((.005, 0), (.02, 0), (.01, 7))]
     together = train(begin(*zip(*members), d=64), bars, epochs=2, progress=False)
     for i, (r, seed) in enumerate(members):
         alone = train(begin([r], [seed], d=64), bars, epochs=2, progress=False)
         for name, value in alone.model.state_dict().items():
-            assert (value[0] - together.model.state_dict()[name][i]).norm() <= apart*value.norm(), name
+            assert (value[0] - together.model.state_dict()[name][i]).norm() <= 1e-5*value.norm(), name
         assert alone.best_epoch[0] == together.best_epoch[i]
 
 
