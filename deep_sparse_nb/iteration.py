@@ -37,42 +37,43 @@ class Iteration:
                  rules: Rules = Rules()):
         self.energy, self.encoded, self.rules = energy, encoded, rules
         each = lambda c: torch.as_tensor(c, dtype=start.dtype, device=start.device)[..., None, None]
-        self.eta, self.lam, self.beta = each(eta), each(energy.lam), each(energy.beta)   # (..., 1, 1)
+        self.eta, self.lam, self.beta = map(each, (eta, energy.lam, energy.beta))      # (..., 1, 1)
         self.X, self.Z, self.codes = start.clone(), start.clone(), torch.zeros_like(start)
-        self.t = start.new_ones(start.shape[:-1])                                        # (..., n)
-        self.iterations = torch.zeros_like(self.t, dtype=torch.int32)                    # 0: not done
-        self.freeze = (self.beta[..., 0] == 0) | rules.freeze_converged                  # (..., 1)
+        self.t = start.new_ones(start.shape[:-1])                                      # (..., n)
+        self.iterations = torch.zeros_like(self.t, dtype=torch.int32)                  # 0: not done
+        self.freeze = (self.beta[..., 0] == 0) | rules.freeze_converged                # (..., 1)
 
-    def advance(self, G: Tensor, k: int):
+    def advance(self, G: Tensor, k: int) -> None:
         "Iteration `k`, from the decoder's gradient G at X."
         G = self.energy.gradient(self.X, G, self.encoded)
-        Z = shrink(self.X - self.eta*G, self.eta*self.lam, self.rules.nonneg)            # equation 5
+        Z = shrink(self.X - self.eta*G, self.eta*self.lam, self.rules.nonneg)          # equation 5
         Z = torch.where(self.frozen()[..., None], self.Z, Z)
         moved = Z - self.Z
         self.keep(Z, moved, k)
-        t = (1 + (1 + 4*self.t**2).sqrt())/2                                             # equation 6
+        t = (1 + (1 + 4*self.t**2).sqrt())/2                                           # equation 6
         ahead = (self.t - 1)/t if self.rules.momentum else torch.zeros_like(t)
         if self.rules.restart:
             uphill = ((self.X - Z)*moved).sum(-1) > 0
             t, ahead = torch.where(uphill, 1, t), torch.where(uphill, 0, ahead)
         ahead = torch.where(self.frozen(), 0, ahead)
-        self.X, self.Z, self.t = Z + ahead[..., None]*moved, Z, t                        # equation 7
+        self.X, self.Z, self.t = Z + ahead[..., None]*moved, Z, t                      # equation 7
 
-    def keep(self, Z, moved, k):
+    def keep(self, Z: Tensor, moved: Tensor, k: int) -> None:
         "Keep the codes of those samples for which the stopping rule holds for the first time."
         still = moved.norm(dim=-1) < self.rules.tol*self.Z.norm(dim=-1)
         done = (self.iterations == 0) & (still | (moved == 0).all(-1))
         self.codes = torch.where(done[..., None], Z, self.codes)
         self.iterations = torch.where(done, k, self.iterations)
 
-    def frozen(self) -> Tensor: return (self.iterations > 0) & self.freeze                # (..., n)
+    def frozen(self) -> Tensor: return (self.iterations > 0) & self.freeze              # (..., n)
 
     def running(self) -> int:
         "Samples not done yet, of the model that has most of them; 0 if codes are finite no more."
         return int((self.iterations == 0).sum(-1).max()) if self.Z.isfinite().all() else 0
 
-    def run(self, gradient: Gradient, max_iters: int, watch: Callable[[int, Tensor], None] | None = None):
-        "Advance until all samples are done, at most `max_iters` times. `watch` gets k and a copy of the codes."
+    def run(self, gradient: Gradient, max_iters: int,
+            watch: Callable[[int, Tensor], None] | None = None) -> None:
+        "Advance until all are done, or `max_iters` times. `watch` gets k and a copy of the codes."
         active, check_every = self.X.shape[-2], 8 if self.X.is_cuda else 1  # a GPU waits when asked
         for k in range(1, max_iters + 1):
             self.advance(gradient.incremental(self.X), k)
