@@ -183,7 +183,7 @@ class CompiledIteration(Iteration):
         self.terms = Terms(*weights, zeros(l), zeros(l), zeros(2, l))
         self.stop = numpy.zeros(1, numpy.int64)
 
-    def array(self, A, *shape: int) -> numpy.ndarray:
+    def array(self, A: Tensor | float, *shape: int) -> numpy.ndarray:
         "A (..., *shape) for every model: (models, *shape), contiguous, in the type of the codes."
         A = torch.as_tensor(A, dtype=self.X.dtype).expand((*self.X.shape[:-2], *shape))
         return A.reshape(-1, *shape).contiguous().numpy()
