@@ -16,11 +16,6 @@ for (const table of document.querySelectorAll('main table')) {
   box.append(table)
 }
 
-// A term of the glossary shows its meaning on hover and on focus.
-if (window.tippy) window.tippy('a.term[data-meaning]', {
-  content: term => term.dataset.meaning, theme: 'quarto', placement: 'bottom-start', maxWidth: 420, delay: [150, 0],
-})
-
 // The search field and its button say what they are; Quarto makes them when the page has loaded.
 function named() {
   document.querySelectorAll('.aa-Autocomplete').forEach(e => e.setAttribute('aria-label', 'Search'))

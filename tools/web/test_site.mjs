@@ -107,13 +107,16 @@ async function look(context, file, origin, width, axe) {
   if (bytes > HEAVIEST) fail(`${(bytes/1e6).toFixed(1)} MB beside MathJax`)
   const shape = await page.evaluate(() => ({
     wide: document.documentElement.scrollWidth > innerWidth ? document.documentElement.scrollWidth : 0,
+    culprits: [...document.querySelectorAll('body *')].filter(e => e.getBoundingClientRect().right > innerWidth + 1 && e.offsetParent
+      && (function free(p) { return !p || (getComputedStyle(p).overflowX === 'visible' && free(p.parentElement)) })(e.parentElement))
+      .slice(0, 3).map(e => `<${e.localName} class="${e.className}"> ${(e.innerText ?? '').slice(0, 40)}`),
     clipped: [...document.querySelectorAll('main div.sourceCode > pre')].filter(p => p.offsetParent && p.scrollWidth > p.clientWidth + 1)
       .map(p => p.innerText.split('\n').sort((a, b) => b.length - a.length)[0]),
     broken: [...document.images].filter(i => i.complete && !i.naturalWidth).map(i => i.src),
     mute: [...document.querySelectorAll('main img')].filter(i => !i.alt.trim()).map(i => i.src.split('/').pop()),
     unset: [...document.querySelectorAll('mjx-merror')].map(e => e.innerText),
   }))
-  if (shape.wide) fail(`scrolls sideways, ${shape.wide} pixels wide`)
+  if (shape.wide) fail(`scrolls sideways, ${shape.wide} pixels wide: ${shape.culprits.join('; ')}`)
   if (width >= 1400) for (const line of shape.clipped) fail(`code clipped: ${line}`)
   for (const src of shape.broken) fail(`no picture at ${src}`)
   for (const src of shape.mute) fail(`no alternative text for ${src}`)
@@ -122,7 +125,9 @@ async function look(context, file, origin, width, axe) {
   for (const theme of ['light', 'dark']) {
     await page.evaluate(dark => { if (document.body.classList.contains('quarto-dark') !== dark) window.quartoToggleColorScheme() }, theme === 'dark')
     await page.waitForTimeout(250)      // for the style sheet to change
-    const { violations } = await page.evaluate(() => window.axe.run(document, { resultTypes: ['violations'] }))
+    // what a theme changes is looked at in both, the rest in one
+    const rules = theme === 'light' ? {} : { runOnly: { type: 'rule', values: ['color-contrast', 'link-in-text-block'] } }
+    const { violations } = await page.evaluate(rules => window.axe.run(document, { resultTypes: ['violations'], ...rules }), rules)
     for (const v of violations.filter(v => GRAVE.includes(v.impact)))
       fail(`${theme}: ${v.id} (${v.impact}), ${v.nodes.length} times: ${v.nodes.slice(0, 3).map(n => n.target.join(' ') + (n.any[0]?.message ? ` [${n.any[0].message}]` : '')).join('; ')}`)
   }
@@ -138,16 +143,20 @@ if (!existsSync(DOCS)) { console.error('no site in _docs/: run make site first')
 const require = createRequire(import.meta.url), { chromium } = require('playwright-core')
 const axe = readFileSync(require.resolve('axe-core/axe.min.js'), 'utf8')
 const only = process.argv.slice(2), pages = files(DOCS).filter(f => f.endsWith('.html'))
-const found = deadLinks(pages), server = await serve(), origin = `http://127.0.0.1:${server.address().port}`
+const dead = deadLinks(pages), found = [], server = await serve(), origin = `http://127.0.0.1:${server.address().port}`
 const chrome = await chromium.launch({ executablePath: browser(), args: FLAGS })
 let seen = 0
 for (const width of WIDTHS) {
   const context = await chrome.newContext({ viewport: { width, height: 900 }, colorScheme: 'light', reducedMotion: 'reduce' })
-  for (const file of pages.filter(p => !only.length || only.some(o => p.includes(o)))) { found.push(...await look(context, file, origin, width, axe)); seen++ }
+  for (const file of pages.filter(p => !only.length || only.some(o => p.includes(o)))) {     const start = Date.now(), troubles = await look(context, file, origin, width, axe)
+    console.log(`${troubles.length ? 'FAILED' : 'passed'} ${relative(DOCS, file)} at ${width} pixels (${((Date.now() - start)/1000).toFixed(1)} s)`)
+    for (const what of troubles) console.log('  ' + what)
+    found.push(...troubles); seen++
+  }
   await context.close()
 }
 await chrome.close()
 server.close()
-for (const what of found) console.log('FAILED ' + what)
-console.log(`${seen - new Set(found.map(f => f.split(': ')[0])).size} passed, ${found.length} failed`)
-process.exit(found.length ? 1 : 0)
+for (const what of dead) console.log('DEAD ' + what)
+console.log(`${seen - new Set(found.map(f => f.split(': ')[0])).size} passed, ${found.length + dead.length} failed`)
+process.exit(found.length + dead.length ? 1 : 0)
