@@ -157,10 +157,10 @@ def blur(x: Tensor,        # (..., h, w)
     g = torch.exp(-(torch.arange(width) - width//2)**2 / (2*sigma**2))
     def band(n): return sum(w*torch.eye(n)[k:k + n - width + 1] for k, w in enumerate(g/g.sum()))
     def cut_off(n): # the band of a larger picture, without what lies outside this one
-        inside = band(n + width - 1)[:, width//2:width//2 + n]
+        inside = band(n + width - 1)[:, width//2:width//2 + n].to(x)
         return inside/inside.sum(1, keepdim=True)
-    down, right = (cut_off(n) if keep_size else band(n) for n in x.shape[-2:])
-    return down.to(x) @ x @ right.to(x).T
+    down, right = (cut_off(n) if keep_size else band(n).to(x) for n in x.shape[-2:])
+    return down @ x @ right.T
 
 # %% ../nbs/library/04a_patches.ipynb #4aa795a4
 def local_contrast(x: Tensor, # normalised crops (N, 52, 52), or of any height and width above 24

@@ -1,12 +1,15 @@
 "Sources of images: splits, normalisation and its inverse, errors that tell the way out."
+import gzip
 import os
 from pathlib import Path
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
 from hypothesis import given, settings, strategies as st
-from deep_sparse_nb.data import Split, add_noise, load, split_rows
+from deep_sparse_nb.arrays import Scaling
+from deep_sparse_nb.data import Split, add_noise, load, own_data, split_rows
 
 FOLDER = os.environ.get('DEEP_SPARSE_DATA')
 seeds = st.integers(0, 2**31)
@@ -26,7 +29,7 @@ def test_to_pixels_takes_a_stack_of_reconstructions():
     assert torch.equal(split.to_pixels(Y)[1, 2], split.to_pixels(Y[1, 2]))
 
 def test_to_pixels_refuses():
-    with pytest.raises(ValueError, match='no maps'): Split(torch.rand(5, 4)).to_pixels(torch.rand(5, 4))
+    with pytest.raises(ValueError, match='no way back'): Split(torch.rand(5, 4)).to_pixels(torch.rand(5, 4))
     with pytest.raises(ValueError, match='needs.*5, 4'): Split(torch.rand(5, 4), scale=1., shift=0.).to_pixels(torch.rand(3, 4))
 
 @given(sizes=st.tuples(*[st.integers(1, 30)]*3), spare=st.integers(0, 20), seed=seeds)
@@ -39,6 +42,44 @@ def test_split_rows_is_disjoint_and_nested(sizes, spare, seed):
 
 def test_split_rows_refuses_more_than_there_are():
     with pytest.raises(ValueError, match='toy has 10'): split_rows(10, (9, 1, 1), 'toy', 0)
+
+
+@pytest.mark.parametrize('make', [lambda X: X, lambda X: X.numpy(), lambda X: X.double().numpy(), lambda X: pd.DataFrame(X.numpy())])
+def test_splits_of_arrays(make):
+    X = torch.rand(5, 4)
+    split = Split(make(X), np.arange(5), scale=make(X)[0] if torch.is_tensor(make(X)) else np.full(4, 2.), shift=0)
+    assert torch.equal(split.images, X) and split.images.dtype == torch.float32 and split.labels.dtype == torch.int64
+    assert split.scale.shape == X.shape and torch.equal(split[2:].scale, split.scale[2:]) and split[1:3].shift == 0
+
+@pytest.mark.parametrize('arguments, words', [
+    (dict(images=torch.rand(4)), r'images has shape \(4,\)'), (dict(images=torch.rand(0, 4)), r'images has shape \(0, 4\)'),
+    (dict(images=torch.tensor([[1.], [torch.nan]])), 'images has nan in row 1'), (dict(images=None), 'images holds object'),
+    (dict(images=torch.rand(3, 2), labels=torch.arange(2)), 'labels has shape'),
+    (dict(images=torch.rand(3, 2), labels=torch.rand(3)), 'labels has .*whole numbers'),
+    (dict(images=torch.rand(3, 2), scale=1.), 'scale and shift go together'),
+    (dict(images=torch.rand(3, 2), scale=torch.rand(3), shift=0.), r'scale has shape \(3,\)')])
+def test_bad_splits_are_refused_at_once(arguments, words):
+    with pytest.raises(ValueError, match=words): Split(**arguments)
+
+def test_own_data_without_validation():
+    X = 100 + torch.randn(50, 6, 8)
+    data = own_data(X.numpy())
+    assert data.valid is None and data.test is None and data.shape == (6, 8) and data.to('cpu').train.images.shape == (50, 48)
+    assert torch.allclose(data.train.to_pixels(data.train.images), X.flatten(1), rtol=1e-5)
+
+@pytest.mark.parametrize('kind', Scaling.KINDS)
+def test_own_data_are_scaled_by_what_was_learned_from_training(kind):
+    X = 100 + torch.randn(60, 6, 8)
+    data = own_data([X[:30], X[30:40]], valid=X[40:50], test=X[50:].flatten(1), scaling=kind)
+    for split, part in ((data.train, X[:40]), (data.valid, X[40:50]), (data.test, X[50:])):
+        assert torch.allclose(split.to_pixels(split.images), part.flatten(1), rtol=1e-5)
+    again = own_data(X[:40], scaling=Scaling(kind, (6, 8)).fit(X[:40]))
+    assert torch.allclose(again.train.images, data.train.images, atol=1e-4)
+
+def test_own_data_name_the_bad_argument():
+    with pytest.raises(ValueError, match='^valid has nan in row 0'): own_data(torch.rand(5, 3), valid=torch.full((2, 3), torch.nan))
+    with pytest.raises(ValueError, match='^test has shape .*learned from'): own_data(torch.rand(5, 3), test=torch.rand(5, 4))
+    with pytest.raises(ValueError, match='kind is'): own_data(torch.rand(5, 3), scaling='zscore')
 
 
 # Digits
@@ -109,6 +150,32 @@ def test_mnist_sizes(tmp_path):
     for sizes in ((25, 10, 10), (20, 10, 11)):
         with pytest.raises(ValueError, match='sizes'): load('mnist', data_dir=tmp_path, sizes=sizes)
 
+BROKEN = {
+    'cut short': ('train-images-idx3-ubyte', lambda b: b[:5000], 'has 5,000 bytes, not 23,536'),
+    'labels cut short': ('train-labels-idx1-ubyte', lambda b: b[:20], 'has 20 bytes, not 38'),
+    'empty': ('train-images-idx3-ubyte', lambda b: b'', 'does not begin'),
+    'half a head': ('t10k-images-idx3-ubyte', lambda b: b[:10], 'has 10 bytes'),
+    'a web page': ('train-images-idx3-ubyte', lambda b: b'<!DOCTYPE html>'*100, 'does not begin.*<!DO'),
+    'compressed': ('t10k-labels-idx1-ubyte', gzip.compress, 'is still compressed'),
+    'other images': ('train-images-idx3-ubyte', lambda b: b[:11] + bytes([14, 0, 0, 0, 56]) + b[16:], 'images of 14 x 56'),
+    'other labels': ('train-labels-idx1-ubyte', lambda b: b[:7] + bytes([10]) + b[8:18], '30 images.*10 labels')}
+
+@pytest.mark.parametrize('case', BROKEN)
+def test_broken_mnist_is_named_with_the_way_to_mend_it(tmp_path, case):
+    name, change, words = BROKEN[case]
+    path = write_mnist(tmp_path)/'MNIST'/'raw'/name
+    path.write_bytes(change(path.read_bytes()))
+    with pytest.raises(ValueError, match=f'{words}.* Delete') as error: load('mnist', data_dir=tmp_path, sizes=(20, 10, 10))
+    assert str(path.parent) in str(error.value) and name in str(error.value)
+
+def test_half_of_mnist_counts_as_none(tmp_path, offline):
+    (write_mnist(tmp_path)/'MNIST'/'raw'/'t10k-labels-idx1-ubyte').unlink()
+    with pytest.raises(FileNotFoundError, match='could not be downloaded'): load('mnist', data_dir=tmp_path, sizes=(20, 10, 10))
+
+def test_data_folder_that_is_a_file(tmp_path):
+    (tmp_path/'file').touch()
+    with pytest.raises(ValueError, match='data_dir is .*file'): load('mnist', data_dir=tmp_path/'file')
+
 def test_real_mnist():
     if not FOLDER or not Path(FOLDER, 'MNIST', 'raw').is_dir(): pytest.skip('set DEEP_SPARSE_DATA to a folder with MNIST/raw')
     dataset = load('mnist')
@@ -126,7 +193,8 @@ def test_real_mnist():
     (dict(name='minst'), 'minst.*mnist, patches, natural, digits'),
     (dict(name='digits', sizes=(1, 2)), 'sizes'), (dict(name='digits', sizes=(0, 2, 2)), 'sizes'),
     (dict(name='digits', sizes=(1700, 90, 90)), 'digits has 1,797'),
-    (dict(name='natural', images='.'), "images is for 'patches'"), (dict(name='patches'), 'images is None')])
+    (dict(name='digits', sizes=(1.5, 2, 2)), 'sizes'), (dict(name='natural', images='.'), "images is for 'patches'"),
+    (dict(name='natural', picture_shares=(1, 1, 1)), "picture_shares is for 'patches'"), (dict(name='patches'), 'images is None')])
 def test_bad_arguments_are_named(arguments, words):
     with pytest.raises(ValueError, match=words): load(**arguments)
 
