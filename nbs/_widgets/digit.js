@@ -14,7 +14,7 @@ export async function mount(stage) {
   paper.node.classList.add('w-pen'); paper.node.tabIndex = 0; paper.node.setAttribute('role', 'application');
   const panels = Object.fromEntries(models.map(name => {
     const made = picture(SIDE, `Reconstruction by ${name}`, 4), atoms = el('div', {class: 'w-atoms'}), words = el('p', {class: 'w-words'});
-    return [name, {made, atoms, words, node: el('section', {class: 'w-model'}, el('h4', {}, `${name}, λ = ${lam[name]}`), el('div', {class: 'w-row'}, figure('reconstruction', made.node)), words, atoms)}];
+    return [name, {made, atoms, words, node: el('section', {class: 'w-model'}, el('h3', {}, `${name}, λ = ${lam[name]}`), el('div', {class: 'w-row'}, figure('reconstruction', made.node)), words, atoms)}];
   }));
 
   function stroke([row, col]) {                        // a soft dot, two pixels wide
