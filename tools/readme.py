@@ -1,4 +1,4 @@
-"""Write README.md from nbs/index.ipynb, with the pictures it shows, and CONTRIBUTING.md from nbs/contributing.ipynb."""
+"""Write README.md, with its pictures, from nbs/index.ipynb, and CONTRIBUTING.md likewise."""
 import os
 import re
 from pathlib import Path
@@ -19,18 +19,20 @@ def markdown(root, name, page):
     "A page of the site as a file at the top, with its pictures beside it."
     nb = nbformat.read(root/'nbs'/f'{page}.ipynb', as_version=4)
     nb.cells = [c for c in nb.cells if not re.match(r'#\|\s*hide\b', c.source)]
-    nb.metadata.language_info = {'name': 'python'}      # nbdev_clean removes it; code blocks are coloured by it
-    inside = lambda text: LINK.sub(lambda m: m[1] + os.path.normpath('nbs/' + m[2]), text)  # from nbs/, and from the top
+    nb.metadata.language_info = {'name': 'python'}      # colours code; nbdev_clean removes it
+    # links start from nbs/ in the notebook, and from the top in the file
+    inside = lambda text: LINK.sub(lambda m: m[1] + os.path.normpath('nbs/' + m[2]), text)
     captions = {}
     for i, c in enumerate(nb.cells):
         if c.cell_type == 'markdown': c.source = inside(c.source)
         else:
             option = dict(re.findall(r'^#\|\s*([\w-]+):\s*"?(.*?)"?\s*$', c.source, re.M))
             captions[i] = option.get('fig-alt', ''), option.get('fig-cap', '')
-            c.metadata.transient = {'remove_source': option.get('echo') == 'false'}      # only what the cell shows
+            c.metadata.transient = {'remove_source': option.get('echo') == 'false'}
             c.source = re.sub(r'^#\|.*\n', '', c.source, flags=re.M)
             for o in c.outputs:
-                if 'text/markdown' in o.get('data', {}): o.data['text/markdown'] = inside(o.data['text/markdown'])
+                shown = o.get('data', {})
+                if 'text/markdown' in shown: shown['text/markdown'] = inside(shown['text/markdown'])
     body, made = MarkdownExporter().from_notebook_node(
         nb, {'unique_key': name, 'output_files_dir': f'{name}_files'})
     def picture(m):

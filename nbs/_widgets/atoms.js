@@ -4,7 +4,7 @@ import {chart, choice, data, el, line, output, slider, svg} from './ui.js';
 const NAMES = {SDL: 'SDL: unit columns', VDL: 'VDL: the hinge', WDL: 'WDL: weight decay', DO: 'DO: decoder only'};
 
 export async function mount(stage) {
-  const models = await (await fetch(data('regret.json'))).json(), state = {model: 'VDL', at: 5}, told = output();
+  const models = await (await fetch(data('regret.json'))).json(), state = {model: 'VDL', at: 3}, told = output();
   const curve = chart({width: 400, height: 260, x: [0, 100], y: [16, 25], label: 'Quality of reconstruction against sparsity, one curve a model',
     xticks: [[0, '0'], [25, '25'], [50, '50'], [75, '75'], [100, '100']], yticks: [[16, '16'], [20, '20'], [24, '24']], xlabel: 'components that are zero (%)', ylabel: 'PSNR (dB)'});
   const sheet = el('img', {class: 'w-sheet', alt: '', width: 463, height: 231});
