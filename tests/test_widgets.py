@@ -24,7 +24,7 @@ MNIST = dict(shift=.1307, scale=.3081)
 sys.path.insert(0, str(ROOT/'tools'))
 import widgets
 
-node = pytest.mark.skipif(not shutil.which('node'), reason='needs Node, to run nbs/_widgets/sparse.js')
+node = pytest.mark.skipif(not shutil.which('node'), reason='needs Node, to run sparse.js')
 
 
 def javascript(*cases):
@@ -54,7 +54,8 @@ def test_shrinkage():
 def test_hinge(spread):
     Z, T = .5 + spread*torch.randn(8, 1, generator=torch.Generator().manual_seed(3)), .5
     codes = Z[:, 0]
-    s, h, g = javascript(['deviation', [codes]], ['hinge', [codes, T]], ['hingeGradient', [codes, T]])
+    s, h, g = javascript(
+        ['deviation', [codes]], ['hinge', [codes, T]], ['hingeGradient', [codes, T]])
     agree(s, deviation(Z)[0])
     agree(h, hinge(Z, T))
     agree(g, hinge_gradient(Z, T)[:, 0])
@@ -83,13 +84,15 @@ def test_fista_takes_the_same_path(momentum, restart):
     how = dict(step=.9/L, momentum=momentum, restart=restart)
     fista(y[None], decoder, energy, start=start, **how, tol=1e-30, max_iters=40,
           watch=lambda k, Z: path.append(Z[0].tolist()))
-    problem, how = dict(D=D.flatten(), d=2, l=2, y=y, lam=.1), how | dict(iterations=40, start=start[0])
+    problem = dict(D=D.flatten(), d=2, l=2, y=y, lam=.1)
+    how |= dict(iterations=40, start=start[0])
     found, curvature, value = javascript(
         ['fista', [problem, how]], ['lipschitz', [problem]], ['energy', [problem, path[7]]])
     assert len(found) == len(path) == 41
     agree(found, path)
     agree(curvature, L)
-    agree(value, energy.value(double(path[7])[None], y[None], decoder(double(path[7])[None]).detach()))
+    Z = double(path[7])[None]
+    agree(value, energy.value(Z, y[None], decoder(Z).detach()))
 
 
 def autoencoder(W, U, S, b):
@@ -128,7 +131,8 @@ def test_drawn_digits(model):
 @node
 def test_noise_is_normal_and_always_the_same():
     seeds = (1, 1, 2)
-    once, again, other = (np.array(v) for v in javascript(*(['normal', [20_000, s]] for s in seeds)))
+    drawn = javascript(*(['normal', [20_000, s]] for s in seeds))
+    once, again, other = (np.array(v) for v in drawn)
     assert (once == again).all() and (once != other).any()
     assert abs(once.mean()) < .03 and abs(once.std() - 1) < .02
     assert abs(np.corrcoef(once[1:], once[:-1])[0, 1]) < .03
@@ -141,7 +145,8 @@ def test_eight_bits_lose_little(model, lam):
     encoder, decoder, pixels = eight_bits(model)
     stored = widgets.weights(model, lam)
     exact = autoencoder(*(stored[k] for k in ('decoder.W', 'encoder.U', 'encoder.S', 'encoder.b')))
-    lost = psnr(pixels, through(encoder, decoder, pixels)[1]) - psnr(pixels, through(*exact, pixels)[1])
+    rough, fine = (psnr(pixels, through(*pair, pixels)[1]) for pair in ((encoder, decoder), exact))
+    lost = fine - rough
     assert lost.abs().max() < .3 and lost.mean().abs() < .1
 
 
@@ -166,7 +171,8 @@ def test_pages_embed_pieces_that_exist():
     text = [f.read_text(encoding='utf-8') for f in (ROOT/'nbs').rglob('*.ipynb')]
     named = {name for page in text for name in re.findall(r'data-widget=\\"(\w+)', page)}
     mounts = re.compile(r'^export (async )?function mount\(', re.M)
-    assert named == {f.stem for f in WIDGETS.glob('*.js') if mounts.search(f.read_text(encoding='utf-8'))}
+    made = {f.stem for f in WIDGETS.glob('*.js') if mounts.search(f.read_text(encoding='utf-8'))}
+    assert named == made
 
 
 def test_modules_ask_for_nothing_outside():

@@ -17,13 +17,13 @@ DRAWN = {'SDL': .005, 'VDL': .02}      # the models that a drawn digit goes thro
 
 
 def weights(model, lam, results=ROOT/'results'):
-    "Stored weights of a linear model of MNIST, seed 0: float32, a model alone. None if there are none."
+    "Stored weights of a linear model of MNIST, seed 0, in float32. None if there are none."
     path = results/'weights'/f'mnist-{model}-{lam:g}-0.safetensors'
     return {name: W[0].float() for name, W in load_file(path).items()} if path.is_file() else None
 
 
 def collapse():
-    "A batch of the toy world: an image and its code, the l1 norm of all, each component's deviation."
+    "A batch of the toy world: an image, its code, the l1 norm of all, and the deviations."
     Y, D, Z = planted(250)
     rounded = lambda A: [round(v, 5) for v in A.flatten().tolist()]
     return dict(side=8, image=rounded(Y[0]), atoms=rounded(D), code=rounded(Z[0]),
@@ -45,7 +45,7 @@ def regret(results=ROOT/'results'):
 
 
 def sheet(W, columns=16, side=28):
-    "A grey picture of the atoms (d, l), each on its own scale about mid-grey, a pixel apart: uint8."
+    "A grey picture of the atoms (d, l), each on its own scale about mid-grey: uint8."
     tiles = (W/W.abs().amax(0).clamp(min=1e-12)).T.reshape(-1, columns, side, side)
     tiles = torch.nn.functional.pad(tiles, (1, 0, 1, 0), value=1.).permute(0, 2, 1, 3)
     rows = tiles.reshape(len(tiles)*(side + 1), -1)[1:, 1:]
