@@ -114,7 +114,7 @@ NOT_YET = {
     'files': {'sweeps', 'training'},
     'lines': {'sweeps', 'training'},
     'functions': {'bench', 'exact', 'sweeps', 'training'},
-    'width': {'__main__', 'bench', 'decoders', 'encoders', 'energy', 'exact', 'inference', 'metrics', 'plots',
+    'width': {'__main__', 'bench', 'decoders', 'encoders', 'energy', 'exact', 'inference', 'plots',
               'sweeps', 'training',},
     'probing': set(),
     'signatures': {'__main__', 'bench', 'decoders', 'energy', 'exact', 'inference', 'plots', 'sweeps', 'training'},
