@@ -88,12 +88,32 @@ def test_regret_curves_draw_the_table_in_order_of_sparsity():
     assert [(m.get_xdata()[0], m.get_ydata()[0]) for m in marks] == [(80., 21.)] and 'paper' in lines
 
 def test_history_curves():
-    t = pd.DataFrame([dict(model='SDL', lam=lam, seed=s, epoch=e, error=lam + s + e, sparsity=.5) for lam in (.1, .2) for s in (0, 2) for e in range(3)])
+    t = pd.DataFrame([dict(model='SDL', lam=lam, seed=s, epoch=e, error=lam + s + e, valid_psnr=20.) for lam in (.1, .2) for s in (0, 2) for e in range(3)])
     with pytest.raises(ValueError, match='several rows'): history_curves(t, ['error'])
-    fig = history_curves(t[t.lam == .1], ['error', 'sparsity'])
-    assert [ax.get_title(loc='left') for ax in fig.axes] == ['error', 'sparsity']
+    fig = history_curves(t[t.lam == .1], ['error', 'valid_psnr'])
+    assert [ax.get_title(loc='left') for ax in fig.axes] == ['mean squared error', 'validation PSNR (dB)']
     assert np.allclose(fig.axes[0].get_lines()[0].get_ydata(), [1.1, 2.1, 3.1])
     assert len(history_curves(t, ['error'], by='lam').axes[0].get_lines()) == 2
+
+def test_histories_of_seeds_are_joined_in_order_of_epoch():
+    rows = [dict(model='SDL', seed=s, epoch=e, error=10*e + s) for s in (0, 2) for e in (range(3) if s else range(3, -1, -1))]
+    for table in (pd.DataFrame(rows), pd.DataFrame(rows).rename(columns=dict(model='run'))):
+        line = history_curves(table, ['error'], by=table.columns[0]).axes[0].get_lines()[0]
+        assert np.array_equal(line.get_xdata(), [0, 1, 2, 3]) and np.allclose(line.get_ydata(), [1, 11, 21, 30])
+
+@pytest.mark.parametrize('title', ['', 'atoms'])
+@pytest.mark.parametrize('n, ncols, h, w', [(128, 16, 28, 28), (3, 16, 28, 28), (40, 20, 8, 8), (2, 2, 300, 200)])
+def test_pixels_are_drawn_whole(n, ncols, h, w, title):
+    "Each pixel of a checkerboard covers the same number of dots, up and down and across."
+    board = (torch.arange(h)[:, None] + torch.arange(w)) % 2.
+    ax = show_images(board.flatten().expand(n, -1), (h, w), ncols, limits=(0, 1), title=title)
+    ax.figure.canvas.draw()
+    drawn = np.asarray(ax.figure.canvas.buffer_rgba())[..., 0]
+    box = ax.get_window_extent()
+    wide, high = sheet(ax).shape[::-1]
+    assert box.width/wide == pytest.approx(round(box.width/wide)) and box.height/high == pytest.approx(round(box.width/wide))
+    runs = np.diff(np.flatnonzero(np.diff(drawn[-1 - round(box.width/wide)//2].astype(int)[:round(w*box.width/wide)])))
+    assert set(runs) == {round(box.width/wide)}
 
 def test_error_curves():
     t = pd.DataFrame([dict(model='raw', per_class=k, seed=s, top1=.5/k + .1*s) for k in (10, 1) for s in (0, 1)])
