@@ -155,7 +155,7 @@ def regret_curves(table: pd.DataFrame, # model, lam, sparsity (0 to 1), psnr (dB
         curve = curve.sort_values('sparsity')
         _curve(ax, model, 100*curve.sparsity, curve.psnr, 100*curve.sparsity_sd, curve.psnr_sd)
     if published is not None:
-        hollow: dict[str, Any] = dict(marker='D', linestyle='', markersize=7, markerfacecolor='none')
+        hollow: dict[str, Any] = dict(marker='D', ls='', markersize=7, markerfacecolor='none')
         for model, points in published.groupby('model', sort=False):
             ax.plot(100*points.sparsity, points.psnr, color=model_style(model)['color'], **hollow)
         ax.plot([], [], color='0.3', label='paper', **hollow)
