@@ -40,13 +40,13 @@ def show_code(model: Autoencoder,
     pictures = atoms(model.decoder)[member][strongest]
     return _draw(torch.cat([noisy, made]), code[strongest], pictures, shape, title)
 
-# %% ../nbs/library/10_explore.ipynb #79f14adb
+# %% ../nbs/library/10_explore.ipynb #77865b36
 def _draw(pair, strengths, pictures, shape, title):
     fig = plt.figure(figsize=(7, 2.6))
     left, right = fig.subfigures(1, 2, width_ratios=[1, 1.3])
     show_images(pair, shape, limits=(0, 1), title=title, ax=left.subplots())
     bars, sheet = right.subplots(2, 1)
-    bars.bar(range(len(strengths)), strengths, color='C1')
+    bars.bar(range(len(strengths)), strengths.tolist(), color='C1')
     bars.set(xticks=[], ylabel='strength')
     show_images(pictures, shape, ncols=len(strengths), ax=sheet)
     return fig

@@ -1,0 +1,61 @@
+"""One image and its code: what is drawn is what the model says, and what does not fit is refused."""
+import sys
+
+import matplotlib
+import matplotlib.pyplot as plt
+import pytest
+import torch
+
+from deep_sparse_nb.data import Dataset, Split, add_noise
+from deep_sparse_nb.explore import explore, show_code
+from deep_sparse_nb.training import Autoencoder, recipe
+
+matplotlib.use('agg')
+
+
+@pytest.fixture(autouse=True)
+def close():
+    yield
+    plt.close('all')
+
+
+def little(seeds=(0, 1)):
+    images = torch.randn(5, 64, generator=torch.Generator().manual_seed(0))
+    split = Split(images, scale=.1, shift=.5)
+    recipes = [recipe('mnist', 'VDL', .01) for _ in seeds]
+    return Autoencoder(recipes, seeds, d=64), Dataset('any', split, split, split, shape=(8, 8))
+
+
+@pytest.mark.parametrize('member, sigma', [(0, 0.), (1, .3)])
+def test_bars_are_the_strongest_components(member, sigma):
+    model, data = little()
+    fig = show_code(model, data.test, 2, sigma, top=6, shape=(8, 8), member=member)
+    code = model.codes(add_noise(data.test.images[2:3], sigma, seed=2))[member, 0]
+    bars = [patch.get_height() for ax in fig.axes for patch in ax.patches]
+    assert bars == pytest.approx(code.sort(descending=True).values[:6].tolist())
+    titles = ' '.join(ax.get_title(loc='left') + ax.get_title() for ax in fig.axes)
+    assert f'{int((code > 0).sum())} of 128' in titles
+
+
+def test_refuses_what_is_not_there():
+    model, data = little()
+    with pytest.raises(ValueError, match='i is 5; the split has images 0 to 4'):
+        show_code(model, data.test, 5)
+    with pytest.raises(ValueError, match='top is 0'):
+        show_code(model, data.test, 0, top=0)
+
+
+def test_sliders_need_ipywidgets(monkeypatch):
+    monkeypatch.setitem(sys.modules, 'ipywidgets', None)
+    with pytest.raises(ImportError, match='pip install ipywidgets'): explore(*little())
+
+
+def test_sliders_draw(monkeypatch):
+    pytest.importorskip('ipywidgets')
+    seen = []
+    monkeypatch.setattr('deep_sparse_nb.explore.show_code', lambda *given: seen.append(given[2:]))
+    sliders = explore(*little(), member=1)
+    image, noise, components = sliders.children[:3]
+    assert image.max == 4
+    image.value, noise.value, components.value = 3, .5, 4
+    assert seen[-1] == (3, .5, 4, (8, 8), 1)
