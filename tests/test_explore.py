@@ -1,4 +1,4 @@
-"""One image and its code: what is drawn is what the model says, and what does not fit is refused."""
+"""One image and its code: what is drawn is what the model says."""
 import sys
 
 import matplotlib
