@@ -210,7 +210,7 @@ def _mnist(data_dir: str | Path | None, sizes: tuple[int, ...], seed: int) -> Da
 # %% ../nbs/library/04_data.ipynb #711c788a
 def _patches(pictures: list[list[Path]], # for training, validation and testing
              name: str, sizes: tuple[int, ...], seed: int, max_pixels: int) -> Dataset:
-    "Contrast-normalised patches; each split from its own pictures, all with one floor."
+    "Contrast-normalized patches; each split from its own pictures, all with one floor."
     seeds = torch.randint(2**31, (4,), generator=generator(seed)).tolist()
     floor = contrast_floor(pictures[0], generator(seeds[0]), max_pixels)
     made = []
@@ -261,8 +261,8 @@ def load(name: str,                            # 'mnist', 'patches', 'natural' o
     return data.to(device)
 
 # %% ../nbs/library/04_data.ipynb #5ce7f121
-def add_noise(Y: Tensor,     # normalised images (..., n, d)
-              sigma: float,  # standard deviation, in normalised units
+def add_noise(Y: Tensor,     # normalized images (..., n, d)
+              sigma: float,  # standard deviation, in normalized units
               seed: int = 0,
               ) -> Tensor:   # same shape, dtype and device as Y
     "Gaussian noise, the same for a seed on every device. Raises ValueError for a negative sigma."

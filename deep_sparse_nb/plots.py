@@ -178,7 +178,8 @@ def history_curves(table: pd.DataFrame, # epoch, `by` and `columns`; a row per e
         line = means[means[by] == name]
         style = {**model_style(name), 'marker': ''} if by == 'model' else dict(color=shade)
         for ax, column in zip(axes[0], columns):
-            mean, sd = line[column], line[f'{column}_sd'].fillna(0)
+            unit = 100 if label(column).endswith('(%)') else 1
+            mean, sd = unit*line[column], unit*line[f'{column}_sd'].fillna(0)
             ax.plot(line.epoch, mean, label=name, **style)
             ax.fill_between(line.epoch, mean - sd, mean + sd, color=style['color'], alpha=.2, lw=0)
             ax.set(xlabel=label('epoch'), title=label(column), yscale='log' if log else 'linear')

@@ -95,6 +95,11 @@ def test_history_curves():
     assert np.allclose(fig.axes[0].get_lines()[0].get_ydata(), [1.1, 2.1, 3.1])
     assert len(history_curves(t, ['error'], by='lam').axes[0].get_lines()) == 2
 
+def test_histories_show_shares_in_percent():
+    t = pd.DataFrame([dict(model='SDL', seed=s, epoch=e, sparsity=.1*e) for s in (0, 1) for e in range(3)])
+    ax, = history_curves(t, ['sparsity']).axes
+    assert ax.get_title(loc='left') == 'sparsity (%)' and np.allclose(ax.get_lines()[0].get_ydata(), [0, 10, 20])
+
 def test_histories_of_seeds_are_joined_in_order_of_epoch():
     rows = [dict(model='SDL', seed=s, epoch=e, error=10*e + s) for s in (0, 2) for e in (range(3) if s else range(3, -1, -1))]
     for table in (pd.DataFrame(rows), pd.DataFrame(rows).rename(columns=dict(model='run'))):
