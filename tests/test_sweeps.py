@@ -14,7 +14,8 @@ import pytest
 import torch
 
 from deep_sparse_nb import sweeps
-from deep_sparse_nb.data import load, photographs
+from deep_sparse_nb.data import load
+from deep_sparse_nb.patches import photographs
 from deep_sparse_nb.inference import Diverged
 from deep_sparse_nb.sweeps import (GRIDS, KEY, PUBLISHED, Classifier, append, best_lambda, by_contrast, choose, few_labels, file_name, finished, first_of_each, fit,
                                    compact, identity, keeps, load_model, lock, origin, peek, pick, plan, read_table, report, stable_atoms, sweep, targets, unpacked)
