@@ -40,7 +40,7 @@ export async function mount(stage) {
       tile.paint(values, ...symmetric(values));
       return el('div', {class: 'w-atom'}, tile.node, el('div', {class: 'w-bar', style: `width: ${(100*z[j]/z[active[0]]).toFixed(0)}%`}), z[j].toFixed(2));
     }));
-    return `${name}: ${active.length} active atoms, ${quality.toFixed(1)} dB`;
+    return `${name}: ${active.length} active atom${active.length === 1 ? '' : 's'}, ${quality.toFixed(1)} dB`;
   }
   function draw() {
     const noise = normal(784, 1), input = normalize(state.pixels, MNIST).map((v, i) => v + state.sigma*noise[i]);
