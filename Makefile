@@ -54,6 +54,7 @@ results: install
 
 pages: install
 	$(BIN)/jupyter nbconvert --to notebook --execute --inplace nbs/experiments/*.ipynb nbs/index.ipynb
+	$(BIN)/python tools/pictures.py nbs/experiments/*.ipynb nbs/index.ipynb
 	$(BIN)/nbdev_clean
 	$(BIN)/python tools/readme.py
 

@@ -109,7 +109,9 @@ LABELS = dict(
     top3='top-3 error (%)', per_class='labelled images per class',
     explained_variance='explained variance (%)', train_images='training images',
     valid_images='validation images', test_images='test images', seconds='time (s)',
-    minutes='time (min)', hours='time (h)')
+    minutes='time (min)', hours='time (h)', paper_psnr="paper's PSNR (dB)",
+    our_psnr='our PSNR (dB)', paper_sparsity="paper's sparsity, %",
+    our_sparsity='our sparsity, %')
 
 # %% ../nbs/library/06_plots.ipynb #937eac6d
 def label(column: str) -> str:

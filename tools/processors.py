@@ -31,7 +31,7 @@ def only_imports(trees):
     return bool(trees) and all(isinstance(n, (ast.Import, ast.ImportFrom)) for n in trees)
 
 
-def fold(cell):
+def fold(cell, everything=False):
     "The summary under which a cell is folded, or None where it is shown."
     given, trees = cell.directives_, cell.parsed_() or []
     if only_imports(trees): return 'Imports'
@@ -39,6 +39,7 @@ def fold(cell):
     if 'export' in given: return None
     if has_picture(cell): return 'Plotting code'
     if not cell.get('outputs') and 'assert ' in cell.source: return 'Check'
+    if everything: return 'Code'
 
 
 def picture_width(data):
@@ -89,7 +90,7 @@ class Book(Processor):
         draw_sharp(cell)
         as_markup(cell)
         given = {k.rstrip(':') for k in cell.directives_}
-        summary = None if given & {'code-fold', 'echo'} else fold(cell)
+        summary = None if given & {'code-fold', 'echo'} else fold(cell, self.here.parts[0] == 'experiments')
         if summary:
             cell.source = f'#| code-fold: true\n#| code-summary: "{summary}"\n{cell.source}'
 
