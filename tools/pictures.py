@@ -31,7 +31,8 @@ def lighten(path):
             if 'image/png' not in output.get('data', {}): continue
             old = ''.join(output['data']['image/png'])
             output['data']['image/png'] = base64.b64encode(lighter(base64.b64decode(old))).decode()
-    path.write_text(json.dumps(nb, indent=1, ensure_ascii=False, sort_keys=True) + '\n', encoding='utf-8')
+    text = json.dumps(nb, indent=1, ensure_ascii=False, sort_keys=True)
+    path.write_text(text + '\n', encoding='utf-8')
 
 
 if __name__ == '__main__':

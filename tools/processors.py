@@ -90,7 +90,8 @@ class Book(Processor):
         draw_sharp(cell)
         as_markup(cell)
         given = {k.rstrip(':') for k in cell.directives_}
-        summary = None if given & {'code-fold', 'echo'} else fold(cell, self.here.parts[0] == 'experiments')
+        everything = self.here.parts[0] == 'experiments'
+        summary = None if given & {'code-fold', 'echo'} else fold(cell, everything)
         if summary:
             cell.source = f'#| code-fold: true\n#| code-summary: "{summary}"\n{cell.source}'
 
