@@ -9,7 +9,8 @@ def example(L, seed=0, n=7, d=6, l=5):
     "An encoder in double precision with a bias that is not zero, and images."
     rng = torch.Generator().manual_seed(seed)
     encoder = LISTA(d, l, L, seed).double()
-    for p in encoder.parameters(): p.data = torch.randn(p.shape, generator=rng, dtype=torch.double)/2
+    for p in encoder.parameters():
+        p.data = torch.randn(p.shape, generator=rng, dtype=torch.double)/2
     return encoder, torch.randn(n, d, generator=rng, dtype=torch.double)
 
 
@@ -34,12 +35,14 @@ def test_lista_takes_its_steps(L):
     layers = encoder.layers(Y)
     assert len(layers) == L + 1
     for k, Z in enumerate(layers):
-        torch.testing.assert_close(Z, torch.stack([by_hand(encoder, y, k) for y in Y]), rtol=1e-12, atol=1e-12)
+        expected = torch.stack([by_hand(encoder, y, k) for y in Y])
+        torch.testing.assert_close(Z, expected, rtol=1e-12, atol=1e-12)
 
 
 def test_lista_has_the_papers_shapes():
     encoder = LISTA(d=6, l=5)
-    assert {k: tuple(p.shape) for k, p in encoder.named_parameters()} == dict(U=(6, 5), S=(5, 5), b=(5,))
+    shapes = {k: tuple(p.shape) for k, p in encoder.named_parameters()}
+    assert shapes == dict(U=(6, 5), S=(5, 5), b=(5,))
     assert encoder.L == 3 and (encoder.b == 0).all()
     assert encoder(torch.randn(4, 6)).shape == (4, 5)
     assert not torch.equal(encoder.U, LISTA(d=6, l=5, seed=1).U)
@@ -63,7 +66,8 @@ def test_a_stack_is_its_members():
     members = [example(3, seed)[0] for seed in range(3)]
     Y = example(3)[1]
     together = stack(members)
-    torch.testing.assert_close(together(Y), torch.stack([m(Y) for m in members]), rtol=1e-12, atol=1e-12)
+    apart = torch.stack([m(Y) for m in members])
+    torch.testing.assert_close(together(Y), apart, rtol=1e-12, atol=1e-12)
     codes = torch.rand(3, 7, 5, dtype=torch.double)
     values = together.loss(together.layers(Y), codes, Y)
     for i, m in enumerate(members):

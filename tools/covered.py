@@ -1,4 +1,4 @@
-"""How much of the library do notebooks and tests run? Lines and branches together, in one number."""
+"""How much of the library do pages and tests run? Lines and branches together, in one number."""
 import argparse
 import json
 import os
@@ -11,6 +11,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 LIB = 'deep_sparse_nb'
+DEFAULT = re.compile(r'^#\|\s*default_exp\s+([\w.]+)', re.M)
 EXPORTED = re.compile(r'^#\|\s*export[is]?\b', re.M)
 PAGES = """
 import sys, coverage
@@ -26,12 +27,12 @@ sys.exit(f'these pages failed: {failed}' if failed else 0)
 
 def with_the_module(nb):
     "A page that runs the module it exports, in place of its own copies of the code."
-    default = next((m[1] for c in nb['cells'] if (m := re.search(r'^#\\|\s*default_exp\s+([\w.]+)', ''.join(c['source']), re.M))), None)
+    module = next((m[1] for c in nb['cells'] if (m := DEFAULT.search(''.join(c['source'])))), None)
     for cell in nb['cells']:
-        source = ''.join(cell['source'])
-        if cell['cell_type'] == 'code' and default and EXPORTED.search(source):
-            cell['source'] = [f'import {LIB}.{default} as _module\n',
-                              'globals().update({k: v for k, v in vars(_module).items() if not k.startswith("__")})']
+        if module and cell['cell_type'] == 'code' and EXPORTED.search(''.join(cell['source'])):
+            cell['source'] = [f'import {LIB}.{module} as _module\n',
+                              'globals().update({k: v for k, v in vars(_module).items()\n',
+                              '                  if not k.startswith("__")})']
     return nb
 
 
@@ -43,16 +44,21 @@ def main():
     # nbdev silently skips whatever lies below a folder whose name starts with a dot
     with tempfile.TemporaryDirectory(prefix='coverage') as folder:
         copy, data, config = Path(folder)/'copy', Path(folder)/'data', ROOT/'pyproject.toml'
-        shutil.copytree(ROOT, copy, symlinks=True, ignore=shutil.ignore_patterns('.*', 'runs', 'data', '_docs', '_proc', LIB))
+        shutil.copytree(ROOT, copy, symlinks=True,
+                        ignore=shutil.ignore_patterns('.*', 'runs', '_docs', '_proc', LIB))
         (copy/LIB).symlink_to(ROOT/LIB)
-        pages = sorted((copy/'nbs').rglob('*.ipynb')) if args.pages is None else [copy/'nbs'/f for f in args.pages]
+        pages = sorted((copy/'nbs').rglob('*.ipynb'))
+        if args.pages is not None: pages = [copy/'nbs'/f for f in args.pages]
         for page in pages:
-            page.write_text(json.dumps(with_the_module(json.loads(page.read_text(encoding='utf-8')))), encoding='utf-8')
+            nb = with_the_module(json.loads(page.read_text(encoding='utf-8')))
+            page.write_text(json.dumps(nb), encoding='utf-8')
         env = os.environ | dict(COVERAGE_FILE=str(data), PYTHONPATH=str(ROOT), MPLBACKEND='agg')
-        call = lambda *a, cwd=ROOT: subprocess.run([sys.executable, *map(str, a)], cwd=cwd, env=env).returncode
+        def call(*a, cwd=ROOT):
+            return subprocess.run([sys.executable, *map(str, a)], cwd=cwd, env=env).returncode
         failed = call('-c', PAGES, config, data, *pages, cwd=copy)
         tests = args.tests or ['--ignore', 'tests/test_project.py']
-        failed |= call('-m', 'coverage', 'run', '--parallel-mode', '-m', 'pytest', '-q', '-p', 'no:cacheprovider', *tests)
+        failed |= call('-m', 'coverage', 'run', '--parallel-mode',
+                       '-m', 'pytest', '-q', '-p', 'no:cacheprovider', *tests)
         call('-m', 'coverage', 'combine', '-q', folder)
         call('-m', 'coverage', 'report', '--skip-covered', '--show-missing')
         print('lines and branches, in percent: ', end='', flush=True)

@@ -1,9 +1,10 @@
 """Deliberate mistakes in the library, one at a time: do the tests notice?
 
-`python tools/mutants.py` tries all, `python tools/mutants.py energy encoders` those of some modules.
+`python tools/mutants.py` tries all, `python tools/mutants.py energy encoders` those of two modules.
 """
 import argparse
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -24,6 +25,8 @@ class Mutant(NamedTuple):
 
 
 MUTANTS = [Mutant(*m) for m in [
+    ('encoders', 'for _ in range(self.L):', 'for _ in range(self.L - 1):', 'test_encoders.py'),
+    ('encoders', '.mul_(2/size), []', '.mul_(1/size), []', 'test_encoders.py'),
 ]]
 
 
@@ -34,18 +37,19 @@ def workplace(folder):
     shutil.copytree(ROOT/LIB, folder/LIB)
 
 
-def test(folder, tests, seconds=600):
+def verdict(folder, tests):
     "What pytest says of the library in `folder`: 'passed', 'failed', or what else went wrong."
-    env = os.environ | dict(PYTHONPATH=str(folder), PYTHONDONTWRITEBYTECODE='1')
-    args = [sys.executable, '-m', 'pytest', '-x', '-q', '--no-header', '-p', 'no:cacheprovider', *tests.split()]
-    args[-len(tests.split())] = f'tests/{tests.split()[0]}'
-    try: done = subprocess.run(args, cwd=folder, env=env, capture_output=True, text=True, timeout=seconds)
+    tests = shlex.split(f'tests/{tests}')
+    args = [sys.executable, '-m', 'pytest', '-xqp', 'no:cacheprovider', *tests]
+    env = os.environ | dict(PYTHONPATH=str(folder))
+    try: done = subprocess.run(args, cwd=folder, env=env, capture_output=True, timeout=600)
     except subprocess.TimeoutExpired: return 'failed'       # it does not come to an end
-    return {0: 'passed', 1: 'failed'}.get(done.returncode, done.stdout[-1500:] + done.stderr[-1500:])
+    if done.returncode in (0, 1): return ('passed', 'failed')[done.returncode]
+    return (done.stdout[-1500:] + done.stderr[-1500:]).decode()
 
 
 def main():
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     p.add_argument('modules', nargs='*', help='of these modules only')
     args = p.parse_args()
     chosen = [m for m in MUTANTS if not args.modules or m.module in args.modules]
@@ -54,20 +58,21 @@ def main():
         folder = Path(folder)
         workplace(folder)
         for tests in sorted({m.tests for m in chosen}):
-            if (said := test(folder, tests)) != 'passed': sys.exit(f'without a mutant, {tests} has to pass:\n{said}')
+            if (said := verdict(folder, tests)) != 'passed':
+                sys.exit(f'without a mutant, {tests} has to pass:\n{said}')
         for m in chosen:
             path = (folder/LIB/m.module.replace('.', '/')).with_suffix('.py')
             text = path.read_text(encoding='utf-8')
-            if text.count(m.old) != 1: sys.exit(f'{m.module} has {text.count(m.old)} times: {m.old}')
+            if (k := text.count(m.old)) != 1: sys.exit(f'{m.module} has {k} times: {m.old}')
             begun = time.monotonic()
             path.write_text(text.replace(m.old, m.new), encoding='utf-8')
             shutil.rmtree(path.parent/'__pycache__', ignore_errors=True)
-            said = test(folder, m.tests)
+            said = verdict(folder, m.tests)
             path.write_text(text, encoding='utf-8')
             if said == 'passed': survived.append(m)
             elif said != 'failed': sys.exit(f'{m}: the tests do not run:\n{said}')
-            print(f"{'SURVIVED' if said == 'passed' else 'caught':8} {time.monotonic() - begun:5.0f} s  {m.module}: {m.old} -> {m.new}",
-                  flush=True)
+            word, seconds = 'SURVIVED' if said == 'passed' else 'caught', time.monotonic() - begun
+            print(f'{word:8} {seconds:5.0f} s  {m.module}: {m.old} -> {m.new}', flush=True)
     print(f'{len(chosen) - len(survived)} of {len(chosen)} mutants caught')
     return bool(survived)
 
