@@ -103,7 +103,7 @@ LABELS = dict(
     sigma='noise σ', seed='seed', seeds='seeds', epoch='epoch', epochs='epochs',
     best_epoch='best epoch', iterations='iterations', run='run', psnr='PSNR (dB)',
     psnr_input='PSNR of the input (dB)', sparsity='sparsity (%)', dead='dead components',
-    l1='mean l1 norm of a code', energy='energy', norm_W='column norm of W',
+    l1='l1 norm', energy='energy', norm_W='column norm of W',
     norm_W1='column norm of W1', norm_W2='column norm of W2', loss_decoder='decoder loss',
     loss_encoder='encoder loss', error='mean squared error', top1='top-1 error (%)',
     top3='top-3 error (%)', per_class='labelled images per class',
