@@ -253,7 +253,8 @@ def test_processor_folds_what_supports_and_shows_what_teaches(tmp_path):
     prose = '\n'.join(text(c) for c in made if c['cell_type'] == 'markdown')
     assert '[`half`](#api-half) and `half` again, not `unknown`' in prose
     assert r'A part of `x`, with x\*y left alone' in prose and '_aside' not in prose
-    assert '| `x` | `float` |  | a number |' in prose
-    assert '| `by` | `int` | `2` | its divisor, not 0 |' in prose
-    assert '| *returns* | `float` |  | the quotient |' in prose
+    rows = [re.findall(r'<td>(.*?)</td>', row) for row in re.findall(r'<tr>(.*?)</tr>', prose)]
+    assert ['<code>x</code>', '<code>float</code>', '', 'a number'] in rows
+    assert ['<code>by</code>', '<code>int</code>', '<code>2</code>', 'its divisor, not 0'] in rows
+    assert ['<em>returns</em>', '<code>float</code>', '', 'the quotient'] in rows
     assert 'https://example.org/u/small/blob/main/small/core.py#L3-L7' in prose

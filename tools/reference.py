@@ -1,5 +1,6 @@
 """A page's reference: the public names of its module, read from the module's text."""
 import ast
+import html
 import io
 import re
 import tokenize
@@ -25,10 +26,15 @@ def comments(text):
 
 
 def code(node_or_text):
-    "Inline code, also within a table; nothing for None."
-    if node_or_text is None: return ''
+    "Inline code."
     text = node_or_text if isinstance(node_or_text, str) else ast.unparse(node_or_text)
-    return f'`{" ".join(text.split())}`'.replace('|', r'\|')
+    return f'`{" ".join(text.split())}`'
+
+
+def markup(text):
+    "Text with `code` and $formulas$ as HTML."
+    text = re.sub(r'`([^`]*)`', r'<code>\1</code>', html.escape(text, quote=False))
+    return re.sub(r'\$([^$]+)\$', r'<span class="math inline">\\(\1\\)</span>', text)
 
 
 def listed(node):
@@ -66,12 +72,16 @@ def signature(method):
 
 
 def table(rows):
-    "A Markdown table of parameters, with the columns that have something to say."
-    cells = [('*returns*' if name == 'returns' else code(name), code(kind), code(default),
-              plain(note)) for name, kind, default, note in rows]
+    "A table of parameters, with the columns that have something to say."
+    shown = lambda node: markup(code(node)) if node else ''
+    cells = [('<em>returns</em>' if name == 'returns' else shown(name), shown(kind),
+              shown(default), markup(note)) for name, kind, default, note in rows]
     used = [i for i in range(4) if i == 0 or any(c[i] for c in cells)]
-    heads = [('Name', 'Type', 'Default', 'Meaning'), ('---',)*4]
-    return '\n'.join(f'| {" | ".join(row[i] for i in used)} |' for row in heads + cells)
+    heads = [f'<th>{("Name", "Type", "Default", "Meaning")[i]}</th>' for i in used]
+    body = [''.join(f'<td>{c[i]}</td>' for i in used) for c in cells]
+    lines = ''.join(f'<tr>{line}</tr>\n' for line in body)
+    table = f'<table>\n<thead><tr>{"".join(heads)}</tr></thead>\n<tbody>\n{lines}</tbody>\n</table>'
+    return f'```{{=html}}\n{table}\n```'
 
 
 def rows_of(node, notes):
