@@ -1,5 +1,8 @@
-"Property-based tests assert results, never times."
+"Property-based tests assert results, never times. What is slow comes last."
 from hypothesis import HealthCheck, settings
 
 settings.register_profile('untimed', deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile('untimed')
+
+
+def pytest_collection_modifyitems(items): items.sort(key=lambda item: 'slow' in item.keywords)

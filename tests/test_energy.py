@@ -47,3 +47,33 @@ def test_coefficients_broadcast_over_models():
 
 def test_planted_refuses_impossible_images():
     with pytest.raises(ValueError, match='^k is 17'): planted(3, side=8, k=17)
+
+
+def example(n=6, l=5, d=7, seed=0):
+    "Codes of both signs, images, what a dictionary makes of the codes, and an encoder's guess."
+    rng = torch.Generator().manual_seed(seed)
+    Z, Y, D, guess = (torch.randn(*s, generator=rng, dtype=torch.double)
+                      for s in ((n, l), (n, d), (d, l), (n, l)))
+    return Z, Y, D, guess
+
+
+def test_gradient_is_autograds_of_all_but_the_l1_term():
+    Z, Y, D, guess = example()
+    energy = Energy(.3, beta=2., T=1.2, gamma=.7)
+    Z.requires_grad_()
+    reconstruction, = torch.autograd.grad((Y - Z @ D.T).square().mean(-1).sum(), Z)
+    smooth = (Y - Z @ D.T).square().sum()/7 + 2*hinge(Z, 1.2) + .7*(Z - guess).square().sum()/5
+    expected, = torch.autograd.grad(smooth, Z)
+    found = energy.gradient(Z.detach(), reconstruction, guess)
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+    whole = energy.value(Z.detach(), Y, Z.detach() @ D.T, guess)
+    torch.testing.assert_close(whole, (smooth + .3*Z.abs().sum()).detach(), rtol=1e-12, atol=0)
+
+
+def test_from_written_is_equation_15_but_for_a_factor():
+    Z, Y, D, guess = example(seed=1)
+    (d, l), written = D.shape, dict(lam=.3, beta=2., T=1.2, gamma=.7)
+    equation15 = ((Y - Z @ D.T).square().sum()/2 + 2*hinge(Z, 1.2)
+                  + .7*(Z - guess).square().sum() + .3*Z.abs().sum())
+    ours = Energy.from_written(d=d, l=l, **written).value(Z, Y, Z @ D.T, guess)
+    torch.testing.assert_close(d/2*ours, equation15, rtol=1e-12, atol=0)

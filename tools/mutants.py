@@ -25,8 +25,72 @@ class Mutant(NamedTuple):
 
 
 MUTANTS = [Mutant(*m) for m in [
-    ('encoders', 'for _ in range(self.L):', 'for _ in range(self.L - 1):', 'test_encoders.py'),
-    ('encoders', '.mul_(2/size), []', '.mul_(1/size), []', 'test_encoders.py'),
+    ('energy', 'square().sum(-2) / (n - 1)', 'square().sum(-2) / n', 'test_energy.py'),
+    ('energy', '(T - deviation(Z)).clamp(min=0).square()',
+     '(T - deviation(Z)).square()', 'test_energy.py'),
+    ('energy', '-2/(Z.shape[-2] - 1) * (T - s)', '2/(Z.shape[-2] - 1) * (T - s)', 'test_energy.py'),
+    ('energy', 'if n < 2:', 'if n < 1:', 'test_energy.py'),
+    ('energy', 'gamma*(2/Z.shape[-1]) * (Z', 'gamma*(2/Z.shape[-2]) * (Z', 'test_energy.py'),
+    ('energy', 'beta=beta*2/d, T=T', 'beta=beta/d, T=T', 'test_energy.py'),
+    ('energy', 'gamma=gamma*2*l/d)', 'gamma=gamma*2/d)', 'test_energy.py'),
+    ('energy', 'hinge=beta*hinge(', 'hinge=hinge(', 'test_energy.py'),
+
+    ('iteration', '(1 + 4*self.t**2).sqrt()', '(1 + 2*self.t**2).sqrt()', 'test_kernels.py'),
+    ('iteration', '(self.t - 1)/t', 'self.t/t', 'test_kernels.py'),
+    ('iteration', '*moved).sum(-1) > 0', '*moved).sum(-1) < 0', 'test_kernels.py'),
+    ('iteration', '< self.rules.tol*self.Z', '< 2*self.rules.tol*self.Z', 'test_kernels.py'),
+    ('iteration', 'self.eta*self.lam, self', 'self.lam, self', 'test_inference.py'),
+    ('iteration', '(self.iterations == 0) & (still | (moved == 0).all(-1))',
+     'still | (moved == 0).all(-1)', 'test_kernels.py'),
+    ('iteration', 'range(1, max_iters + 1)', 'range(1, max_iters)', 'test_kernels.py'),
+    ('iteration', '(self.iterations > 0) & self.freeze', 'self.iterations > 0', 'test_kernels.py'),
+    ('iteration', '(V - alpha).clamp(min=0) if', '(V - alpha) if', 'test_inference.py'),
+
+    ('inference', 'L > 0, 1/L, 1.', 'L > 0, 2/L, 1.', 'test_inference.py'),
+    ('inference', 'v.norm(dim=-1)*2/Yhat', 'v.norm(dim=-1)/Yhat', 'test_inference.py'),
+    ('inference', "('beta', largest)*2/max(n - 1, 1)",
+     "('beta', largest)/max(n - 1, 1)", 'test_inference.py'),
+    ('inference', 'total(step**2)/(2*self.eta)', 'total(step**2)/self.eta', 'test_inference.py'),
+    ('inference', 'state.codes, state.Z)', 'state.Z, state.Z)', 'test_inference.py'),
+    ('inference', 'c*ar - c**2*r2/2', 'c*ar', 'test_inference.py'),
+
+    ('decoders', 'self.W, self.scale, self.B = W, 2/d,',
+     'self.W, self.scale, self.B = W, 1/d,', 'test_inference.py'),
+    ('decoders', 'W.norm(dim=-2, keepdim=True)',
+     'W.norm(dim=-1, keepdim=True)', 'test_training.py'),
+    ('decoders', 'error.mT @ Z).mul_(2/size)', 'error.mT @ Z).mul_(1/size)', 'test_training.py'),
+
+    ('encoders', 'range(self.L)', 'range(self.L - 1)', 'test_encoders.py'),
+    ('encoders', 'error.mul_(2/size)', 'error.mul_(1/size)', 'test_encoders.py'),
+    ('encoders', '(Z[-1] @ S.mT)', '(Z[-1] @ S)', 'test_encoders.py'),
+    ('encoders', '[u.relu()]', '[u]', 'test_encoders.py'),
+
+    ('data', 'pixels[rows[0]].mean()', 'pixels.mean()', 'test_data.py'),
+    ('data', 'scale=std, shift=mean', 'scale=std, shift=-mean', 'test_data.py'),
+
+    ('patches', 's.clamp(min=max(floor, 1e-4))', 's.clamp(min=1e-4)', 'test_patches.py'),
+    ('patches', 'GREY_MEAN + GREY_STD*m\n', 'GREY_STD*m\n', 'test_patches.py'),
+
+    ('arrays', 'delta.square()*self.count*n/total', 'delta.square()*n/total', 'test_arrays.py'),
+
+    ('metrics', '20*math.log10(peak)', '10*math.log10(peak)', 'test_metrics.py'),
+    ('metrics', 'square().mean(-1).log10()', 'square().sum(-1).log10()', 'test_metrics.py'),
+    ('metrics', 'maximize=True', 'maximize=False', 'test_metrics.py'),
+    ('metrics', '(Z == 0).all(-2)', '(Z == 0).any(-2)', 'test_metrics.py'),
+    ('metrics', '1 - error/spread', 'error/spread', 'test_metrics.py'),
+    ('metrics', 'Z.abs().sum(-1).mean(-1)', 'Z.sum(-1).mean(-1)', 'test_metrics.py'),
+
+    ('training', "scores['energy'].cpu() < run.best_energy",
+     "scores['energy'].cpu() > run.best_energy", 'test_training.py'),
+    ('training', 'adam.step()\n    if model.shared.unit_columns:',
+     'adam.step()\n    if False:', 'test_training.py'),
+    ('training', 's*100_003 + epoch', 's*100_003', 'test_training.py'),
+    ('training', '(active == 0).sum(-1)', '(active > 0).sum(-1)', 'test_training.py'),
+    ('training', 'clamp(max=r.step)', 'clamp(min=r.step)', 'test_training.py'),
+    ('training', "'decoder.b1': r.wd_b1", "'decoder.b1': r.wd_decoder", 'test_training.py'),
+    ('training', '.5**(run.epoch//', '.5**((run.epoch + 1)//', 'test_training.py'),
+
+    ('kernels.active_set', '    s = H[j, j]\n', '    s = 2*H[j, j]\n', 'test_exact.py'),
 ]]
 
 
