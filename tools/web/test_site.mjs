@@ -105,6 +105,7 @@ async function look(context, file, origin, width, axe) {
   await page.evaluate(() => window.MathJax?.startup?.promise)
   await page.evaluate(() => document.fonts.ready)
   if (bytes > HEAVIEST) fail(`${(bytes/1e6).toFixed(1)} MB beside MathJax`)
+  await page.evaluate(() => document.querySelectorAll('main details').forEach(d => { d.open = true }))
   const shape = await page.evaluate(() => ({
     wide: document.documentElement.scrollWidth > innerWidth ? document.documentElement.scrollWidth : 0,
     culprits: [...document.querySelectorAll('body *')].filter(e => e.getBoundingClientRect().right > innerWidth + 1 && e.offsetParent
