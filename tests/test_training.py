@@ -154,3 +154,24 @@ def test_recipes_of_the_paper():
 def test_on_a_gpu():
     run = train(begin([recipe('digits', 'VDL', lam) for lam in (.005, .02)], [0, 0], device='cuda'), load('digits', device='cuda'), epochs=2, progress=False)
     assert run.history[-1]['valid_psnr'] > run.history[1]['valid_psnr']
+
+def test_order_of_images_is_new_in_each_epoch_and_for_each_seed():
+    from deep_sparse_nb.training import data_order
+    orders = {(s, e): data_order([s], e, 200)[0].tolist() for s in (0, 1) for e in (0, 1)}
+    assert all(sorted(order) == list(range(200)) for order in orders.values())
+    assert len({tuple(order) for order in orders.values()}) == 4
+    assert orders[1, 1] == data_order([0, 1], 1, 200)[1].tolist()
+
+def test_evaluation_is_of_the_whole_split_and_leaves_the_encoders_term_out(bars):
+    from deep_sparse_nb.energy import hinge
+    model = begin([small()], [0], d=64).model
+    with torch.no_grad(): model.encoder.b[:, :3] = -100     # three components that never fire
+    Z = model.codes(bars.valid.images)
+    Yhat = model.decoder(Z)
+    scores = evaluate(model, bars.valid, batch=250)
+    assert scores['dead'].tolist() == (Z == 0).all(-2).sum(-1).tolist() and 3 <= scores['dead'] < 16
+    r = model.shared
+    expected = ((bars.valid.images - Yhat).square().sum()/64 + r.beta*hinge(Z, r.T).sum()
+                + r.lam*Z.abs().sum())/250
+    torch.testing.assert_close(scores['energy'].float(), expected[None], rtol=1e-4, atol=0)
+    torch.testing.assert_close(scores['sparsity'].float(), (Z == 0).float().mean()[None])
