@@ -15,15 +15,6 @@ from torch import Tensor
 from .jit import compiled, inlined
 
 # %% ../../nbs/performance/00_exact.ipynb #202406e5
-class _Problem(NamedTuple):
-    "One image's."
-    H: np.ndarray        # (l, l)
-    b: np.ndarray        # (l,)
-    lam: float
-    tol: float           # relative duality gap to certify
-    most: int            # largest support allowed
-    rounds: int          # largest number of rounds
-
 class _Workspace(NamedTuple):
     "For one image at a time. The support has k atoms; only the first k entries mean something."
     inverse: np.ndarray  # (size, size): the inverse of H_SS
@@ -40,9 +31,8 @@ class _Workspace(NamedTuple):
 _DEPENDENT = 1e-10 # an atom of which less than this share lies outside the support depends on it
 
 @inlined
-def _schur_complement(H, work, k, j):
+def _schur_complement(H, inverse, support, k, j, h, u):
     "Sets h = H_Sj and u = inverse(H_SS) h. Returns s = H_jj - h'u, the Schur complement."
-    h, u, support, inverse = work.h, work.u, work.support, work.inverse
     s = H[j, j]
     for a in range(k): h[a] = H[j, support[a]]
     for a in range(k):
@@ -53,22 +43,20 @@ def _schur_complement(H, work, k, j):
     return s
 
 @inlined
-def _border_inverse(work, k, j, s):
+def _border_inverse(inverse, support, k, j, u, s):
     "Atom j becomes the last of the support, from u and s."
-    inverse, u = work.inverse, work.u
     for a in range(k):
         w = u[a]/s
         for i in range(k): inverse[a, i] += w*u[i]
         inverse[a, k] = inverse[k, a] = -w
-    inverse[k, k], work.support[k] = 1/s, j
+    inverse[k, k], support[k] = 1/s, j
 
 # %% ../../nbs/performance/00_exact.ipynb #3b26e54e
 _ILL_CONDITIONED = 1e4 # a removal that costs this factor in accuracy builds the inverse anew
 
 @inlined
-def _remove_atom(H, work, k, p):
+def _remove_atom(H, inverse, support, k, p, h, u):
     "Remove the atom at place p; the last one takes its place. Returns the new size."
-    inverse, support, h = work.inverse, work.support, work.h
     k -= 1
     own = inverse[p, p]
     rebuild = own*H[support[p], support[p]] > _ILL_CONDITIONED
@@ -80,8 +68,8 @@ def _remove_atom(H, work, k, p):
     support[p] = support[k]
     for a in range(k):
         if rebuild:
-            s, j = _schur_complement(H, work, a, support[a]), support[a]
-            _border_inverse(work, a, j, max(s, _DEPENDENT*H[j, j]))
+            s, j = _schur_complement(H, inverse, support, a, support[a], h, u), support[a]
+            _border_inverse(inverse, support, a, j, u, max(s, _DEPENDENT*H[j, j]))
         else:
             w = h[a]/own
             for i in range(k): inverse[a, i] -= w*h[i]
@@ -89,9 +77,8 @@ def _remove_atom(H, work, k, p):
 
 # %% ../../nbs/performance/00_exact.ipynb #7e7ce369
 @inlined
-def _minimise_on_support(H, work, k):
+def _minimise_on_support(H, inverse, support, z, excess, k, h, u):
     "Move z to the minimum on its support, removing atoms that reach zero. Returns the new size."
-    inverse, z, excess, u = work.inverse, work.z, work.excess, work.u
     while True:
         t, p = 1., -1
         for a in range(k):
@@ -102,34 +89,33 @@ def _minimise_on_support(H, work, k):
         for a in range(k): z[a] = max(z[a] + t*u[a], 0.)
         if p < 0: return k
         for a in range(k): excess[a] *= 1 - t
-        k = _remove_atom(H, work, k, p)
+        k = _remove_atom(H, inverse, support, k, p, h, u)
         z[p], excess[p] = z[k], excess[k]
 
 # %% ../../nbs/performance/00_exact.ipynb #9c84bd93
 @inlined
-def _add_atom(problem, work, k, j):
+def _add_atom(H, b, lam, inverse, support, z, excess, k, j, h, u):
     "Let z_j grow from zero until its correlation is lam. Returns the new size."
-    H, z, h, u, excess = problem.H, work.z, work.h, work.u, work.excess
-    s = max(_schur_complement(H, work, k, j), _DEPENDENT*H[j, j])
-    c = problem.b[j] - problem.lam
+    s = _schur_complement(H, inverse, support, k, j, h, u)
+    if s < _DEPENDENT*H[j, j]: s = _DEPENDENT*H[j, j]
+    c = b[j] - lam
     for a in range(k): c -= h[a]*z[a]
     if c <= 0 or s <= 0: return k
-    _border_inverse(work, k, j, s)
+    _border_inverse(inverse, support, k, j, u, s)
     t, blocked = c/s, False
     for a in range(k): blocked |= z[a] < t*u[a]
     if blocked:
         for a in range(k): excess[a] = 0.
         z[k], excess[k] = 0., c
-        return _minimise_on_support(H, work, k+1)
+        return _minimise_on_support(H, inverse, support, z, excess, k+1, h, u)
     for a in range(k): z[a] -= t*u[a]
     z[k] = t
     return k+1
 
 # %% ../../nbs/performance/00_exact.ipynb #9750d60a
 @inlined
-def _correlations(problem, work, k):
+def _correlations(H, b, support, z, k, c):
     "c = b - H z, four columns of H at a time."
-    H, b, c, z, support = problem.H, problem.b, work.c, work.z, work.support
     for i in range(b.shape[0]): c[i] = b[i]
     for a in range(k, k+3): support[a], z[a] = 0, 0.
     for a in range(0, k, 4):
@@ -138,9 +124,8 @@ def _correlations(problem, work, k):
         for i in range(b.shape[0]): c[i] -= z0*h0[i] + z1*h1[i] + z2*h2[i] + z3*h3[i]
 
 @inlined
-def _largest_in_lanes(work):
+def _largest_in_lanes(c, top, atom):
     "The largest of every eighth correlation (eight lanes, one pass), and whose it is."
-    c, top, atom = work.c, work.top, work.atom
     for i in range(8): top[i] = 0.
     for i0 in range(0, c.shape[0], 8):
         for i in range(8):
@@ -151,26 +136,26 @@ _ROUNDING = 1e-12     # correlations are not known better than this share of the
 _ATOMS_A_ROUND = 4    # may be added with one computation of the correlations
 
 @inlined
-def _solve_image(problem, work, cancelled):
+def _solve_image(H, b, lam, tol, most, rounds, work, cancelled):
     "Find support and z of one image. Returns k, the residual, and whether it is small enough."
-    lam, most, top = problem.lam, problem.most, work.top
+    inverse, support, z, excess, h, u, c, top, atom = work
     k, slack, residual = 0, 0., np.inf
-    for r in range(problem.rounds):
+    for r in range(rounds):
         if cancelled[0]: break
-        _correlations(problem, work, k)
+        _correlations(H, b, support, z, k, c)
         held = 0.
         for a in range(k):
-            work.excess[a], work.c[work.support[a]] = work.c[work.support[a]] - lam, 0.
-            held = max(held, abs(work.excess[a]))
-        _largest_in_lanes(work)
+            excess[a], c[support[a]] = c[support[a]] - lam, 0.
+            held = max(held, abs(excess[a]))
+        _largest_in_lanes(c, top, atom)
         i = top.argmax()
         residual = max(held, top[i] - lam)
-        if r == 0: slack = max(problem.tol*lam/2, _ROUNDING*top[i])
-        if residual <= slack or r == problem.rounds - 1 or (k == most and held <= slack): break
-        if held > slack: k = _minimise_on_support(problem.H, work, k)
+        if r == 0: slack = max(tol*lam/2, _ROUNDING*top[i])
+        if residual <= slack or r == rounds - 1 or (k == most and held <= slack): break
+        if held > slack: k = _minimise_on_support(H, inverse, support, z, excess, k, h, u)
         for _ in range(_ATOMS_A_ROUND):
             if top[i] <= lam + slack or k == most: break
-            k = _add_atom(problem, work, k, work.atom[i])
+            k = _add_atom(H, b, lam, inverse, support, z, excess, k, atom[i], h, u)
             top[i] = 0.
             i = top.argmax()
     return k, max(residual, 0.), residual <= slack
@@ -186,8 +171,8 @@ def _solve_rows(H, B, lam, tol, most, cancelled, codes, residual, converged):
         excess=np.empty(size), h=np.empty(size), u=np.empty(size),
         c=np.zeros((l + 7)//8*8), top=np.zeros(8), atom=np.zeros(8, np.int64))
     for row in range(n):
-        problem = _Problem(H, B[row], lam, tol, most, 3*l + 10)
-        k, residual[row], converged[row] = _solve_image(problem, work, cancelled)
+        k, residual[row], converged[row] = _solve_image(
+            H, B[row], lam, tol, most, 3*l + 10, work, cancelled)
         for a in range(k): codes[row, work.support[a]] = work.z[a]
 
 # %% ../../nbs/performance/00_exact.ipynb #e7401f0a
@@ -235,7 +220,7 @@ def _checked(lam, models, tol, most, threads) -> tuple[list[float], int, int]:
     return lam, int(most), int(threads)
 
 # %% ../../nbs/performance/00_exact.ipynb #05334509
-_SLICE = 2**17 # correlations computed at a time for each thread; they stay in its cache
+_SLICE = 2**17 # correlations that a thread computes at a time; they stay in its cache
 
 def _solve_in_threads(H, slice_of_B, n, lam, tol, most, threads) -> Exact:
     "Codes of n images for each of the models. `slice_of_B(model, rows)` makes some rows of B."
@@ -244,20 +229,22 @@ def _solve_in_threads(H, slice_of_B, n, lam, tol, most, threads) -> Exact:
     H, step, cancelled = H.contiguous().view(-1, l, l), max(_SLICE//l, 1), np.zeros(1, bool)
     Z = torch.zeros(len(H), n, l, dtype=torch.float64)
     residual, converged = torch.zeros_like(Z[..., 0]), torch.zeros(len(H), n, dtype=torch.bool)
-    def solve(q, rows, B):
-        _solve_rows(H[q].numpy(), B.numpy(), lam[q], tol, min(most, l), cancelled,
+    def solve(q, rows):
+        torch.set_num_threads(1)
+        if cancelled[0]: return
+        _solve_rows(H[q].numpy(), slice_of_B(q, rows).numpy(), lam[q], tol, min(most, l), cancelled,
                     *(t[q, rows].numpy() for t in (Z, residual, converged)))
-    slices = [(q, slice(i, i + step)) for q in range(len(H)) for i in range(0, n, step)]
     with ThreadPoolExecutor(threads) as pool:
+        before, running = pool.submit(torch.get_num_threads).result(), []
         try:
-            for i in range(0, len(slices), threads):
-                tasks = [(q, rows, slice_of_B(q, rows)) for q, rows in slices[i:i + threads]]
-                running = [pool.submit(solve, *task) for task in tasks]
-                while wait(running, timeout=.2).not_done: pass  # hear Ctrl-C, on Windows too
-                for thread in running: thread.result()
-        except BaseException:
+            running = [pool.submit(solve, q, slice(i, i + step))
+                       for q in range(len(H)) for i in range(0, n, step)]
+            while wait(running, timeout=.2).not_done: pass          # hear Ctrl-C, on Windows too
+            for task in running: task.result()
+        finally:
             cancelled[0] = True
-            raise
+            wait(running)
+            pool.submit(torch.set_num_threads, before).result()
     return Exact(Z.view(*models, n, l), residual.view(*models, n), converged.view(*models, n))
 
 # %% ../../nbs/performance/00_exact.ipynb #7a73910f
@@ -281,9 +268,11 @@ def exact(H: Tensor,                   # Gram matrix (..., l, l), symmetric, pos
         raise ValueError(f'H has shape {(*H.shape,)}; B {(*B.shape,)} needs {(*models, l, l)}')
     if not H.isfinite().all(): raise ValueError('H is not finite')
     if (H - H.mT).norm() > 1e-3*H.norm(): raise ValueError('H is not symmetric')
-    if not B.isfinite().all(): raise ValueError('B is not finite')
     B = B.reshape(math.prod(models), n, l)
-    return _solve_in_threads(H, lambda q, rows: B[q, rows].contiguous(), n, lam, tol, most, threads)
+    def slice_of_B(q, rows):
+        if not B[q, rows].isfinite().all(): raise ValueError('B is not finite')
+        return B[q, rows].contiguous()
+    return _solve_in_threads(H, slice_of_B, n, lam, tol, most, threads)
 
 # %% ../../nbs/performance/00_exact.ipynb #a8daf8b1
 def exact_codes(Y: Tensor,                     # images (n, d) or (..., n, d)
