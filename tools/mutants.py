@@ -55,10 +55,12 @@ MUTANTS = [Mutant(*m) for m in [
     ('inference', 'c*ar - c**2*r2/2', 'c*ar', 'test_inference.py'),
 
     ('decoders', 'self.W, self.scale, self.B = W, 2/d,',
-     'self.W, self.scale, self.B = W, 1/d,', 'test_inference.py'),
+     'self.W, self.scale, self.B = W, 1/d,', 'test_decoders.py'),
+    ('decoders', 'W1*(2/W2.shape[-2])', 'W1*(1/W2.shape[-2])', 'test_decoders.py'),
+    ('decoders', 'error.mT @ Z).mul_(2/size)', 'error.mT @ Z).mul_(1/size)', 'test_decoders.py'),
     ('decoders', 'W.norm(dim=-2, keepdim=True)',
-     'W.norm(dim=-1, keepdim=True)', 'test_training.py'),
-    ('decoders', 'error.mT @ Z).mul_(2/size)', 'error.mT @ Z).mul_(1/size)', 'test_training.py'),
+     'W.norm(dim=-1, keepdim=True)', 'test_decoders.py'),
+    ('decoders', 'decoder(e) - decoder(torch.zeros_like(e[:1]))', 'decoder(e)', 'test_decoders.py'),
 
     ('encoders', 'range(self.L)', 'range(self.L - 1)', 'test_encoders.py'),
     ('encoders', 'error.mul_(2/size)', 'error.mul_(1/size)', 'test_encoders.py'),

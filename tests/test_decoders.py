@@ -1,0 +1,82 @@
+"Decoders: each formula of their own is autograd's, for one model and for a stack."
+import pytest
+import torch
+from deep_sparse_nb.decoders import Decoder, HiddenDecoder, LinearDecoder, atoms, stack
+from torch import nn
+
+
+class Own(Decoder):
+    "A decoder of one's own, with everything by default."
+    def __init__(self, l, d, seed=0):
+        super().__init__()
+        self.layer = nn.Linear(l, d).double()
+    def forward(self, Z): return self.layer(Z).tanh()
+
+
+def example(kind, n=6, l=5, d=7, seed=0):
+    "A decoder in double precision whose weights are not small, codes and images."
+    rng = torch.Generator().manual_seed(seed)
+    decoder = dict(linear=lambda: LinearDecoder(l, d), hidden=lambda: HiddenDecoder(l, 9, d),
+                   own=lambda: Own(l, d))[kind]().double()
+    for p in decoder.parameters(): p.data = torch.randn(p.shape, generator=rng, dtype=torch.double)
+    Z, Y = (torch.randn(n, k, generator=rng, dtype=torch.double) for k in (l, d))
+    return decoder, Z.abs(), Y
+
+
+@pytest.mark.parametrize('kind', ['linear', 'hidden', 'own'])
+def test_loss_leaves_autograds_gradient(kind):
+    decoder, Z, Y = example(kind)
+    expected = (decoder(Z) - Y).square().mean()
+    gradients = torch.autograd.grad(expected, list(decoder.parameters()))
+    value = decoder.loss(Z, Y)
+    torch.testing.assert_close(value, expected.detach(), rtol=1e-12, atol=0)
+    for p, g in zip(decoder.parameters(), gradients):
+        torch.testing.assert_close(p.grad, g, rtol=1e-10, atol=1e-12)
+    decoder.loss(Z, Y)                              # again: nothing adds up
+    for p, g in zip(decoder.parameters(), gradients):
+        torch.testing.assert_close(p.grad, g, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize('kind', ['linear', 'hidden', 'own'])
+def test_gradient_of_codes_is_autograds(kind):
+    decoder, Z, Y = example(kind, seed=1)
+    free = Z.clone().requires_grad_()
+    expected, = torch.autograd.grad((decoder(free) - Y).square().mean(-1).sum(), free)
+    gradient = decoder.reconstruction_gradient(Y)
+    torch.testing.assert_close(gradient.full(Z), expected, rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(gradient.incremental(Z), expected, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize('kind', ['linear', 'hidden'])
+def test_a_stack_is_its_members(kind):
+    members = [example(kind, seed=s)[0] for s in range(3)]
+    _, Z, Y = example(kind, seed=4)
+    together = stack(members)
+    torch.testing.assert_close(together(Z), torch.stack([m(Z) for m in members]))
+    values = together.loss(Z.expand(3, *Z.shape), Y)
+    for i, m in enumerate(members):
+        torch.testing.assert_close(values[i], m.loss(Z, Y))
+        for (name, p), q in zip(together.named_parameters(), m.parameters()):
+            torch.testing.assert_close(p.grad[i], q.grad, msg=name)
+
+
+@pytest.mark.parametrize('kind, layers', [('linear', ['W']), ('hidden', ['W1', 'W2'])])
+def test_columns_get_unit_length_and_keep_their_direction(kind, layers):
+    decoder = example(kind)[0]
+    before = {name: getattr(decoder, name).detach().clone() for name in layers}
+    before[layers[0]][:, 2] = getattr(decoder, layers[0]).data[:, 2] = 0
+    decoder.normalise_()
+    for name, W in before.items():
+        now = getattr(decoder, name).detach()
+        torch.testing.assert_close(now*W.norm(dim=0), W)
+        assert torch.allclose(now.norm(dim=0), (W.norm(dim=0) > 0).double())
+
+
+def test_atoms_are_what_a_component_adds():
+    decoder = example('hidden')[0]
+    shown = atoms(decoder)
+    for j in range(5):
+        e = torch.zeros(1, 5, dtype=torch.double)
+        nothing, e[0, j] = decoder(e), 1
+        torch.testing.assert_close(shown[j], (decoder(e) - nothing)[0])
+    assert decoder(torch.zeros(1, 5, dtype=torch.double)).abs().max() > .1     # or it would show nothing
