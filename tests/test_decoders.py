@@ -79,4 +79,4 @@ def test_atoms_are_what_a_component_adds():
         e = torch.zeros(1, 5, dtype=torch.double)
         nothing, e[0, j] = decoder(e), 1
         torch.testing.assert_close(shown[j], (decoder(e) - nothing)[0])
-    assert decoder(torch.zeros(1, 5, dtype=torch.double)).abs().max() > .1     # or it would show nothing
+    assert decoder(torch.zeros(1, 5, dtype=torch.double)).abs().max() > .1     # what is subtracted

@@ -119,6 +119,7 @@ def main():
     p.add_argument('modules', nargs='*', help='of these modules only')
     args = p.parse_args()
     chosen = [m for m in MUTANTS if not args.modules or m.module in args.modules]
+    if not chosen: sys.exit(f'no mutants of {args.modules}: see {__file__}')
     survived = []
     with tempfile.TemporaryDirectory(prefix='mutants') as folder:
         folder = Path(folder)
@@ -138,7 +139,7 @@ def main():
             if said == 'passed': survived.append(m)
             elif said != 'failed': sys.exit(f'{m}: the tests do not run:\n{said}')
             word, seconds = 'SURVIVED' if said == 'passed' else 'caught', time.monotonic() - begun
-            print(f'{word:8} {seconds:5.0f} s  {m.module}: {m.old} -> {m.new}', flush=True)
+            print(f'{word:8} {seconds:5.0f} s  {m.module}: {m.old!r} -> {m.new!r}', flush=True)
     print(f'{len(chosen) - len(survived)} of {len(chosen)} mutants caught')
     return bool(survived)
 
