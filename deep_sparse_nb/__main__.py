@@ -15,8 +15,12 @@ import torch
 from .decoders import atoms
 from .inference import Diverged
 from .data import SIZES, load
-from .training import MODELS, Run, begin, evaluate, recipe, restore, tiny_is_zero, train
-from .sweeps import GRIDS, PER_CLASS, STEPS, by_contrast, deadline_in, few_labels, report, stable_atoms, sweep
+from .paper import GRIDS, MODELS, STEPS, recipe
+from .training import Run, begin, evaluate, tiny_is_zero, train
+from .checkpoints import restore, save
+from .sweeps import deadline_in, sweep
+from .report import report
+from .probes import PER_CLASS, by_contrast, few_labels, stable_atoms
 
 # %% ../nbs/library/09_cli.ipynb #dd8f0e2e
 CHECKPOINT = 'checkpoint.safetensors'
@@ -54,7 +58,7 @@ def train_command(args) -> list[dict]:
     else: run, out = new_run(args), args.out
     data = load_origin(run.origin, args)
     last = args.epochs or run.model.shared.epochs
-    train(run, data, last, out/CHECKPOINT, progress=not args.quiet)
+    train(run, data, last, lambda run: save(run, out/CHECKPOINT), progress=not args.quiet)
     import pandas as pd
     pd.DataFrame(run.history).to_csv(out/'history.csv', index=False, float_format='%.6g')
     return announce(describe(run, data, out))

@@ -21,7 +21,8 @@ from .decoders import HiddenDecoder, LinearDecoder, decoder_loss
 from .kernels.active_set import exact_codes
 from .inference import fista
 from .data import Dataset, load
-from .training import Autoencoder, begin, recipe, train, training_step
+from .paper import recipe
+from .training import Autoencoder, begin, train, training_step
 from deep_sparse_nb.rivals import (as_dictionary, autograd_fista, convex_problem, gram_step,
     inference_products, largest_gap, loosest_tolerance, matrix_products, other_solvers,
     training_products)
@@ -153,7 +154,7 @@ def _new_models(at: _Setting) -> Iterator[dict]:
         yield _against_autograd(model, Y, f'{name}, l = {l}', limit, at, bar)
 
 def _stored_models(at: _Setting) -> Iterator[dict]:
-    from deep_sparse_nb.sweeps import load_model
+    from deep_sparse_nb.results import load_model
     images = at.data.train.images
     for model, lam in (('VDL-NL', .003), ('VDL-NL', .02), ('SDL-NL', .01)):
         name = f'{model}, trained, lambda = {lam}'
@@ -300,7 +301,7 @@ def run(quick: bool = False,  # one call in place of many, scikit-learn's digits
     unit, threads, data, device, quick; and processor, command, commit, versions, date. Raises
     ValueError for a race that is not there.
     """
-    from deep_sparse_nb.sweeps import provenance
+    from deep_sparse_nb.results import provenance
     for name in races:
         if name in RACES: continue
         raise ValueError(f'race is {name!r}; it must be one of {", ".join(RACES)}')

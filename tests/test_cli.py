@@ -8,7 +8,8 @@ import time
 from pathlib import Path
 import pytest
 from deep_sparse_nb.__main__ import main
-from deep_sparse_nb.training import MODELS, restore
+from deep_sparse_nb.paper import MODELS
+from deep_sparse_nb.checkpoints import restore
 
 KEYS = {'model', 'dataset', 'lam', 'seed', 'epochs_run', 'best_epoch', 'test_psnr', 'test_sparsity', 'seconds', 'device'}
 

@@ -13,13 +13,20 @@ import pandas as pd
 import pytest
 import torch
 
-from deep_sparse_nb import sweeps
+from deep_sparse_nb import probes, sweeps
+from deep_sparse_nb.decoders import stack
 from deep_sparse_nb.data import load
 from deep_sparse_nb.patches import photographs
 from deep_sparse_nb.inference import Diverged
-from deep_sparse_nb.sweeps import (GRIDS, KEY, PUBLISHED, Classifier, append, best_lambda, by_contrast, choose, few_labels, file_name, finished, first_of_each, fit,
-                                   compact, identity, keeps, load_model, lock, origin, peek, pick, plan, read_table, report, stable_atoms, sweep, targets, unpacked)
-from deep_sparse_nb.training import LAMBDAS, begin, evaluate, recipe, restore, save, table_row, train
+from deep_sparse_nb.paper import GRIDS, LAMBDAS, PUBLISHED, recipe, table_row, targets
+from deep_sparse_nb.training import Autoencoder, begin, data_order, evaluate, train
+from deep_sparse_nb.checkpoints import lock, origin, peek, restore, save
+from deep_sparse_nb.results import (KEY, append, compact, identity, keeps, load_model, pick,
+    provenance, read_table, unpacked)
+from deep_sparse_nb.sweeps import choose, file_name, finished, plan, sweep
+from deep_sparse_nb.report import report
+from deep_sparse_nb.probes import (Classifier, best_lambda, by_contrast, few_labels,
+    first_of_each, fit, stable_atoms)
 
 SIZES = (500, 250, 250)
 QUICK = dict(models=['VDL'], lams=[.005], seeds=1, epochs=3, sizes=SIZES, device='cpu', progress=False)
@@ -92,7 +99,7 @@ def test_stacks_hold_members_that_may_be_trained_together(tmp_path):
     units = plan(members, tmp_path, origin('patches'), 30)
     assert sorted(map(len, (group for _, group in units))) == [5, 30, 30]
     assert sorted(str(m) for _, group in units for m in group) == sorted(map(str, members))
-    for _, group in units: sweeps.Autoencoder(*zip(*[(replace(r, m=8), s) for r, s in group]))
+    for _, group in units: Autoencoder(*zip(*[(replace(r, m=8), s) for r, s in group]))
 
 
 def test_names_keep_trials_apart():
@@ -200,11 +207,11 @@ def test_stack_and_single_agree(home, tmp_path):
 
 
 def test_divergence_splits_a_stack_and_is_written_down(home, monkeypatch):
-    def train_until(run, data, checkpoint, **options):
+    def train_until(run, data, after_epoch, **options):
         if any(r.lam == .005 for r in run.model.recipes):
-            train(run, data, epochs=1, checkpoint=checkpoint, progress=False)
+            train(run, data, epochs=1, after_epoch=after_epoch, progress=False)
             raise Diverged('epoch 2, batch 1: codes are not finite')
-        return train(run, data, checkpoint=checkpoint, **options)
+        return train(run, data, after_epoch=after_epoch, **options)
     monkeypatch.setattr(sweeps, 'train', train_until)
     assert not sweep('digits', stack=2, **QUICK | dict(lams=[.001, .005]), **home)
     table = table_of(home)
@@ -214,8 +221,8 @@ def test_divergence_splits_a_stack_and_is_written_down(home, monkeypatch):
 
 def test_interrupt_passes_through_and_can_be_resumed(home, monkeypatch):
     with monkeypatch.context() as m:
-        def interrupted(run, data, checkpoint, **options):
-            train(run, data, epochs=2, checkpoint=checkpoint, progress=False)
+        def interrupted(run, data, after_epoch, **options):
+            train(run, data, epochs=2, after_epoch=after_epoch, progress=False)
             raise KeyboardInterrupt
         m.setattr(sweeps, 'train', interrupted)
         with pytest.raises(KeyboardInterrupt): sweep('digits', **QUICK, **home)
@@ -331,7 +338,7 @@ def test_full_disk_leaves_the_table(tmp_path, monkeypatch):
 def test_two_processes_lose_no_row(tmp_path):
     code = f'''
 import sys
-from deep_sparse_nb.sweeps import append
+from deep_sparse_nb.results import append
 for i in range(15): append({str(tmp_path/"t.csv")!r}, [dict(who=int(sys.argv[1]), i=i, version=1)], ['who', 'i'])'''
     both = [subprocess.Popen([sys.executable, '-c', code, str(who)]) for who in (1, 2)]
     assert [p.wait() for p in both] == [0, 0]
@@ -341,7 +348,7 @@ for i in range(15): append({str(tmp_path/"t.csv")!r}, [dict(who=int(sys.argv[1])
 def test_provenance_tells_no_folder(monkeypatch):
     folder = str(Path.home()/'secret')
     monkeypatch.setattr(sys, 'argv', [f'{folder}/deep-sparse', 'sweep', 'digits', f'--data-dir={folder}/data', '--runs', '../secret/runs'])
-    assert sweeps.provenance()['command'] == 'deep-sparse sweep digits --data-dir=data --runs runs'
+    assert provenance()['command'] == 'deep-sparse sweep digits --data-dir=data --runs runs'
 
 
 # ---- the report ----
@@ -431,11 +438,11 @@ def test_draws_of_labelled_images_differ_and_can_be_had_again():
 
 def test_only_labelled_keeps_the_images_of_each_task():
     data = load('digits', sizes=(300, 50, 50))
-    kept, rows = sweeps.only_labelled(data, (1, 3), 2)
+    kept, rows = probes.only_labelled(data, (1, 3), 2)
     assert len(kept.train) < 100 and set(rows) == {(1, 0), (1, 1), (3, 0), (3, 1)}
     for (k, draw), chosen in rows.items():
         assert torch.equal(kept.train.images[chosen], data.train.images[first_of_each(data.train.labels, k, draw)])
-    assert [*sweeps.only_labelled(data, (None,), 3)[1]] == [(None, 0)]
+    assert [*probes.only_labelled(data, (None,), 3)[1]] == [(None, 0)]
 
 
 @pytest.mark.parametrize('l', [0, 16])
@@ -443,14 +450,14 @@ def test_a_stack_of_classifiers_is_each_alone(l):
     g = torch.Generator().manual_seed(0)
     X, labels = torch.randn(2, 60, 20, generator=g), torch.randint(3, (60,), generator=g)
     V, v = torch.randn(2, 40, 20, generator=g), torch.randint(3, (40,), generator=g)
-    made = sweeps.stack([Classifier(20, 3, l, s) for s in (0, 1)])
+    made = stack([Classifier(20, 3, l, s) for s in (0, 1)])
     lr = torch.tensor([1e-3, 1e-2])
     when, loss = fit(made, X, labels, (V, v), torch.arange(2), [0, 1], lr, epochs=8, batch=25)
     for i in (0, 1):   # one at a time, by plain Adam
         alone, lowest = Classifier(20, 3, l, i), torch.inf
         adam = torch.optim.Adam(alone.parameters(), lr=lr[i].item())
         for epoch in range(1, 9):
-            for rows in sweeps.data_order([i], epoch, 60)[0].split(25):
+            for rows in data_order([i], epoch, 60)[0].split(25):
                 adam.zero_grad(); torch.nn.functional.cross_entropy(alone(X[i][rows]), labels[rows]).backward(); adam.step()
             now = torch.nn.functional.cross_entropy(alone(V[i]), v).item()
             if now < lowest: lowest, best, kept = now, epoch, alone.W.detach().clone()
@@ -459,7 +466,7 @@ def test_a_stack_of_classifiers_is_each_alone(l):
 
 def test_top_errors():
     scores = torch.tensor([[[4., 3, 2, 1], [1, 2, 3, 4], [1, 2, 3, 4]]])
-    found = sweeps.top_errors(scores, torch.tensor([0, 2, 0]))
+    found = probes.top_errors(scores, torch.tensor([0, 2, 0]))
     assert found['top1'].tolist() == pytest.approx([2/3]) and found['top3'].tolist() == pytest.approx([1/3])
 
 
@@ -503,7 +510,7 @@ def test_contrast_of_the_test_patches(home, tmp_path):
     sweep('patches-linear', **QUICK | dict(epochs=1), **home, images=images)
     by_contrast(**home, images=images)
     table = table_of(home, 'contrast').query('sigma == 1').sort_values('share')
-    assert table.share.tolist() == sorted(sweeps.SHARES) and table.psnr_input.is_monotonic_increasing and table.psnr_input.nunique() == len(table)
+    assert table.share.tolist() == sorted(probes.SHARES) and table.psnr_input.is_monotonic_increasing and table.psnr_input.nunique() == len(table)
     assert table.psnr.is_monotonic_increasing                       # of noisy images: errors scale with the contrast, too
     whole, swept = table.iloc[-1], table_of(home, 'patches-linear').query('sigma == 1').iloc[0]
     for column in ('psnr', 'sparsity', 'psnr_input'): assert whole[column] == pytest.approx(swept[column], rel=1e-6)

@@ -5,7 +5,9 @@ import torch
 from deep_sparse_nb.data import Dataset, Split, load
 from deep_sparse_nb.energy import planted
 from deep_sparse_nb.inference import Diverged
-from deep_sparse_nb.training import LAMBDAS, MODELS, begin, evaluate, learning_rates, recipe, restore, save, train
+from deep_sparse_nb.paper import LAMBDAS, MODELS, recipe
+from deep_sparse_nb.training import begin, evaluate, learning_rates, train
+from deep_sparse_nb.checkpoints import restore, save
 
 
 @pytest.fixture(scope='module')
@@ -35,7 +37,7 @@ def test_every_model_learns(model, bars):
 def test_a_resumed_run_continues_bit_for_bit(change, bars, tmp_path):
     recipes = [small('VDL-NL', lam, **change) for lam in (.01, .02)]
     straight = train(begin(recipes, [0, 3], d=64), bars, progress=False)
-    train(begin(recipes, [0, 3], d=64), bars, epochs=1, checkpoint=tmp_path/'c', progress=False)
+    train(begin(recipes, [0, 3], d=64), bars, epochs=1, after_epoch=lambda run: save(run, tmp_path/'c'), progress=False)
     resumed = train(restore(tmp_path/'c'), bars, progress=False)
     for name, value in straight.model.state_dict().items(): assert torch.equal(value, resumed.model.state_dict()[name]), name
     for name, value in straight.best.items(): assert torch.equal(value, resumed.best[name]), name
@@ -68,7 +70,7 @@ def test_best_weights_are_those_of_the_best_epoch(bars):
 def test_exploding_weights_are_reported(model, bars, tmp_path):
     run = begin([small(model), small(model, .02)], [0, 1], d=64)
     next(run.model.decoder.parameters()).data[1] *= 1e6
-    with pytest.raises(Diverged, match=r'epoch 1, batch 1.*\[1\]'): train(run, bars, checkpoint=tmp_path/'c', progress=False)
+    with pytest.raises(Diverged, match=r'epoch 1, batch 1.*\[1\]'): train(run, bars, after_epoch=lambda run: save(run, tmp_path/'c'), progress=False)
     assert restore(tmp_path/'c').epoch == 0
 
 
@@ -123,9 +125,9 @@ def test_a_missing_checkpoint_is_named(tmp_path):
 
 
 def test_saving_is_atomic(bars, tmp_path, monkeypatch):
-    run = train(begin([small()], [0], d=64), bars, epochs=1, checkpoint=tmp_path/'c', progress=False)
+    run = train(begin([small()], [0], d=64), bars, epochs=1, after_epoch=lambda run: save(run, tmp_path/'c'), progress=False)
     whole = (tmp_path/'c').read_bytes()
-    monkeypatch.setattr('deep_sparse_nb.training.os.replace', lambda *a: (_ for _ in ()).throw(OSError('disk full')))
+    monkeypatch.setattr('deep_sparse_nb.checkpoints.os.replace', lambda *a: (_ for _ in ()).throw(OSError('disk full')))
     with pytest.raises(OSError, match='disk full'): save(run, tmp_path/'c')
     assert (tmp_path/'c').read_bytes() == whole
 
