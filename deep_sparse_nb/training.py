@@ -170,7 +170,7 @@ def train_epoch(run: Run, images: Tensor, bar: tqdm) -> dict[str, Tensor]:
         try: loss, found = training_step(run.model, run.adam, images[rows])
         except Diverged as cause: raise Diverged(f'{where}: {cause}') from cause
         if not loss.isfinite().all(): raise Diverged(f'{where}: the loss of members {members(~loss.isfinite().all(0))} is not finite')
-        if measure: run.model.step = stable_step(run.model, images[rows], found.codes)
+        if measure: run.model.step = stable_step(run.model, images[rows], found.codes).clamp(max=8*r.step)
         losses, iterations = losses + loss, iterations + found.iterations.amax(-1)
         bar.update()
     check_norms(run.model, where)
