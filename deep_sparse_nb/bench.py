@@ -239,7 +239,8 @@ def _sizes(at: _Setting) -> Iterator[dict]:
 # %% ../nbs/performance/01_speed.ipynb #c1a7d3f4
 def _wide(at: _Setting) -> Iterator[dict]:
     "A training step with many more atoms than pixels, for a fixed number of iterations."
-    d, l, n, lam, k = (96, 512, 32, .005, 5) if at.quick else (768, 4096, 256, .005, 30)
+    d, l, n, k = (96, 512, 32, 5) if at.quick else (768, 4096, 256, 30)
+    lam = .1/d
     rng = torch.Generator().manual_seed(0)
     D = nn.functional.normalize(torch.randn(d, l, generator=rng), dim=0)
     Y = (torch.rand(n, l, generator=rng)*(torch.rand(n, l, generator=rng) < .02)) @ D.T
