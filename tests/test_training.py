@@ -182,6 +182,7 @@ def test_adam_has_each_parameters_rate_and_decay():
     rates = dict(lr_decoder=.1, lr_encoder=.2, wd_decoder=.3, wd_b1=.4, wd_b=.5)
     run = begin([small('WDL-NL', **rates)], [0], d=64)
     names = {p: name for name, p in run.model.named_parameters()}
-    found = {names[p]: (g['lr'], g['weight_decay']) for g in run.adam.param_groups for p in g['params']}
+    found = {names[p]: (g['lr'], g['weight_decay'])
+             for g in run.adam.param_groups for p in g['params']}
     assert found == {'decoder.W1': (.1, .3), 'decoder.W2': (.1, .3), 'decoder.b1': (.1, .4),
                      'encoder.U': (.2, 0), 'encoder.S': (.2, 0), 'encoder.b': (.2, .5)}
