@@ -23,7 +23,7 @@ train: install
 test: export OMP_NUM_THREADS = 1
 test: install lint
 	$(BIN)/nbdev_test --n_workers 2 --do_print --timing
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest
 
 # Mistakes that can be seen without running anything. Nothing is reformatted.
 lint: install
