@@ -32,7 +32,8 @@ LEFT = dict(
         'ten_minutes.ipynb'},
     tables={
         'library/06a_paper.ipynb', 'library/07b_results.ipynb', 'library/08a_report.ipynb',
-        'library/08b_probes.ipynb', 'library/07_training.ipynb', 'library/08_sweeps.ipynb', 'performance/01_speed.ipynb'},
+        'library/08b_probes.ipynb', 'library/07_training.ipynb', 'library/08_sweeps.ipynb',
+        'performance/01_speed.ipynb'},
 )
 
 
