@@ -23,7 +23,8 @@ Products = list[tuple[int, int, int, int]] # (a, b, c, times): as often (a, b) t
 def matrix_products(shapes: Products, device: str | torch.device = 'cpu', members: int = 1,
                     ) -> Callable[[], None]:
     "A function that does these products, for a stack of members, and nothing else."
-    def new(*shape): return torch.randn(*([members] if members > 1 else []), *shape, device=device)
+    stacked = [members] if members > 1 else []
+    def new(*shape): return torch.randn(*stacked, *shape, device=device)
     operands = [(new(a, b), new(b, c), new(a, c), times) for a, b, c, times in shapes]
     def run():
         for A, B, out, times in operands:
@@ -36,7 +37,8 @@ def inference_products(n: int, d: int, l: int, m: int, iterations: int) -> Produ
     if not m: return [(l, d, l, 1), (n, d, l, 1), (n, l, l, iterations)]
     return [(*shape, iterations) for shape in ((n, l, m), (n, m, d), (n, d, m), (n, m, l))]
 
-def training_products(n: int, d: int, l: int, m: int, iterations: int, encoder: bool) -> Products:
+def training_products(n: int, d: int, l: int, m: int, iterations: int,
+                      encoder: bool) -> Products:
     "In a training step: inference, decoder and LISTA encoder (L = 3), forwards and backwards."
     decoder = [(n, l, d, 1), (d, n, l, 1)]
     if m: decoder = [(n, l, m, 1), (n, m, d, 1), (d, n, m, 1), (n, d, m, 1), (m, n, l, 1)]
@@ -46,7 +48,7 @@ def training_products(n: int, d: int, l: int, m: int, iterations: int, encoder: 
 # %% ../nbs/performance/06_rivals.ipynb #6116c438
 def autograd_fista(Y: Tensor, decoder: nn.Module, energy: Energy, encoded: Tensor, step: float,
                     tol: float = 1e-3, max_iters: int = 200) -> tuple[Tensor, int]:
-    "FISTA by automatic differentiation: codes (n, l), and the iterations of the slowest sample."
+    "FISTA by autograd: codes (n, l), and the iterations of the slowest sample."
     X = Z = codes = encoded
     done, t = torch.zeros(len(Y), dtype=torch.bool, device=Y.device), 1.
     for k in range(1, max_iters + 1):
@@ -99,11 +101,12 @@ def largest_gap(Y: Tensor, D: Tensor, Z: Tensor | np.ndarray, lam: float) -> flo
     "Relative duality gap of the worst of codes Z (n, l) of images Y (n, d), cut off at zero."
     found = Inference(torch.as_tensor(Z, dtype=torch.double).clamp(min=0), None, None)
     eta = torch.ones(1, 1, 1, dtype=torch.double)
-    return certificate(found, Y, as_dictionary(D), Energy(lam), None, eta, True).gap.max().item()
+    found = certificate(found, Y, as_dictionary(D), Energy(lam), None, eta, True)
+    return found.gap.max().item()
 
 # %% ../nbs/performance/06_rivals.ipynb #ec8b3cdb
 def other_solvers(Y: np.ndarray, D: np.ndarray, lam: float, threads: int) -> dict[str, tuple]:
-    "Name -> (images k, function of k and a tolerance that returns codes; None if not installed)."
+    "Name -> (images k, function of k and a tolerance giving codes; None if not installed)."
     from sklearn.decomposition import sparse_encode
     from sklearn.linear_model import Lasso
     d, n, columns = len(D), len(Y), np.asfortranarray(D)

@@ -28,7 +28,6 @@ LEFT = dict(
         'library/08a_report.ipynb', 'library/08b_probes.ipynb', 'library/09_cli.ipynb',
         'performance/00_exact.ipynb', 'performance/01_speed.ipynb', 'performance/02_jit.ipynb',
         'performance/03_cpu.ipynb', 'performance/04_gpu.ipynb', 'performance/05_hidden.ipynb',
-        'performance/06_rivals.ipynb',
         'ten_minutes.ipynb'},
     tables={
         'library/06a_paper.ipynb', 'library/07b_results.ipynb', 'library/08a_report.ipynb',
