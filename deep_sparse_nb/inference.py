@@ -106,6 +106,27 @@ def step_size(step, start, Y, decoder, energy) -> float | Tensor:
     if not ((eta > 0) & eta.isfinite()).all(): raise ValueError(f'step is {step}; it must be positive and finite')
     return step
 
+# %% ../nbs/library/02_inference.ipynb #6d61736c
+class Masked(Decoder):
+    "A decoder that makes only the pixels that count; the others of each image are zero."
+    def __init__(self, decoder: Decoder, mask: Tensor): # bool, of the shape of the images
+        super().__init__()
+        self.decoder, self.code_shape, self.d = decoder, decoder.code_shape, decoder.d
+        self.register_buffer('mask', mask)
+
+    def forward(self, Z): return self.decoder(Z)*self.mask
+
+def hide(Y, mask) -> tuple[Tensor, Tensor]:
+    "Images that are zero where the mask is False, and the mask in their shape. Raises ValueError."
+    mask = torch.as_tensor(mask, device=Y.device)
+    if mask.dtype != torch.bool:
+        raise ValueError(f'mask has type {mask.dtype}; it must be bool, True where a pixel counts')
+    try: mask = mask.expand_as(Y)
+    except RuntimeError:
+        raise ValueError(f'mask has shape {tuple(mask.shape)}; it must broadcast with Y, '
+                         f'{tuple(Y.shape)}') from None
+    return torch.where(mask, Y, 0), mask
+
 # %% ../nbs/library/02_inference.ipynb #4395a07c
 @torch.no_grad()
 def fista(Y: Tensor,                 # images (n, d) or (..., n, d)
@@ -113,6 +134,7 @@ def fista(Y: Tensor,                 # images (n, d) or (..., n, d)
           energy: Energy,
           encoded: Tensor | None = None, # the encoder's codes (..., n, l): where codes start, and what gamma pulls them to
           start: Tensor | None = None,   # where codes start instead (default: `encoded`, else zero)
+          mask: Tensor | None = None,    # bool, broadcasts with Y: pixels that count (default: all)
           step: float | Tensor | str = 0.5, # step size eta, (...,) or a number; 'auto' for 1/L; 'backtracking'
           max_iters: int = 200,      # K
           tol: float = 1e-3,         # of the stopping rule
@@ -133,9 +155,11 @@ def fista(Y: Tensor,                 # images (n, d) or (..., n, d)
     if max_iters < 1: raise ValueError(f'max_iters is {max_iters}; at least 1 is needed')
     if not tol > 0: raise ValueError(f'tol is {tol}; it must be positive')
     decoder, kind = as_decoder(decoder), Y.dtype
+    if mask is not None: Y, mask = hide(Y, mask)
     start = first_codes(Y, decoder, energy, encoded, start)
     Y, encoded = (None if A is None else A.detach().to(start.device, start.dtype) for A in (Y, encoded))
-    method, gradient = choose_kernel(kernel, precision, step, start, Y, decoder, energy, encoded, watch)
+    seen = decoder if mask is None else Masked(decoder, mask.to(start.device))
+    method, gradient = choose_kernel(kernel, precision, step, start, Y, seen, energy, encoded, watch)
     state = method(start, energy, encoded, step_size(step, start, Y, decoder, energy),
                    Rules(tol, nonneg, momentum, restart, freeze_converged))
     state.run(gradient, max_iters, watch)
@@ -143,7 +167,7 @@ def fista(Y: Tensor,                 # images (n, d) or (..., n, d)
     codes = torch.where(converged[..., None], state.codes, state.Z)
     if not codes.isfinite().all(): raise Diverged(diagnosis(codes, decoder, energy, step))
     found = Inference(codes.to(kind), torch.where(converged, state.iterations, max_iters), converged)
-    return certificate(found, Y, decoder, energy, encoded, state.eta, nonneg) if certify else found
+    return certificate(found, Y, seen, energy, encoded, state.eta, nonneg) if certify else found
 
 # %% ../nbs/library/02_inference.ipynb #29205bfe
 def first_codes(Y, decoder, energy, encoded, start) -> Tensor:
