@@ -117,7 +117,7 @@ def features_of(files: dict, data: Dataset, device: str) -> dict[str, Tensor]: #
 def contenders(found: dict, came: dict, seeds: int) -> list[tuple[dict, dict]]:
     "Raw pixels, LISTA from scratch, and the finished models of one source of images: columns but for the seed, and files by seed."
     kinds = [(dict(kind), files) for kind, files in found.items() if set(came.items()) <= set(kind)]
-    plain = {k: 0 for k in KEY if k != 'seed'} | came
+    plain = {k: 0 for k in KEY if k != 'seed'} | came | dict(step_rule='recipe', precision='float32')
     return [(plain | dict(model=name), dict.fromkeys(range(seeds))) for name in ('raw', 'LISTA')] + kinds
 
 # %% ../nbs/library/08b_probes.ipynb #e43254fd

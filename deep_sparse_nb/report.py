@@ -13,7 +13,7 @@ from .paper import GRIDS, PUBLISHED, TABLE3, table_row, targets
 from .results import KEY, read_table
 
 # %% ../nbs/library/08a_report.ipynb #2402af09
-BUDGET = ['source', 'epochs', 'train_images', 'valid_images', 'test_images']
+BUDGET = ['source', 'step_rule', 'precision', 'epochs', 'train_images', 'valid_images', 'test_images']
 
 # %% ../nbs/library/08a_report.ipynb #4b4fd6fc
 def bars(dataset: str, model: str, sigma: float) -> tuple[float, float]:
@@ -67,7 +67,7 @@ def report(results: str | Path = 'results'): # a data frame, one row per row of 
         budgets = [g for _, g in ours[ours.lam == point.lam].groupby(BUDGET)]
         if budgets:
             best = max(budgets, key=effort)[BUDGET].iloc[0]
-            full = best.epochs >= TABLE3[table_row(point.dataset, point.model)][0] and tuple(best[BUDGET[2:]]) == SIZES[point.dataset]
+            full = best.epochs >= TABLE3[table_row(point.dataset, point.model)][0] and tuple(best[BUDGET[-3:]]) == SIZES[point.dataset]
             line = curve(ours[(ours[BUDGET] == best).all(axis=1)])
             here = line[line.lam == point.lam].iloc[0]
             within = agreement(line, full, point, point.sigma)

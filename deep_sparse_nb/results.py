@@ -8,11 +8,12 @@ __all__ = ['TABLE_VERSION', 'WORDS', 'NOISE', 'KEY', 'HISTORY', 'commit', 'proce
            'load_model']
 
 # %% ../nbs/library/07b_results.ipynb #a102324a
-import json, platform, re, subprocess, sys
+import csv, io, json, platform, re, subprocess, sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
+import pandas as pd
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
@@ -25,7 +26,8 @@ from .training import Autoencoder, Run, evaluate
 from .checkpoints import lock, write_atomically
 
 # %% ../nbs/library/07b_results.ipynb #1529b5b7
-TABLE_VERSION = 1
+TABLE_VERSION = 2
+_ADDED = dict(step_rule='recipe', precision='float32')     # columns that version 1 did not have
 
 # %% ../nbs/library/07b_results.ipynb #adfcc62a
 def commit() -> str:
@@ -54,45 +56,83 @@ def provenance(device: str = 'cpu') -> dict:
                 date=datetime.now(timezone.utc).strftime('%Y-%m-%d'), version=TABLE_VERSION)
 
 # %% ../nbs/library/07b_results.ipynb #a068ae1f
-WORDS = dict.fromkeys('dataset source model diverged command commit device versions date'.split(), str)
+WORDS = dict.fromkeys('dataset source model step_rule precision diverged command commit device versions date'.split(), str)
 
 # %% ../nbs/library/07b_results.ipynb #6e51d700
-def read_table(path: str | Path): # a data frame
-    "A table of results. Raises FileNotFoundError, or ValueError when it was written by another version of this library."
-    import pandas as pd
+def _rule(path: Path) -> str:
+    "How a table of version 1 chose its steps."
+    grid = GRIDS.get(path.stem)
+    return grid.changes.get('step_rule', 'recipe') if grid else 'recipe'
+
+def _added(path: Path, columns: Sequence[str]) -> dict[str, str]:
+    "The columns that a table lacks because it is of version 1, with their values."
+    old = 'gamma' in columns and 'step_rule' not in columns
+    return _ADDED | dict(step_rule=_rule(path)) if old else {}
+
+# %% ../nbs/library/07b_results.ipynb #5c378aea
+def read_table(path: str | Path) -> pd.DataFrame:
+    """A table of results, those of version 1 with the columns that they lack.
+
+    Raises FileNotFoundError, or ValueError when another version of this library wrote it.
+    """
     path = Path(path)
-    if not path.is_file(): raise FileNotFoundError(f'no table at {path}; `deep-sparse sweep {path.stem}` makes it')
+    if not path.is_file():
+        raise FileNotFoundError(f'no table at {path}; `deep-sparse sweep {path.stem}` makes it')
     table = pd.read_csv(path, dtype=WORDS)
-    found = table['version'].unique().tolist() if 'version' in table else None
-    if found != [TABLE_VERSION]: raise ValueError(f'{path} has version {found}; this library reads and writes {TABLE_VERSION}. Move it away to start a new one')
+    found = table['version'].unique().tolist() if 'version' in table else []
+    if not found or max(found) > TABLE_VERSION or min(found) < 1:
+        raise ValueError(f'{path} has version {found or None}; this library reads 1 to '
+                         f'{TABLE_VERSION}. Move it away to start a new one')
+    for i, (name, value) in enumerate(_added(path, [*table]).items(), 1):
+        table.insert(table.columns.get_loc('gamma') + i, name, value)
     return table
 
 # %% ../nbs/library/07b_results.ipynb #1fa4fec6
+def _text(path: Path) -> str:
+    "A table as it is stored, in the columns of today."
+    text = path.read_text() if path.is_file() else ''
+    rows = [*csv.reader(io.StringIO(text))]
+    added = _added(path, rows[0] if rows else [])
+    if not added: return text
+    place, new = rows[0].index('gamma') + 1, io.StringIO()
+    columns = [[*added]] + [[*added.values()]]*(len(rows) - 1)
+    csv.writer(new, lineterminator='\n').writerows(
+        row[:place] + more + row[place:] for row, more in zip(rows, columns))
+    return new.getvalue()
+
+# %% ../nbs/library/07b_results.ipynb #0042e8d5
 def append(path: str | Path, rows: list[dict], # of the same keys, 'version' among them
            key: Sequence[str],                 # columns that tell rows apart
-           digits: int = 8):                   # significant ones of each float
-    "Add rows to a table, atomically; it is created if need be. Raises ValueError for a table of other columns or another version."
-    import pandas as pd
-    path, new = Path(path), pd.DataFrame(rows)
+           digits: int = 8) -> None:           # significant ones of each float
+    """Add rows to a table, atomically; it is created if need be.
+
+    Raises ValueError for a table of other columns or another version.
+    """
+    if not rows: return
+    path, new, key = Path(path), pd.DataFrame(rows), list(key)
     path.parent.mkdir(parents=True, exist_ok=True)
     with lock(path.parent, wait=True):
         old = read_table(path) if path.is_file() else new[:0]
-        if [*old] != [*new]: raise ValueError(f'{path} has columns {", ".join(old)}; the new rows have {", ".join(new)}')
-        there = set(old[list(key)].itertuples(index=False, name=None))
-        new = new[[k not in there for k in new[list(key)].itertuples(index=False, name=None)]].drop_duplicates(list(key))
-        text = (path.read_text() if len(old) else '') + new.to_csv(index=False, header=not len(old), float_format=f'%.{digits}g')
+        if [*old] != [*new]:
+            raise ValueError(f'{path} has columns {", ".join(old)}; the new rows have '
+                             f'{", ".join(new)}')
+        there = set(old[key].itertuples(index=False, name=None))
+        fresh = [k not in there for k in new[key].itertuples(index=False, name=None)]
+        new = new[fresh].drop_duplicates(key)
+        text = (_text(path) if len(old) else '') + new.to_csv(
+            index=False, header=not len(old), float_format=f'%.{digits}g')
         write_atomically(path, lambda fresh: fresh.write_text(text))
-
 
 # %% ../nbs/library/07b_results.ipynb #e9926e75
 NOISE = dict(mnist=(1., 1.5), patches=(1.,))
-KEY = 'dataset source model lam beta T gamma seed epochs train_images valid_images test_images'.split()
+KEY = '''dataset source model lam beta T gamma step_rule precision seed epochs
+         train_images valid_images test_images'''.split()
 
 # %% ../nbs/library/07b_results.ipynb #e8f08e86
 def identity(member: Member, came: dict) -> dict:
     "The columns of `KEY`."
     r, seed = member
-    columns = asdict(r) | came | dict(seed=seed)
+    columns = _ADDED | asdict(r) | came | dict(seed=seed)
     return {k: columns[k] for k in KEY}
 
 # %% ../nbs/library/07b_results.ipynb #f56ac6fe

@@ -1,4 +1,5 @@
 """Sweeps: killed and resumed, tables that are never harmed, a report that cannot flatter."""
+import csv
 import errno
 import json
 import os
@@ -21,7 +22,7 @@ from deep_sparse_nb.inference import Diverged
 from deep_sparse_nb.paper import GRIDS, LAMBDAS, PUBLISHED, recipe, table_row, targets
 from deep_sparse_nb.training import Autoencoder, begin, data_order, evaluate, train
 from deep_sparse_nb.checkpoints import lock, origin, peek, restore, save
-from deep_sparse_nb.results import (KEY, append, compact, identity, keeps, load_model, pick,
+from deep_sparse_nb.results import (KEY, TABLE_VERSION, append, compact, identity, keeps, load_model, pick,
     provenance, read_table, unpacked)
 from deep_sparse_nb.sweeps import choose, file_name, finished, plan, sweep
 from deep_sparse_nb.report import report
@@ -29,6 +30,7 @@ from deep_sparse_nb.probes import (Classifier, best_lambda, by_contrast, few_lab
     first_of_each, fit, stable_atoms)
 
 SIZES = (500, 250, 250)
+RESULTS = Path(__file__).resolve().parents[1]/'results'
 QUICK = dict(models=['VDL'], lams=[.005], seeds=1, epochs=3, sizes=SIZES, device='cpu', progress=False)
 
 
@@ -295,7 +297,7 @@ def test_pick_is_one_member():
 
 # ---- tables ----
 
-ROW = dict(model='VDL', lam=.02, psnr=17.7, version=1)
+ROW = dict(model='VDL', lam=.02, psnr=17.7, version=TABLE_VERSION)
 
 
 def test_append_keeps_every_old_byte(tmp_path):
@@ -316,15 +318,75 @@ def test_words_that_look_like_numbers_stay_words(tmp_path):
 
 def test_other_versions_and_columns_are_refused(tmp_path):
     path = tmp_path/'t.csv'
-    append(path, [ROW | dict(version=1)], ['model'])
+    append(path, [ROW], ['model'])
     before = path.read_bytes()
     with pytest.raises(ValueError, match='columns'): append(path, [ROW | dict(more=1)], ['model'])
     assert path.read_bytes() == before
-    for text in ('model,lam,psnr,version\nVDL,0.02,17.7,0\n', 'model,lam,psnr\nVDL,0.02,17.7\n'):
+    for text in ('model,lam,psnr,version\nVDL,0.02,17.7,0\n', 'model,lam,psnr,version\nVDL,0.02,17.7,3\n', 'model,lam,psnr\nVDL,0.02,17.7\n'):
         path.write_text(text)
         with pytest.raises(ValueError, match='version'): append(path, [ROW | dict(model='SDL')], ['model'])
         assert path.read_text() == text
     with pytest.raises(FileNotFoundError, match='sweep mnist-linear'): read_table(tmp_path/'mnist-linear.csv')
+
+
+def version_1(path, to):
+    "A table as version 1 wrote it."
+    lines = [*csv.reader(path.read_text().splitlines())]
+    kept = [i for i, name in enumerate(lines[0]) if name not in ('step_rule', 'precision')]
+    last = lines[0].index('version')
+    for row in lines[1:]: row[last] = '1'
+    with open(to, 'w') as f:
+        csv.writer(f, lineterminator='\n').writerows([row[i] for i in kept] for row in lines)
+
+
+@pytest.mark.parametrize('name, rule', [('digits', 'recipe'), ('safe-step', 'safe')])
+def test_tables_of_version_1_are_read_and_grow(tmp_path, home, name, rule):
+    sweep('digits', **QUICK, **home)
+    now, path = home['results']/'digits.csv', tmp_path/f'{name}.csv'
+    version_1(now, path)
+    before = path.read_text()
+    table = read_table(path)
+    assert [*table] == [*table_of(home)]
+    assert set(table.step_rule) == {rule} and set(table.precision) == {'float32'}
+    rows = [table.iloc[0].to_dict() | dict(seed=s, diverged=None, version=TABLE_VERSION) for s in (0, 9)]
+    append(path, rows, [*KEY, 'sigma'])
+    grown = read_table(path)
+    assert grown.seed.tolist() == [0, 0, 0, 9] and grown.version.tolist() == [1, 1, 1, TABLE_VERSION]
+    version_1(path, tmp_path/'back.csv')
+    assert (tmp_path/'back.csv').read_text().startswith(before)          # not a digit has changed
+
+
+@pytest.mark.parametrize('name', sorted(p.relative_to(RESULTS) for p in RESULTS.rglob('*.csv')), ids=str)
+def test_stored_tables_are_read(name):
+    table = read_table(RESULTS/name)
+    assert {'step_rule', 'precision'} <= {*table} and set(table.precision) == {'float32'}
+    assert set(table.step_rule) <= ({'safe'} if name.stem.startswith('safe') else {'recipe', '1/L'})
+
+
+def test_rows_tell_rules_and_precisions_apart(home):
+    sweep('digits', **QUICK, **home)
+    table = table_of(home)
+    assert set(table.step_rule) == {'recipe'} and set(table.precision) == {'float32'}
+    other = identity((replace(recipe('digits', 'VDL', .005), step_rule='1/L', epochs=3), 0), origin('digits', SIZES))
+    rows = [table.iloc[0].to_dict() | other | dict(diverged=None)]
+    append(home['results']/'digits.csv', rows, [*KEY, 'sigma'])
+    assert table_of(home).step_rule.tolist() == ['recipe']*3 + ['1/L']
+
+
+def test_nothing_to_add_is_nothing_done(tmp_path):
+    append(tmp_path/'new'/'t.csv', [], ['model'])
+    assert not (tmp_path/'new').exists()
+
+
+def test_divergence_in_the_first_epoch_is_written_down(home, monkeypatch):
+    "There is no history yet then, and a table of histories may be there already."
+    assert not sweep('digits', **QUICK | dict(lams=[.001]), **home)
+    def diverge(run, data, after_epoch, **options): raise Diverged('epoch 1, batch 3: codes are not finite')
+    monkeypatch.setattr(sweeps, 'train', diverge)
+    assert not sweep('digits', **QUICK, **home)
+    table = table_of(home)
+    assert table[table.lam == .005].diverged.tolist() == ['epoch 1, batch 3: codes are not finite']*3
+    assert set(read_table(home['results']/'histories'/'digits.csv').lam) == {.001}
 
 
 def test_full_disk_leaves_the_table(tmp_path, monkeypatch):
@@ -341,7 +403,7 @@ def test_two_processes_lose_no_row(tmp_path):
     code = f'''
 import sys
 from deep_sparse_nb.results import append
-for i in range(15): append({str(tmp_path/"t.csv")!r}, [dict(who=int(sys.argv[1]), i=i, version=1)], ['who', 'i'])'''
+for i in range(15): append({str(tmp_path/"t.csv")!r}, [dict(who=int(sys.argv[1]), i=i, version={TABLE_VERSION})], ['who', 'i'])'''
     both = [subprocess.Popen([sys.executable, '-c', code, str(who)]) for who in (1, 2)]
     assert [p.wait() for p in both] == [0, 0]
     assert len(read_table(tmp_path/'t.csv')) == 30
@@ -359,7 +421,7 @@ def published(folder, points, **changes):
     "A made-up table: (model, lam, seed, sigma, sparsity, psnr)."
     nl = points[0][0].endswith('-NL')
     rows = [identity((replace(recipe('mnist', m, lam), epochs=changes.get('epochs', 200)), s), origin('mnist', changes.get('sizes')))
-            | dict(sigma=sigma, sparsity=sparsity, psnr=psnr, diverged=changes.get('diverged'), version=1) for m, lam, s, sigma, sparsity, psnr in points]
+            | dict(sigma=sigma, sparsity=sparsity, psnr=psnr, diverged=changes.get('diverged'), version=TABLE_VERSION) for m, lam, s, sigma, sparsity, psnr in points]
     append(folder/('mnist-nl.csv' if nl else 'mnist-linear.csv'), rows, [*KEY, 'sigma'])
     return report(folder)
 
