@@ -65,7 +65,7 @@ def lipschitz(decoder: nn.Module,
         if not gram.isfinite().all(): raise Diverged("the decoder's weights are not finite, or too large")
         largest, l = torch.linalg.eigvalsh(gram)[..., -1].clamp(min=0)*2/W.shape[-2], W.shape[-1]
     elif Z is None: raise ValueError(f'Z is missing: the curvature of a {type(decoder).__name__} depends on the code')
-    else: largest, l = curvature(decoder, Z).amax(-1), Z.shape[-1]
+    else: largest, l = energy.ranks.max(curvature(decoder, Z).amax(-1)), Z.shape[-1]
     return largest + energy.each('gamma', largest)*2/l + energy.each('beta', largest)*2/max(n - 1, 1)
 
 # %% ../nbs/library/02_inference.ipynb #0cc0c322
@@ -73,10 +73,12 @@ class Backtracking(Iteration):
     "`Iteration` that halves its step, model by model, until the smooth part lies below its quadratic model."
     def __init__(self, *args, smooth):
         super().__init__(*args)
+        self.ranks = self.energy.ranks                                   # who take the same step
         self.smooth = smooth                                             # codes -> (..., 1, 1)
 
     def advance(self, G, k):
-        F, f, total = self.energy.gradient(self.X, G, self.encoded), self.smooth(self.X), lambda A: A.sum((-2, -1), keepdim=True)
+        F, f = self.energy.gradient(self.X, G, self.encoded), self.smooth(self.X)
+        total = lambda A: self.ranks.sum(A.sum((-2, -1), keepdim=True))
         self.eta = self.eta.expand_as(f)
         while True:
             step = shrink(self.X - self.eta*F, self.eta*self.lam, self.rules.nonneg) - self.X
@@ -100,7 +102,7 @@ def step_size(step, start, Y, decoder, energy) -> float | Tensor:
     if isinstance(step, str):
         if step == 'backtracking': return 100.
         if step != 'auto': raise ValueError(f"step is '{step}'; it must be a number, 'auto' or 'backtracking'")
-        L = lipschitz(decoder, energy, Y.shape[-2], start)
+        L = lipschitz(decoder, energy, energy.ranks.count(Y.shape[-2]), start)
         return torch.where(L > 0, 1/L, 1.)                               # without any curvature every step is safe
     eta = torch.as_tensor(step)
     if not ((eta > 0) & eta.isfinite()).all(): raise ValueError(f'step is {step}; it must be positive and finite')
@@ -165,7 +167,9 @@ def fista(Y: Tensor,                 # images (n, d) or (..., n, d)
     state.run(gradient, max_iters, watch)
     converged = state.iterations > 0
     codes = torch.where(converged[..., None], state.codes, state.Z)
-    if not codes.isfinite().all(): raise Diverged(diagnosis(codes, decoder, energy, step))
+    finite = codes.isfinite().flatten(-2).all(-1)
+    overflown = energy.ranks.max((~finite).int())
+    if overflown.any(): raise Diverged(diagnosis(overflown, decoder, energy, energy.ranks.count(Y.shape[-2]), step))
     found = Inference(codes.to(kind), torch.where(converged, state.iterations, max_iters), converged)
     return certificate(found, Y, seen, energy, encoded, state.eta, nonneg) if certify else found
 
@@ -176,7 +180,7 @@ def first_codes(Y, decoder, energy, encoded, start) -> Tensor:
         raise ValueError(f'Y has shape {tuple(Y.shape)} and type {Y.dtype}; it must be (n, d) or (..., n, d), floating')
     energy.check_encoded(encoded)
     n, shape, given = Y.shape[-2], decoder.code_shape, dict(start=start, encoded=encoded)
-    if energy.hinged() and n < 2: raise ValueError(f'Y has {n} image(s): the hinge needs n >= 2 (or beta = 0)')
+    if energy.hinged() and energy.ranks.count(n) < 2: raise ValueError(f'Y has {n} image(s): the hinge needs n >= 2 (or beta = 0)')
     given = {name: A for name, A in given.items() if A is not None}
     if not given and shape is None: raise ValueError('start is missing: the decoder does not tell the shape of its codes')
     if decoder.d not in (None, Y.shape[-1]):
@@ -210,19 +214,18 @@ def choose_kernel(kernel, precision, step, start, Y, decoder, energy, encoded, w
     if precision == 'bfloat16' and isinstance(decoder, HiddenDecoder) and Y.dtype == torch.float32:
         gradient = BfloatGradient(decoder, Y)
     device, dictionary = start.device.type, isinstance(gradient, Quadratic)
-    if kernel == 'plain' or not start.numel(): return Iteration, gradient
+    if kernel == 'plain' or not start.numel() or energy.shared(): return Iteration, gradient
     if device == 'cuda' and triton: return TritonIteration, gradient
     if device != 'cpu' or not jit.available(): return Iteration, gradient
     small = dictionary and start.shape[-1] <= LARGEST_GRAM and not watch
     return SparseIteration if small else CompiledIteration, gradient
 
 # %% ../nbs/library/02_inference.ipynb #00f9e5d0
-def diagnosis(codes, decoder, energy, step) -> str:
+def diagnosis(overflown, decoder, energy, n, step) -> str:
     "The message of `Diverged`."
     if not all(p.isfinite().all() for p in decoder.parameters()): return "the decoder's weights are not finite"
-    models = (~codes.isfinite()).flatten(-2).any(-1)
-    of = f' of models {models.nonzero().flatten().tolist()}' if models.dim() else ''
-    safe = f'; 1/L is {(1/lipschitz(decoder, energy, codes.shape[-2])).min():.3g}' if isinstance(decoder, LinearDecoder) else ''
+    of = f' of models {overflown.nonzero().flatten().tolist()}' if overflown.dim() else ''
+    safe = f'; 1/L is {(1/lipschitz(decoder, energy, n)).min():.3g}' if isinstance(decoder, LinearDecoder) else ''
     return f'codes{of} are not finite after inference with step {step}{safe}: images, weights or the step are too large'
 
 # %% ../nbs/library/02_inference.ipynb #b6700a37

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 import torch
 from torch import Tensor
-from .energy import Energy
+from .energy import ALONE, Energy
 from .decoders import Gradient
 
 # %% ../nbs/library/02a_iteration.ipynb #16d6e7d4
@@ -42,6 +42,7 @@ class Iteration:
         self.t = start.new_ones(start.shape[:-1])                                      # (..., n)
         self.iterations = torch.zeros_like(self.t, dtype=torch.int32)                  # 0: not done
         self.freeze = (self.beta[..., 0] == 0) | rules.freeze_converged                # (..., 1)
+        self.ranks = energy.ranks if energy.shared() else ALONE                        # who have to agree
 
     def advance(self, G: Tensor, k: int) -> None:
         "Iteration `k`, from the decoder's gradient G at X."
@@ -74,13 +75,14 @@ class Iteration:
     def run(self, gradient: Gradient, max_iters: int,
             watch: Callable[[int, Tensor], None] | None = None) -> None:
         "Advance until all are done, or `max_iters` times. `watch` gets k and a copy of the codes."
-        active, check_every = self.X.shape[-2], 8 if self.X.is_cuda else 1  # a GPU waits when asked
+        active = self.X.shape[-2]
+        check_every = 8 if self.X.is_cuda or self.ranks.size > 1 else 1     # who is asked has to wait
         for k in range(1, max_iters + 1):
             self.advance(gradient.incremental(self.X), k)
             if watch: watch(k, self.Z.clone())
             if k % check_every: continue
             running = self.running()
-            if not running: break
+            if not self.ranks.count(running): break
             if running < .8*active and self.freeze.all():
                 gradient.restrict_to(self.iterations == 0)
                 active = running
