@@ -32,12 +32,13 @@ def deviation(Z: Tensor,   # codes (..., n, l)
               ) -> Tensor: # (..., l)
     """Standard deviation of each code component over the batch, unbiased (equation 17).
 
-    Where it is 0, so is its derivative. Raises ValueError when n < 2.
+    Where it is 0, so is its derivative; below the rounding of the mean it is 0. ValueError when n < 2.
     """
     n = Z.shape[-2]
     if n < 2: raise ValueError(f'Z has {n} sample(s), and no deviation: the hinge needs n >= 2 (or beta = 0)')
-    variance = (Z - Z.mean(-2, keepdim=True)).square().sum(-2) / (n - 1)
-    varies = variance > 0
+    mean = Z.mean(-2, keepdim=True)
+    variance = (Z - mean).square().sum(-2) / (n - 1)
+    varies = variance > (4*torch.finfo(Z.dtype).eps*mean[..., 0, :]).square()
     return torch.where(varies, torch.where(varies, variance, 1).sqrt(), 0)
 
 # %% ../nbs/library/00_energy.ipynb #72a40002
@@ -60,6 +61,10 @@ class Ranks:
     def max(self, A: Tensor) -> Tensor:
         "The largest over all processes."
         return A
+
+    def part(self, A: Tensor, dim: int = 0) -> Tensor:
+        "This process's share of the rows of A, or of what dimension `dim` counts."
+        return A.tensor_split(self.size, dim)[self.rank]
 
 ALONE = Ranks()
 

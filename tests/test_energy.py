@@ -13,9 +13,10 @@ def test_hinge_gradient_is_autograds(n, l, T, seed):
     assert torch.allclose(auto, hinge_gradient(Z.detach(), T), rtol=1e-9, atol=1e-12)
 
 
-@pytest.mark.parametrize('value', [0., 1., -3.])
-def test_hinge_gradient_of_equal_codes_is_zero(value):
-    assert (hinge_gradient(torch.full((4, 2), value)) == 0).all()
+@pytest.mark.parametrize('value', [0., 1., -3., .7, 1e-30, 1e5 + .1])
+@pytest.mark.parametrize('dtype', [torch.float32, torch.float64])
+def test_hinge_gradient_of_equal_codes_is_zero(value, dtype):
+    for n in (2, 4, 11, 250): assert (hinge_gradient(torch.full((n, 2), value, dtype=dtype)) == 0).all()
 
 
 def test_hinge_needs_two_samples():

@@ -1,0 +1,139 @@
+"Processes that share a batch: on each the same numbers, and those of one process that has it all."
+import os
+import socket
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+
+from deep_sparse_nb.decoders import HiddenDecoder, LinearDecoder
+from deep_sparse_nb.distributed import ProcessRanks, joined
+from deep_sparse_nb.energy import ALONE, Energy, hinge_gradient, planted
+from deep_sparse_nb.inference import Diverged, fista
+
+SIZES = 2, 4
+
+
+# ---- what every process computes ----
+
+def inferred(ranks, decoder, energy, n=21, **options):
+    "Codes of this process's images, and when they were done."
+    Y, _, Z = planted(n, noise=.05)
+    Y, encoded = ranks.part(Y), ranks.part(Z + .1)
+    found = fista(Y, decoder, energy, encoded=encoded, **options)
+    return dict(codes=found.codes, iterations=found.iterations)
+
+
+def strengths(ranks): return Energy(.02, torch.tensor([0., 1., 10.]), .5, .5, ranks)
+
+
+def a_dictionary(ranks): return inferred(ranks, LinearDecoder(16, 64), strengths(ranks), step=.3)
+
+
+def a_hidden_layer(ranks):
+    energy = Energy(.02, 10., .5, 5., ranks)
+    return inferred(ranks, HiddenDecoder(16, 24, 64), energy, restart=True, freeze_converged=True)
+
+
+def a_measured_step(ranks):
+    decoder, energy = HiddenDecoder(16, 24, 64), Energy(.02, 10., .5, 5., ranks)
+    return inferred(ranks, decoder, energy, step='auto', max_iters=30)
+
+
+def a_searched_step(ranks):
+    decoder, energy = HiddenDecoder(16, 24, 64), Energy(.02, 10., .5, 5., ranks)
+    return inferred(ranks, decoder, energy, step='backtracking', max_iters=30)
+
+
+def fewer_images_than_processes(ranks):
+    return inferred(ranks, LinearDecoder(16, 64), Energy(.02, 1., .5, .5, ranks), n=3, step=.3)
+
+
+def without_a_hinge(ranks):
+    return inferred(ranks, LinearDecoder(16, 64), Energy(.02, 0., .5, .5, ranks), n=3)
+
+
+def gradients(ranks):
+    "In double precision: codes that vary, that do not, and that hardly do about a large mean."
+    Z = planted(11)[2].double()
+    Z[:, 0], Z[:, 1] = .7, 1000 + .01*Z[:, 1]
+    return dict(gradient=hinge_gradient(ranks.part(Z), 1.5, ranks))
+
+
+def energies(ranks):
+    "Every process knows the energy of all."
+    Y, D, Z = planted(21, noise=.05)
+    energy, images = Energy(.02, 10., 1.5, .5, ranks), ranks.part(Y)
+    codes = ranks.part(Z)
+    parts = energy.parts(codes, images, codes @ D.T, codes + .1)
+    return dict(everywhere=torch.stack(list(parts.values())))
+
+
+def numbers(ranks):
+    "Sums, the largest, and counts, which are the same everywhere."
+    here = torch.tensor([ranks.rank + 1., -ranks.rank])
+    whole = range(ranks.size) if ranks.size > 1 else range(1)
+    assert ranks.sum(here).tolist() == [sum(r + 1 for r in whole), -sum(whole)]
+    assert ranks.max(here).tolist() == [ranks.size, 0]
+    assert ranks.count(ranks.rank) == sum(whole) and here[0] == ranks.rank + 1
+    return {}
+
+
+def all_or_none_diverge(ranks):
+    "The codes of one image overflow; all processes are told."
+    Y = planted(21)[0]
+    Y[:-1] = 0
+    for beta in (0., 10.):
+        with pytest.raises(Diverged, match='step 1000'):
+            fista(ranks.part(Y), LinearDecoder(16, 64), Energy(1e-4, beta, ranks=ranks),
+                  step=1000., nonneg=False)
+    return {}
+
+
+CASES = (a_dictionary, a_hidden_layer, a_measured_step, a_searched_step, without_a_hinge,
+         fewer_images_than_processes, gradients, energies, numbers, all_or_none_diverge)
+
+
+# ---- how they are started ----
+
+def work(rank, size, port, folder):
+    os.environ |= dict(RANK=str(rank), WORLD_SIZE=str(size), LOCAL_RANK=str(rank),
+                       MASTER_ADDR='localhost', MASTER_PORT=str(port))
+    torch.set_num_threads(1)
+    with joined('cpu') as ranks:
+        assert isinstance(ranks, ProcessRanks) and (ranks.rank, ranks.size) == (rank, size)
+        torch.save({case.__name__: case(ranks) for case in CASES}, folder/f'{rank}')
+    assert not dist.is_initialized()
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(('localhost', 0))
+        return s.getsockname()[1]
+
+
+@pytest.fixture(scope='module')
+def shared(tmp_path_factory):
+    "What each of 2 and of 4 processes found."
+    mp.get_context('forkserver').set_forkserver_preload(['deep_sparse_nb.training', 'pytest'])
+    found = {}
+    for size in SIZES:
+        folder = tmp_path_factory.mktemp(f'{size}')
+        mp.start_processes(work, (size, free_port(), folder), size, start_method='forkserver')
+        found[size] = [torch.load(folder/f'{rank}') for rank in range(size)]
+    return found
+
+
+@pytest.mark.parametrize('size', SIZES)
+@pytest.mark.parametrize('case', CASES, ids=lambda case: case.__name__)
+def test_shared_is_as_alone(size, case, shared):
+    alone, parts = case(ALONE), [found[case.__name__] for found in shared[size]]
+    for name, value in alone.items():
+        if name == 'everywhere':
+            for part in parts: torch.testing.assert_close(part[name], value, rtol=1e-5, atol=1e-6)
+            continue
+        dim = 0 if name == 'gradient' else value.dim() - (1 if name == 'iterations' else 2)
+        together = torch.cat([part[name] for part in parts], dim)
+        if name == 'iterations': assert (together - value).abs().max() <= 1
+        else: torch.testing.assert_close(together, value, rtol=1e-5, atol=1e-5)
