@@ -42,7 +42,7 @@ class Iteration:
         self.t = start.new_ones(start.shape[:-1])                                      # (..., n)
         self.iterations = torch.zeros_like(self.t, dtype=torch.int32)                  # 0: not done
         self.freeze = (self.beta[..., 0] == 0) | rules.freeze_converged                # (..., 1)
-        self.ranks = energy.ranks if energy.shared() else ALONE                        # who have to agree
+        self.ranks = energy.ranks if energy.shared() else ALONE            # who have to agree
 
     def advance(self, G: Tensor, k: int) -> None:
         "Iteration `k`, from the decoder's gradient G at X."
@@ -76,7 +76,7 @@ class Iteration:
             watch: Callable[[int, Tensor], None] | None = None) -> None:
         "Advance until all are done, or `max_iters` times. `watch` gets k and a copy of the codes."
         active = self.X.shape[-2]
-        check_every = 8 if self.X.is_cuda or self.ranks.size > 1 else 1     # who is asked has to wait
+        check_every = 8 if self.X.is_cuda or self.ranks.size > 1 else 1    # to ask takes time
         for k in range(1, max_iters + 1):
             self.advance(gradient.incremental(self.X), k)
             if watch: watch(k, self.Z.clone())

@@ -26,9 +26,10 @@ class Mutant(NamedTuple):
 
 MUTANTS = [Mutant(*m) for m in [
     ('energy', 'square().sum(-2) / (n - 1)', 'square().sum(-2) / n', 'test_energy.py'),
-    ('energy', '(T - deviation(Z)).clamp(min=0).square()',
-     '(T - deviation(Z)).square()', 'test_energy.py'),
-    ('energy', '-2/(Z.shape[-2] - 1) * (T - s)', '2/(Z.shape[-2] - 1) * (T - s)', 'test_energy.py'),
+    ('energy', 'ranks.moments(Z)[2]).clamp(min=0).square()',
+     'ranks.moments(Z)[2]).square()', 'test_energy.py'),
+    ('energy', '-2/(n - 1) * (T - s)', '2/(n - 1) * (T - s)', 'test_energy.py'),
+    ('energy', '(4*torch.finfo(Z.dtype).eps*mean[..., 0, :]).square()', '0', 'test_energy.py'),
     ('energy', 'if n < 2:', 'if n < 1:', 'test_energy.py'),
     ('energy', 'gamma*(2/Z.shape[-1]) * (Z', 'gamma*(2/Z.shape[-2]) * (Z', 'test_energy.py'),
     ('energy', 'beta=beta*2/d, T=T', 'beta=beta/d, T=T', 'test_energy.py'),
@@ -61,6 +62,13 @@ MUTANTS = [Mutant(*m) for m in [
     ('decoders', 'W.norm(dim=-2, keepdim=True)',
      'W.norm(dim=-1, keepdim=True)', 'test_decoders.py'),
     ('decoders', 'decoder(e) - decoder(torch.zeros_like(e[:1]))', 'decoder(e)', 'test_decoders.py'),
+
+    ('distributed', 'squares - total*total/n', 'squares - total*total', 'test_distributed.py'),
+    ('distributed', '(spread/(n - 1)).sqrt()', '(spread/n).sqrt()', 'test_distributed.py'),
+    ('distributed', 'self._reduced(A, dist.ReduceOp.MAX)', 'A', 'test_distributed.py'),
+    ('distributed', 'total, squares, n = sums', 'total, squares, _ = sums; n = number',
+     'test_distributed.py'),
+    ('iteration', 'if not self.ranks.count(running)', 'if not running', 'test_distributed.py'),
 
     ('encoders', 'range(self.L)', 'range(self.L - 1)', 'test_encoders.py'),
     ('encoders', 'error.mul_(2/size)', 'error.mul_(1/size)', 'test_encoders.py'),
