@@ -12,6 +12,7 @@ const HERE = dirname(fileURLToPath(import.meta.url)), ROOT = resolve(HERE, '../.
 const BASE = '/' + /^doc_baseurl\s*=\s*\/?(.*?)\/?\s*$/m.exec(readFileSync(join(ROOT, 'settings.ini'), 'utf8'))[1]
   .replace('%(repo)s', /^repo\s*=\s*(.*?)\s*$/m.exec(readFileSync(join(ROOT, 'settings.ini'), 'utf8'))[1]) + '/'
 const WIDTHS = [390, 1400], HEAVIEST = 2_000_000, GRAVE = ['serious', 'critical']
+const PATIENCE = 120_000, STILL = 60       // milliseconds for a busy machine; characters that a piece says without JavaScript
 const FLAGS = ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
   '--disable-component-update', '--disable-sync']
 const KINDS = { '.html': 'text/html', '.css': 'text/css', '.js': 'text/javascript', '.mjs': 'text/javascript', '.json': 'application/json',
@@ -67,14 +68,15 @@ function serve() {
 
 async function moveWidget(page, widget) {
   const name = await widget.getAttribute('data-widget'), output = widget.locator('output').first()
+  await page.waitForFunction(w => w.dataset.ready, await widget.elementHandle(), { timeout: PATIENCE }).catch(() => {})
   if (!await output.count()) return `widget ${name} has no <output>`
   await widget.scrollIntoViewIfNeeded()
   const said = async () => (await widget.locator('output').allInnerTexts()).join('|')
-  await page.waitForFunction(w => w.querySelector('output').textContent.trim(), await widget.elementHandle(), { timeout: 15000 }).catch(() => {})
+  await page.waitForFunction(w => w.querySelector('output').textContent.trim(), await widget.elementHandle(), { timeout: PATIENCE }).catch(() => {})
   const before = await said(), slider = widget.locator('input[type=range]').first(), button = widget.locator('button').first()
   const canvas = widget.locator('canvas, svg').first()
   const changed = () => page.waitForFunction(([w, old]) => [...w.querySelectorAll('output')].map(o => o.innerText).join('|') !== old,
-    [widgetHandle, before], { timeout: 5000 }).then(() => true, () => false)
+    [widgetHandle, before], { timeout: 10000 }).then(() => true, () => false)
   const widgetHandle = await widget.elementHandle()
   const ways = [
     async () => { if (await slider.count()) { await slider.focus(); for (const k of ['ArrowRight', 'ArrowRight', 'PageUp']) await page.keyboard.press(k); return true } },
@@ -91,6 +93,7 @@ async function moveWidget(page, widget) {
 async function look(context, file, origin, width, axe) {
   const found = [], page = await context.newPage(), at = relative(DOCS, file), fail = what => found.push(`${at} at ${width}: ${what}`)
   let bytes = 0
+  page.setDefaultTimeout(PATIENCE)
   page.on('console', m => { if (m.type() === 'error') fail(`console: ${m.text()}`) })
   page.on('pageerror', e => fail(`script: ${e.message}`))
   page.on('requestfailed', r => fail(`request failed: ${r.url()}`))
@@ -140,6 +143,22 @@ async function look(context, file, origin, width, axe) {
   return found
 }
 
+// Without JavaScript: the text, the code, the pictures, and for each piece that would move what it shows.
+async function lookWithout(context, file, origin) {
+  const page = await context.newPage(), at = relative(DOCS, file)
+  page.setDefaultTimeout(PATIENCE)
+  await page.goto(origin + BASE + at, { waitUntil: 'load' })
+  const found = [], fail = what => found.push(`${at} without JavaScript: ${what}`)
+  const said = async place => (await place.innerText()).trim()
+  if ((await said(page.locator('main'))).length < 200) fail('the text does not show')
+  for (const code of await page.locator('main pre').all())
+    if (!await code.evaluate(e => e.textContent.trim() === '' || e.closest('details') || e.getBoundingClientRect().height > 0)) fail('code does not show')
+  for (const widget of await page.locator('[data-widget]').all())
+    if ((await said(widget)).length < STILL) fail(`widget ${await widget.getAttribute('data-widget')} says only "${await said(widget)}"`)
+  await page.close()
+  return found
+}
+
 if (!existsSync(DOCS)) { console.error('no site in _docs/: run make site first'); process.exit(1) }
 const require = createRequire(import.meta.url), { chromium } = require('playwright-core')
 const axe = readFileSync(require.resolve('axe-core/axe.min.js'), 'utf8')
@@ -147,13 +166,18 @@ const only = process.argv.slice(2), pages = files(DOCS).filter(f => f.endsWith('
 const dead = deadLinks(pages), found = [], server = await serve(), origin = `http://127.0.0.1:${server.address().port}`
 const chrome = await chromium.launch({ executablePath: browser(), args: FLAGS })
 let seen = 0
+function tell(file, where, troubles, start) {
+  console.log(`${troubles.length ? 'FAILED' : 'passed'} ${relative(DOCS, file)} ${where} (${((Date.now() - start)/1000).toFixed(1)} s)`)
+  for (const what of troubles) console.log('  ' + what)
+  found.push(...troubles); seen++
+}
+const chosen = pages.filter(p => !only.length || only.some(o => p.includes(o)))
+const quiet = await chrome.newContext({ viewport: { width: WIDTHS[0], height: 900 }, javaScriptEnabled: false })
+for (const file of chosen) { const start = Date.now(); tell(file, 'without JavaScript', await lookWithout(quiet, file, origin), start) }
+await quiet.close()
 for (const width of WIDTHS) {
   const context = await chrome.newContext({ viewport: { width, height: 900 }, colorScheme: 'light', reducedMotion: 'reduce' })
-  for (const file of pages.filter(p => !only.length || only.some(o => p.includes(o)))) {     const start = Date.now(), troubles = await look(context, file, origin, width, axe)
-    console.log(`${troubles.length ? 'FAILED' : 'passed'} ${relative(DOCS, file)} at ${width} pixels (${((Date.now() - start)/1000).toFixed(1)} s)`)
-    for (const what of troubles) console.log('  ' + what)
-    found.push(...troubles); seen++
-  }
+  for (const file of chosen) { const start = Date.now(); tell(file, `at ${width} pixels`, await look(context, file, origin, width, axe), start) }
   await context.close()
 }
 await chrome.close()
