@@ -38,7 +38,7 @@ class Split:
     """
     images: Tensor                       # (N, d), or (N, ...); kept as float32
     labels: Tensor | None = None         # (N,) int64, or None where there are none
-    scale: float | Tensor | None = None  # a number, or an array that broadcasts; None: no way back
+    scale: float | Tensor | None = None  # a number, or an array that broadcasts; None: unknown
     shift: float | Tensor | None = None  # likewise
 
     def __post_init__(self):
@@ -46,11 +46,13 @@ class Split:
         if (self.scale is None) != (self.shift is None):
             raise ValueError('scale and shift go together: give both, or neither')
         labels = None if self.labels is None else torch.as_tensor(self.labels)
-        if labels is not None and (labels.shape != images.shape[:1] or labels.is_floating_point()):
-            raise ValueError(f'labels has shape {tuple(labels.shape)} and dtype {labels.dtype}; '
-                             f'{len(images)} whole numbers are needed')
+        if labels is not None and (labels.shape != images.shape[:1]
+                                   or labels.is_floating_point()):
+            raise ValueError(f'labels has shape {tuple(labels.shape)} and dtype {labels.dtype}'
+                             f'; {len(images)} whole numbers are needed')
         self._fill(images, None if labels is None else labels.long(),
-                   *(_as_map(name, getattr(self, name), images) for name in ('scale', 'shift')))
+                   *(_as_map(name, getattr(self, name), images)
+                     for name in ('scale', 'shift')))
 
     def _fill(self, *values) -> 'Split':
         for name, value in zip(('images', 'labels', 'scale', 'shift'), values):
@@ -62,10 +64,11 @@ class Split:
     def map(self, f: Callable[[Tensor], Tensor]) -> 'Split':
         "A split with `f` applied to each tensor it holds."
         values = self.images, self.labels, self.scale, self.shift
-        return object.__new__(Split)._fill(*(f(x) if torch.is_tensor(x) else x for x in values))
+        return object.__new__(Split)._fill(*(f(x) if torch.is_tensor(x) else x
+                                             for x in values))
 
     def __getitem__(self, i: slice | Tensor) -> 'Split':
-        "Some of the images, with labels and maps; `i` is a slice, a tensor of indices or a mask."
+        "Some of the images, with labels and maps; `i`: a slice, indices or a mask."
         return self.map(lambda x: x[i])
 
     def to_pixels(self,
@@ -73,8 +76,8 @@ class Split:
                   ) -> Tensor: # (..., N, d); a reconstruction may lie a little outside 0 and 1
         "Undo the scaling. Raises ValueError for another shape, or a split without a way back."
         if self.scale is None or self.shift is None:
-            raise ValueError('this split has no way back to the units of its data: give it scale '
-                             'and shift (1 and 0 where nothing was scaled)')
+            raise ValueError('this split has no way back to the units of its data: give it '
+                             'scale and shift (1 and 0 where nothing was scaled)')
         if Y.shape[-self.images.ndim:] != self.images.shape:
             needed = ', '.join(map(str, self.images.shape))
             raise ValueError(f'Y has shape {tuple(Y.shape)}; this split needs (..., {needed})')
@@ -84,7 +87,7 @@ class Split:
 @dataclass(frozen=True)
 class Dataset:
     "Three splits of one source, none of which shares an image with another."
-    name: str                           # 'mnist', 'patches', 'natural' or 'digits'; or your own
+    name: str                           # 'mnist', 'patches', 'natural', 'digits' or your own
     train: Split
     valid: Split | None = None          # to choose models with
     test: Split | None = None           # to report on
@@ -93,13 +96,14 @@ class Dataset:
     def to(self, device: str | torch.device) -> 'Dataset':
         "The same data on another device."
         move = lambda split: split and split.map(lambda x: x.to(device))
-        return replace(self, train=move(self.train), valid=move(self.valid), test=move(self.test))
+        return replace(self, train=move(self.train), valid=move(self.valid),
+                       test=move(self.test))
 
 # %% ../nbs/library/04_data.ipynb #2c4ad541
 def own_data(train: Any,          # whatever `batches` takes; it has to fit into memory
              valid: Any = None,
              test: Any = None,
-             scaling: str | Scaling = 'standard', # its kind, to be learned from `train`; or learned
+             scaling: str | Scaling = 'standard', # its kind, or one learned already
              name: str = 'own') -> Dataset:
     "A data set of your own rows, scaled. Raises ValueError naming the argument that is wrong."
     def rows(X, argument): return torch.cat(list(batches(X, 10_000, name=argument)))
@@ -107,7 +111,8 @@ def own_data(train: Any,          # whatever `batches` takes; it has to fit into
     first = rows(train, 'train')
     image = tuple(first.shape[1:]) if first.ndim > 2 else (1, first.shape[1])
     first, fitted = first.flatten(1), scaling
-    if not isinstance(fitted, Scaling): fitted = Scaling(fitted, image).fit(first, name='train')
+    if not isinstance(fitted, Scaling):
+        fitted = Scaling(fitted, image).fit(first, name='train')
     held = [None if X is None else split(rows(X, argument).flatten(1), argument)
             for X, argument in ((valid, 'valid'), (test, 'test'))]
     return Dataset(name, split(first, 'train'), held[0], held[1], image)
@@ -126,7 +131,7 @@ def standardise(pixels: Tensor,        # (N, h, w), between 0 and 1
 
 # %% ../nbs/library/04_data.ipynb #2bf722c4
 def split_rows(n: int, sizes: tuple[int, ...], name: str, seed: int) -> list[Tensor]:
-    "Disjoint random row numbers out of `n`, as many as `sizes` say. ValueError for too few rows."
+    "Disjoint random row numbers out of `n`, as many as `sizes` say. ValueError for too few."
     if sum(sizes) > n:
         raise ValueError(f'sizes is {sizes}, {sum(sizes):,} images in all; {name} has {n:,}')
     order, held = torch.randperm(n, generator=generator(seed)), sum(sizes[1:])
@@ -154,20 +159,22 @@ def data_folder(data_dir: str | Path | None = None) -> Path:
 
 # %% ../nbs/library/04_data.ipynb #ad51bb6e
 def _read_idx(path: Path, ndim: int) -> Tensor: # uint8
-    "The array in a file of MNIST's format. Raises ValueError for a broken one: how to mend it."
+    "The array in a file of MNIST's format. ValueError for a broken one says how to mend it."
     stored = path.read_bytes()
     sizes = [int.from_bytes(stored[4 + 4*i:8 + 4*i], 'big') for i in range(ndim)]
     start = 4 + 4*ndim
     promised, head = start + math.prod(sizes), stored[:4]
     if head[:2] == b'\x1f\x8b': wrong = 'is still compressed'
-    elif head != bytes([0, 0, 8, ndim]): wrong = f'does not begin as MNIST does, but with {head!r}'
+    elif head != bytes([0, 0, 8, ndim]):
+        wrong = f'does not begin as MNIST does, but with {head!r}'
     elif len(stored) != promised: wrong = f'has {len(stored):,} bytes, not {promised:,}'
-    elif sizes[1:] not in ([], [28, 28]): wrong = f'holds images of {sizes[1]} x {sizes[2]} pixels'
+    elif sizes[1:] not in ([], [28, 28]):
+        wrong = f'holds images of {sizes[1]} x {sizes[2]} pixels'
     else:
         numbers = torch.frombuffer(bytearray(stored), dtype=torch.uint8, offset=start)
         return numbers.reshape(sizes)
-    raise ValueError(f"{path} {wrong}. Delete it, and load('mnist') downloads it again; or put a "
-                     'whole copy in its place.')
+    raise ValueError(f"{path} {wrong}. Delete it, and load('mnist') downloads it again; or "
+                     'put a whole copy in its place.')
 
 # %% ../nbs/library/04_data.ipynb #63344d93
 def read_mnist(root: Path, train: bool) -> tuple[Tensor, Tensor]:
@@ -180,8 +187,9 @@ def read_mnist(root: Path, train: bool) -> tuple[Tensor, Tensor]:
     if not (images.is_file() and labels.is_file()): _download_mnist(root)
     pixels, digits = _read_idx(images, 3), _read_idx(labels, 1)
     if len(pixels) != len(digits):
-        raise ValueError(f'{images} holds {len(pixels):,} images, {labels.name} {len(digits):,} '
-                         "labels. Delete both, and load('mnist') downloads them again.")
+        raise ValueError(f'{images} holds {len(pixels):,} images, {labels.name} '
+                         f"{len(digits):,} labels. Delete both, and load('mnist') "
+                         'downloads them again.')
     return pixels, digits
 
 # %% ../nbs/library/04_data.ipynb #6be81f13
@@ -190,16 +198,18 @@ def _download_mnist(root: Path):
     try: MNIST(root, download=True)
     except (OSError, RuntimeError, ValueError) as error:
         raise FileNotFoundError(
-            f'MNIST is not in {root.resolve()/"MNIST"/"raw"} and could not be downloaded there '
-            f'({error}). Pass data_dir= or set DEEP_SPARSE_DATA to the folder that holds MNIST/raw '
-            "or connect to the network once. Without either, load('digits') is a small stand-in."
+            f'MNIST is not in {root.resolve()/"MNIST"/"raw"} and could not be downloaded '
+            f'there ({error}). Pass data_dir= or set DEEP_SPARSE_DATA to the folder that '
+            'holds MNIST/raw or connect to the network once. '
+            "Without either, load('digits') is a small stand-in."
         ) from error
 
 # %% ../nbs/library/04_data.ipynb #b05000bb
 def _mnist(data_dir: str | Path | None, sizes: tuple[int, ...], seed: int) -> Dataset:
     "MNIST, its training pictures split at random into training and validation."
     root, (n_train, n_valid, n_test) = data_folder(data_dir), sizes
-    (pixels, labels), (test, test_labels) = (read_mnist(root, train) for train in (True, False))
+    (pixels, labels), (test, test_labels) = (read_mnist(root, train)
+                                             for train in (True, False))
     if n_test > len(test):
         raise ValueError(f'sizes is {sizes}; MNIST has {len(test):,} test images')
     split = lambda x, y: standardise(x/255, y, mean=0.1307, std=0.3081)
@@ -230,12 +240,12 @@ SIZES = dict(mnist=(55_000, 5_000, 10_000), patches=(200_000, 20_000, 20_000),
              natural=(40_000, 2_000, 2_000), digits=(1297, 250, 250))
 
 def load(name: str,                            # 'mnist', 'patches', 'natural' or 'digits'
-         data_dir: str | Path | None = None,   # with MNIST/raw; else $DEEP_SPARSE_DATA, else ./data
-         images: str | Path | None = None,     # for 'patches': folder of pictures, flat or nested
+         data_dir: str | Path | None = None,   # else $DEEP_SPARSE_DATA, else ./data
+         images: str | Path | None = None,     # for 'patches': a folder of pictures
          seed: int = 0,                        # of the random split, and of the crops
          device: str | torch.device = 'cpu',
          sizes: tuple[int, ...] | None = None, # images in train, valid and test: `SIZES[name]`
-         picture_shares: tuple[float, ...] | None = None, # of pictures, for 'patches': as sizes
+         picture_shares: tuple[float, ...] | None = None, # of pictures ('patches'): as sizes
          max_pixels: int = MAX_PIXELS,         # of one picture, as stored and as resized
          ) -> Dataset:
     """A data set by name, as float32 on `device`, the same for the same seed on every device.
@@ -265,6 +275,6 @@ def add_noise(Y: Tensor,     # normalized images (..., n, d)
               sigma: float,  # standard deviation, in normalized units
               seed: int = 0,
               ) -> Tensor:   # same shape, dtype and device as Y
-    "Gaussian noise, the same for a seed on every device. Raises ValueError for a negative sigma."
+    "Gaussian noise, the same for a seed on every device. ValueError for a negative sigma."
     if sigma < 0: raise ValueError(f'sigma is {sigma}; it must be at least 0')
     return Y + sigma*torch.randn(Y.shape, generator=generator(seed)).to(Y)

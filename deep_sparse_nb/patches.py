@@ -40,7 +40,7 @@ def read_picture(path: str | Path,
 def _resized(size: tuple[int, int]) -> tuple[int, int]: # width and height
     return size[0]*256//min(size), size[1]*256//min(size)
 
-def _why_refused(mode: str, size: tuple[int, int], max_pixels: int) -> str: # '' for a good picture
+def _why_refused(mode: str, size: tuple[int, int], max_pixels: int) -> str:   # '' if good
     if mode[0] in 'IF': return f'has more than 8 bits a pixel (mode {mode}); save it with 8'
     (width, height), limit = size, f'pixels; max_pixels is {max_pixels:,}'
     if width*height > max_pixels: return f'has {width} x {height} {limit}'
@@ -73,7 +73,8 @@ def photographs(split: str) -> list[Path]: # 'train', 'valid' or 'test'
     images = Path(sklearn.__file__).parent/'datasets'/'images'
     found = []
     for name in PHOTOGRAPHS[split]:
-        place = next((folder/name for folder in (data, images) if (folder/name).exists()), None)
+        place = next((folder/name for folder in (data, images) if (folder/name).exists()),
+                     None)
         if place is None:
             raise FileNotFoundError(f'{name} is neither in {data} nor in {images}: '
                                     'install scikit-image and scikit-learn from PyPI')
@@ -93,7 +94,7 @@ def _starts(length: int, size: int, stride: int) -> Tensor:
 
 # %% ../nbs/library/04a_patches.ipynb #0aefeafc
 def cut(picture: Tensor,                    # (h, w) or (c, h, w)
-        size: int | tuple[int, int],        # of a patch in pixels: one number, or height and width
+        size: int | tuple[int, int],        # of a patch in pixels; or height and width
         stride: int | tuple[int, int] = 1,  # pixels from one patch to the next
         ) -> Tensor: # (N, size*size) or (N, c*size*size), row by row over the picture
     """All patches of a picture, borders included.
@@ -106,12 +107,12 @@ def cut(picture: Tensor,                    # (h, w) or (c, h, w)
     (h, w), (down, right) = _pair('size', size), _pair('stride', stride)
     H, W = picture.shape[-2:]
     if h > H or w > W: raise ValueError(f'size is {size}; the picture has {H} x {W} pixels')
-    windows = picture.reshape(-1, H, W).unfold(1, h, 1).unfold(2, w, 1)    # a view (c, ., ., h, w)
+    windows = picture.reshape(-1, H, W).unfold(1, h, 1).unfold(2, w, 1)    # (c, ., ., h, w)
     windows = windows[:, _starts(H, h, down)][:, :, _starts(W, w, right)]
     return windows.permute(1, 2, 0, 3, 4).flatten(2).flatten(0, 1)
 
 # %% ../nbs/library/04a_patches.ipynb #c098bc48
-def join(patches: Tensor,                   # (..., N, d) as `cut` made them, or reconstructions
+def join(patches: Tensor,                   # (..., N, d), as `cut` made them
          picture_shape: tuple[int, ...],    # (h, w) or (c, h, w)
          size: int | tuple[int, int],
          stride: int | tuple[int, int] = 1,
@@ -123,8 +124,9 @@ def join(patches: Tensor,                   # (..., N, d) as `cut` made them, or
     """
     (h, w), (down, right) = _pair('size', size), _pair('stride', stride)
     if down > h or right > w:
-        raise ValueError(f'stride is {stride}; with size {size} it leaves pixels without a patch')
-    (H, W), channels, lead = picture_shape[-2:], math.prod(picture_shape[:-2]), patches.shape[:-2]
+        raise ValueError(f'stride is {stride}; with size {size} it leaves pixels out')
+    (H, W), channels = picture_shape[-2:], math.prod(picture_shape[:-2])
+    lead = patches.shape[:-2]
     rows, columns = _starts(H, h, down), _starts(W, w, right)
     needed = len(rows)*len(columns), channels*h*w
     if tuple(patches.shape[-2:]) != needed:
@@ -155,7 +157,8 @@ def blur(x: Tensor,        # (..., h, w)
          ) -> Tensor:      # (..., h - width + 1, w - width + 1); (..., h, w) with `keep_size`
     "Mean over a Gaussian window, without padding."
     g = torch.exp(-(torch.arange(width) - width//2)**2 / (2*sigma**2))
-    def band(n): return sum(w*torch.eye(n)[k:k + n - width + 1] for k, w in enumerate(g/g.sum()))
+    weights = g/g.sum()
+    def band(n): return sum(w*torch.eye(n)[k:k + n - width + 1] for k, w in enumerate(weights))
     def cut_off(n): # the band of a larger picture, without what lies outside this one
         inside = band(n + width - 1)[:, width//2:width//2 + n].to(x)
         return inside/inside.sum(1, keepdim=True)
@@ -163,9 +166,9 @@ def blur(x: Tensor,        # (..., h, w)
     return down @ x @ right.T
 
 # %% ../nbs/library/04a_patches.ipynb #4aa795a4
-def local_contrast(x: Tensor, # normalized crops (N, 52, 52), or of any height and width above 24
+def local_contrast(x: Tensor, # normalized crops (N, 52, 52), or of other sizes above 24
                    ) -> tuple[Tensor, Tensor, Tensor]:
-    "Centred crop c, local mean m and local deviation s, each (N, 28, 28): 24 pixels less a side."
+    "Centred crop c, local mean m, local deviation s: (N, 28, 28) each, 24 pixels less a side."
     def inner(t): return t[..., 6:-6, 6:-6]
     m = blur(x)                         # (N, 40, 40)
     c = inner(x) - m                    # (N, 40, 40)
@@ -186,7 +189,7 @@ def normalise_contrast(crops: Tensor, # grey levels (N, 52, 52)
 
 # %% ../nbs/library/04a_patches.ipynb #a037d57f
 def contrast_maps(x: Tensor,     # images (..., h, w), in any units
-                  ) -> tuple[Tensor, Tensor]: # local deviation s and local mean m, each (..., h, w)
+                  ) -> tuple[Tensor, Tensor]: # local deviation s and mean m, each (..., h, w)
     "With a floor v under s, (x - m)/v is normalized, and v*y + m undoes it."
     m = blur(x, keep_size=True)
     return blur((x - m)**2, keep_size=True).sqrt(), m
@@ -207,7 +210,7 @@ def has_contrast(patches: Tensor) -> Tensor: # (N, 784) -> mask (N,)
 
 # %% ../nbs/library/04a_patches.ipynb #f13ce592
 def _crop_batches(paths: list[Path],
-                  n: int,                # crops wanted in all: at most 1,000 of a picture in one go
+                  n: int,                # crops wanted; at most 1,000 of a picture in one go
                   rng: torch.Generator,
                   max_pixels: int,
                   ) -> Iterator[Tensor]: # crops (at most about 10,000, 52, 52), grey levels
@@ -216,15 +219,18 @@ def _crop_batches(paths: list[Path],
     order = torch.randperm(len(paths), generator=rng)
     with ThreadPoolExecutor() as pool:
         for group in order.split(10_000//each):
-            pictures = pool.map(read_picture, [paths[i] for i in group], [max_pixels]*len(group))
+            pictures = pool.map(read_picture, [paths[i] for i in group],
+                                [max_pixels]*len(group))
             crops = torch.cat([random_crops(picture, each, rng) for picture in pictures])
             yield crops[torch.randperm(len(crops), generator=rng)]
 
 # %% ../nbs/library/04a_patches.ipynb #3edd469c
-def contrast_floor(paths: list[Path], rng: torch.Generator, max_pixels: int = MAX_PIXELS) -> float:
+def contrast_floor(paths: list[Path], rng: torch.Generator,
+                   max_pixels: int = MAX_PIXELS) -> float:
     "The mean local deviation over 10,000 random crops."
     crops = torch.cat(list(_crop_batches(paths, 10_000, rng, max_pixels)))[:10_000]
-    means = [local_contrast(normalise_grey(part))[2].mean().item() for part in crops.split(1000)]
+    means = [local_contrast(normalise_grey(part))[2].mean().item()
+             for part in crops.split(1000)]
     return np.mean(means).item()
 
 # %% ../nbs/library/04a_patches.ipynb #64b43e9f
@@ -235,7 +241,7 @@ def random_patches(paths: list[Path],
                    maps: bool,               # keep the way back to pixels
                    max_pixels: int = MAX_PIXELS,
                    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """`n` patches of the pictures that have contrast: images (n, 784), and their scale and shift.
+    """`n` patches of the pictures that have contrast: images (n, 784), their scale and shift.
 
     Raises ValueError when the pictures have none.
     """
@@ -267,7 +273,7 @@ def random_symmetry(patches: Tensor, # (N, 784)
 
 # %% ../nbs/library/04a_patches.ipynb #7b7697eb
 def split_files(images: str | Path | None,      # a folder
-                shares: tuple[float, ...],      # in which proportion: training, validation, test
+                shares: tuple[float, ...],      # of training, validation and test
                 rng: torch.Generator,
                 ) -> list[list[Path]]: # the pictures of each split
     """Divide the pictures under a folder at random.
@@ -275,7 +281,7 @@ def split_files(images: str | Path | None,      # a folder
     Raises ValueError or FileNotFoundError naming what is wrong. Hidden files are left out.
     """
     if images is None:
-        raise ValueError("images is None; load('patches') needs a folder: images='path/to/folder'")
+        raise ValueError("images is None; load('patches') needs images='path/to/folder'")
     if not Path(images).is_dir():
         raise FileNotFoundError(f'images is {images}, which is not a folder')
     if len(shares) != 3 or not all(math.isfinite(s) and s > 0 for s in shares):
@@ -286,8 +292,8 @@ def split_files(images: str | Path | None,      # a folder
                                 'three splits need at least 3')
     held = [max(1, round(len(paths)*share/sum(shares))) for share in shares[1:]]
     if sum(held) >= len(paths):
-        raise ValueError(f'picture_shares is {shares}; of {len(paths)} pictures that leaves none '
-                         'to train on')
+        raise ValueError(f'picture_shares is {shares}; of {len(paths)} pictures that leaves '
+                         'none to train on')
     order = torch.randperm(len(paths), generator=rng).split([len(paths) - sum(held), *held])
     return [[paths[i] for i in rows] for rows in order]
 

@@ -24,7 +24,7 @@ from torch import Tensor
 def show_images(images: Tensor,                     # (N, d) with d = height*width
                 shape: tuple[int, int] = (28, 28),  # height and width
                 ncols: int = 16,
-                limits: tuple[float, float] | None = None, # black, white; None: as atoms, about 0
+                limits: tuple[float, float] | None = None, # black, white; None: about 0
                 title: str = '',
                 ax: Axes | None = None) -> Axes:
     """A sheet of images, on axes of its own at a whole number of dots a pixel.
@@ -33,8 +33,8 @@ def show_images(images: Tensor,                     # (N, d) with d = height*wid
     """
     h, w = shape
     if images.ndim != 2 or images.shape[1] != h*w or len(images) == 0:
-        raise ValueError(f'images has shape {tuple(images.shape)}; with shape={shape} it must be '
-                         f'(N, {h*w}), N at least 1')
+        raise ValueError(f'images has shape {tuple(images.shape)}; with shape={shape} it must '
+                         f'be (N, {h*w}), N at least 1')
     images = images.detach().cpu().float()
     if limits is None:
         images, limits = images/images.abs().amax(1, keepdim=True).clamp(min=1e-12), (-1, 1)
@@ -66,7 +66,7 @@ def show_pairs(pairs: dict[str, tuple[Tensor, Tensor]], # name -> inputs and out
                limits: tuple[float, float] = (0, 1),
                title: str = '',
                fig: Figure | SubFigure | None = None) -> Figure | SubFigure:
-    "Rows of inputs, each above the row of their reconstructions. ValueError for unequal shapes."
+    "Rows of inputs, each above the row of its reconstructions. ValueError for unequal shapes."
     n = len(next(iter(pairs.values()))[0])
     if fig is None:
         width = min(7, .5*n)
@@ -91,8 +91,8 @@ def model_style(model: str) -> dict[str, Any]: # arguments for `Axes.plot`
     kind = model.removesuffix('-NL')
     if model in BASELINES: return BASELINES[model]
     if kind not in COLOURS:
-        raise ValueError(f'model is {model!r}; it must be one of {", ".join(COLOURS)}, with or '
-                         f'without -NL, or {", ".join(BASELINES)}')
+        raise ValueError(f'model is {model!r}; it must be one of {", ".join(COLOURS)}, with '
+                         f'or without -NL, or {", ".join(BASELINES)}')
     linear = kind == model
     line, marker = ('--', 'o') if linear else ('-', 's')
     return dict(color=COLOURS[kind], linestyle=line, marker=marker)
@@ -116,7 +116,8 @@ LABELS = dict(
 # %% ../nbs/library/06_plots.ipynb #937eac6d
 def label(column: str) -> str:
     "What a reader sees in place of a column's name: `LABELS`, with valid_ and test_ in words."
-    for prefix, word in (('valid_', 'validation '), ('train_', 'training '), ('test_', 'test ')):
+    for prefix, word in (('valid_', 'validation '), ('train_', 'training '),
+                         ('test_', 'test ')):
         if column not in LABELS and column.startswith(prefix):
             return word + label(column.removeprefix(prefix))
     return LABELS.get(column, column.replace('_', ' '))
@@ -125,7 +126,7 @@ def label(column: str) -> str:
 def over_seeds(table: pd.DataFrame,  # with the columns `by` and `columns`, one row per seed
                by: list[str], columns: list[str],
                ) -> pd.DataFrame: # `by`, and for each column c its mean c and its spread c_sd
-    """Mean and standard deviation of each group of rows (none for a single row), in order of `by`.
+    """Mean and standard deviation (none for a single row) of each group, in order of `by`.
 
     Raises ValueError when columns are missing, or several rows stand for one seed.
     """
@@ -143,12 +144,13 @@ def _curve(ax: Axes, model: str, x, y, x_sd, y_sd): # x_sd and y_sd may be None
     "One curve in its model's style, with bars of one standard deviation."
     style = model_style(model)
     ax.plot(x, y, label=model, **style)
-    spread: dict[str, Any] = dict(fmt='none', ecolor=style['color'], elinewidth=1.3, capsize=3.5)
+    spread: dict[str, Any] = dict(fmt='none', ecolor=style['color'], elinewidth=1.3,
+                                  capsize=3.5)
     ax.errorbar(x, y, xerr=x_sd, yerr=y_sd, **spread)
 
 # %% ../nbs/library/06_plots.ipynb #56ff2c33
-def regret_curves(table: pd.DataFrame, # model, lam, sparsity (0 to 1), psnr (dB); one row per seed
-                  published: pd.DataFrame | None = None, # model, sparsity, psnr: marked, not joined
+def regret_curves(table: pd.DataFrame, # model, lam, sparsity (0 to 1), psnr; a row per seed
+                  published: pd.DataFrame | None = None, # model, sparsity, psnr: diamonds
                   ax: Axes | None = None) -> Axes:
     "Quality against sparsity: mean over seeds, bars of one standard deviation (Figure 6)."
     ax = ax or plt.subplots(figsize=(5.4, 3.2))[1]
@@ -159,7 +161,8 @@ def regret_curves(table: pd.DataFrame, # model, lam, sparsity (0 to 1), psnr (dB
     if published is not None:
         hollow: dict[str, Any] = dict(marker='D', ls='', markersize=7, markerfacecolor='none')
         for model, points in published.groupby('model', sort=False):
-            ax.plot(100*points.sparsity, points.psnr, color=model_style(model)['color'], **hollow)
+            ax.plot(100*points.sparsity, points.psnr, color=model_style(model)['color'],
+                    **hollow)
         ax.plot([], [], color='0.3', label='paper', **hollow)
     ax.set(xlabel='sparsity (% of components that are zero)', ylabel=label('psnr'))
     ax.legend(handlelength=3)
@@ -183,17 +186,19 @@ def history_curves(table: pd.DataFrame, # epoch, `by` and `columns`; a row per e
             unit = 100 if label(column).endswith('(%)') else 1
             mean, sd = unit*line[column], unit*line[f'{column}_sd'].fillna(0)
             ax.plot(line.epoch, mean, label=name, **style)
-            ax.fill_between(line.epoch, mean - sd, mean + sd, color=style['color'], alpha=.2, lw=0)
-            ax.set(xlabel=label('epoch'), title=label(column), yscale='log' if log else 'linear')
+            ax.fill_between(line.epoch, mean - sd, mean + sd, color=style['color'], alpha=.2,
+                            lw=0)
+            ax.set(xlabel=label('epoch'), title=label(column), yscale='log'
+                   if log else 'linear')
     axes[0, -1].legend(handlelength=3, title='' if by == 'model' else label(by),
                        loc='center left', bbox_to_anchor=(1, .5))
     return fig
 
 # %% ../nbs/library/06_plots.ipynb #87a956af
-def error_curves(table: pd.DataFrame, # model, per_class, and `error` (0 to 1); one row per seed
+def error_curves(table: pd.DataFrame, # model, per_class, `error` (0 to 1); a row per seed
                  error: str = 'top1', # which column
                  ax: Axes | None = None) -> Axes:
-    "Error against labelled images per class: mean over seeds, bars of one deviation (Figure 9)."
+    "Error against labels per class: mean over seeds, bars of one deviation (Figure 9)."
     ax = ax or plt.subplots(figsize=(5.4, 3.2))[1]
     means = over_seeds(table, ['model', 'per_class'], [error])
     for model, curve in means.groupby('model', sort=False):
@@ -245,7 +250,8 @@ def _number(value: float, decimals: int | None) -> str: # None: three significan
     if decimals is not None: return f'{value:,.{decimals}f}'.replace('-', '−')
     digits, _, power = f'{value:.3g}'.partition('e')
     small = str.maketrans('-0123456789', '⁻⁰¹²³⁴⁵⁶⁷⁸⁹')
-    return digits.replace('-', '−') + (' · 10' + str(int(power)).translate(small) if power else '')
+    return digits.replace('-', '−') + (' · 10' + str(int(power)).translate(small)
+                                       if power else '')
 
 def _decimals(numbers: list[float]) -> int | None:
     "How many decimals suit a column; None where its numbers differ too much for one answer."
@@ -260,7 +266,8 @@ def _is_number(value: Any) -> bool:
 
 def _text(value: Any, decimals: int | None) -> str:
     "One cell, in words and marks for a reader."
-    if isinstance(value, dict): return ', '.join(f'{k} {_text(v, None)}' for k, v in value.items())
+    if isinstance(value, dict):
+        return ', '.join(f'{k} {_text(v, None)}' for k, v in value.items())
     if isinstance(value, (list, tuple, set)): return ', '.join(_text(v, None) for v in value)
     if pd.isna(value): return '–'
     if isinstance(value, (bool, np.bool_)): return '✓' if value else '✗'
@@ -285,14 +292,14 @@ def _column(values: pd.Series, spreads: pd.Series | None, percent: bool,
 
 # %% ../nbs/library/06_plots.ipynb #7a8fb2ad
 def show_table(frame: pd.DataFrame | pd.Series,
-               labels: dict[str, str] | None = None,   # column -> its head; else `label(column)`
+               labels: dict[str, str] | None = None,   # column -> head; else `label(column)`
                decimals: dict[str, int | None] | None = None, # of a column; None: three digits
                ) -> Table:
     """A data frame as a table for readers: heads with units, aligned numbers, ✓, ✗ and –.
 
-    Columns named in the index come first. A column `x_sd` beside `x` becomes x's "mean ± spread".
-    Heads that end in (%) show shares times 100. Raises ValueError when `labels` or `decimals` name
-    a column that is not there.
+    Columns named in the index come first. A column `x_sd` beside `x` becomes "mean ± spread".
+    Heads that end in (%) show shares times 100. Raises ValueError when `labels` or `decimals`
+    name a column that is not there.
     """
     frame = frame.to_frame() if isinstance(frame, pd.Series) else frame
     named = [name for name in frame.index.names if name is not None]

@@ -29,8 +29,10 @@ def test_to_pixels_takes_a_stack_of_reconstructions():
     assert torch.equal(split.to_pixels(Y)[1, 2], split.to_pixels(Y[1, 2]))
 
 def test_to_pixels_refuses():
-    with pytest.raises(ValueError, match='no way back'): Split(torch.rand(5, 4)).to_pixels(torch.rand(5, 4))
-    with pytest.raises(ValueError, match='needs.*5, 4'): Split(torch.rand(5, 4), scale=1., shift=0.).to_pixels(torch.rand(3, 4))
+    with pytest.raises(ValueError, match='no way back'):
+        Split(torch.rand(5, 4)).to_pixels(torch.rand(5, 4))
+    with pytest.raises(ValueError, match='needs.*5, 4'):
+        Split(torch.rand(5, 4), scale=1., shift=0.).to_pixels(torch.rand(3, 4))
 
 @given(sizes=st.tuples(*[st.integers(1, 30)]*3), spare=st.integers(0, 20), seed=seeds)
 def test_split_rows_is_disjoint_and_nested(sizes, spare, seed):
@@ -38,33 +40,47 @@ def test_split_rows_is_disjoint_and_nested(sizes, spare, seed):
     rows = split_rows(n, sizes, 'toy', seed)
     assert tuple(map(len, rows)) == sizes and len(torch.cat(rows).unique()) == sum(sizes)
     fewer = split_rows(n, (1, *sizes[1:]), 'toy', seed)
-    assert fewer[0][0] == rows[0][0] and torch.equal(fewer[1], rows[1]) and torch.equal(fewer[2], rows[2])
+    assert fewer[0][0] == rows[0][0] and torch.equal(fewer[1], rows[1])
+    assert torch.equal(fewer[2], rows[2])
 
 def test_split_rows_refuses_more_than_there_are():
     with pytest.raises(ValueError, match='toy has 10'): split_rows(10, (9, 1, 1), 'toy', 0)
 
 
-@pytest.mark.parametrize('make', [lambda X: X, lambda X: X.numpy(), lambda X: X.double().numpy(), lambda X: pd.DataFrame(X.numpy())])
+@pytest.mark.parametrize('make',
+                         [lambda X: X, lambda X: X.numpy(), lambda X: X.double().numpy(),
+                          lambda X: pd.DataFrame(X.numpy())])
 def test_splits_of_arrays(make):
     X = torch.rand(5, 4)
-    split = Split(make(X), np.arange(5), scale=make(X)[0] if torch.is_tensor(make(X)) else np.full(4, 2.), shift=0)
-    assert torch.equal(split.images, X) and split.images.dtype == torch.float32 and split.labels.dtype == torch.int64
-    assert split.scale.shape == X.shape and torch.equal(split[2:].scale, split.scale[2:]) and split[1:3].shift == 0
+    split = Split(make(X), np.arange(5), scale=make(X)[0] if torch.is_tensor(make(X))
+                  else np.full(4, 2.), shift=0)
+    assert torch.equal(split.images, X) and split.images.dtype == torch.float32
+    assert split.labels.dtype == torch.int64
+    assert split.scale.shape == X.shape and torch.equal(split[2:].scale, split.scale[2:])
+    assert split[1:3].shift == 0
 
-@pytest.mark.parametrize('arguments, words', [
-    (dict(images=torch.rand(4)), r'images has shape \(4,\)'), (dict(images=torch.rand(0, 4)), r'images has shape \(0, 4\)'),
-    (dict(images=torch.tensor([[1.], [torch.nan]])), 'images has nan in row 1'), (dict(images=None), 'images holds object'),
-    (dict(images=torch.rand(3, 2), labels=torch.arange(2)), 'labels has shape'),
-    (dict(images=torch.rand(3, 2), labels=torch.rand(3)), 'labels has .*whole numbers'),
-    (dict(images=torch.rand(3, 2), scale=1.), 'scale and shift go together'),
-    (dict(images=torch.rand(3, 2), scale=torch.rand(3), shift=0.), r'scale has shape \(3,\)')])
+@pytest.mark.parametrize('arguments, words',
+                         [(dict(images=torch.rand(4)), r'images has shape \(4,\)'),
+                          (dict(images=torch.rand(0, 4)), r'images has shape \(0, 4\)'),
+                          (dict(images=torch.tensor([[1.], [torch.nan]])),
+                           'images has nan in row 1'),
+                          (dict(images=None), 'images holds object'),
+                          (dict(images=torch.rand(3, 2), labels=torch.arange(2)),
+                           'labels has shape'),
+                          (dict(images=torch.rand(3, 2), labels=torch.rand(3)),
+                           'labels has .*whole numbers'),
+                          (dict(images=torch.rand(3, 2), scale=1.),
+                           'scale and shift go together'),
+                          (dict(images=torch.rand(3, 2), scale=torch.rand(3), shift=0.),
+                           r'scale has shape \(3,\)')])
 def test_bad_splits_are_refused_at_once(arguments, words):
     with pytest.raises(ValueError, match=words): Split(**arguments)
 
 def test_own_data_without_validation():
     X = 100 + torch.randn(50, 6, 8)
     data = own_data(X.numpy())
-    assert data.valid is None and data.test is None and data.shape == (6, 8) and data.to('cpu').train.images.shape == (50, 48)
+    assert data.valid is None and data.test is None and data.shape == (6, 8)
+    assert data.to('cpu').train.images.shape == (50, 48)
     assert torch.allclose(data.train.to_pixels(data.train.images), X.flatten(1), rtol=1e-5)
 
 @pytest.mark.parametrize('kind', Scaling.KINDS)
@@ -77,8 +93,10 @@ def test_own_data_are_scaled_by_what_was_learned_from_training(kind):
     assert torch.allclose(again.train.images, data.train.images, atol=1e-4)
 
 def test_own_data_name_the_bad_argument():
-    with pytest.raises(ValueError, match='^valid has nan in row 0'): own_data(torch.rand(5, 3), valid=torch.full((2, 3), torch.nan))
-    with pytest.raises(ValueError, match='^test has shape .*learned from'): own_data(torch.rand(5, 3), test=torch.rand(5, 4))
+    with pytest.raises(ValueError, match='^valid has nan in row 0'):
+        own_data(torch.rand(5, 3), valid=torch.full((2, 3), torch.nan))
+    with pytest.raises(ValueError, match='^test has shape .*learned from'):
+        own_data(torch.rand(5, 3), test=torch.rand(5, 4))
     with pytest.raises(ValueError, match='kind is'): own_data(torch.rand(5, 3), scaling='zscore')
 
 
@@ -87,11 +105,14 @@ def test_own_data_name_the_bad_argument():
 def test_digits_keep_their_labels():
     from sklearn.datasets import load_digits
     bunch = load_digits()
-    original = F.interpolate(torch.from_numpy(bunch.images)[:, None].float()/16, size=(28, 28), mode='bilinear').flatten(1)
+    original = F.interpolate(torch.from_numpy(bunch.images)[:, None].float()/16, size=(28, 28),
+                             mode='bilinear').flatten(1)
     dataset, seen = load('digits', seed=3), []
     for split in (dataset.train, dataset.valid, dataset.test):
-        distance, row = torch.cdist(split.to_pixels(split.images), original, compute_mode='donot_use_mm_for_euclid_dist').min(1)
-        assert distance.max() < 1e-4 and torch.equal(split.labels, torch.from_numpy(bunch.target)[row])
+        distance, row = torch.cdist(split.to_pixels(split.images), original,
+                                    compute_mode='donot_use_mm_for_euclid_dist').min(1)
+        assert distance.max() < 1e-4
+        assert torch.equal(split.labels, torch.from_numpy(bunch.target)[row])
         seen.append(row)
     assert len(torch.cat(seen).unique()) == 1797
 
@@ -102,7 +123,8 @@ def test_digits_are_normalised_float32():
 
 def test_seed_decides():
     a, b, c = load('digits', seed=1), load('digits', seed=1), load('digits', seed=2)
-    assert torch.equal(a.valid.images, b.valid.images) and not torch.equal(a.valid.images, c.valid.images)
+    assert torch.equal(a.valid.images, b.valid.images)
+    assert not torch.equal(a.valid.images, c.valid.images)
 
 
 # MNIST
@@ -112,9 +134,11 @@ def write_mnist(folder: Path, n_train=30, n_test=10):
     raw = folder/'MNIST'/'raw'; raw.mkdir(parents=True)
     rng = np.random.default_rng(0)
     for name, n in (('train', n_train), ('t10k', n_test)):
-        pixels, labels = rng.integers(0, 256, (n, 28, 28), dtype=np.uint8), np.arange(n, dtype=np.uint8) % 10
+        pixels = rng.integers(0, 256, (n, 28, 28), dtype=np.uint8)
+        labels = np.arange(n, dtype=np.uint8) % 10
         for kind, values in (('images-idx3', pixels), ('labels-idx1', labels)):
-            head = bytes([0, 0, 8, values.ndim]) + b''.join(s.to_bytes(4, 'big') for s in values.shape)
+            head = bytes([0, 0, 8, values.ndim]) + b''.join(s.to_bytes(4, 'big')
+                                                            for s in values.shape)
             (raw/f'{name}-{kind}-ubyte').write_bytes(head + values.tobytes())
     return folder
 
@@ -136,65 +160,83 @@ def test_mnist_folder_is_argument_then_variable_then_data(tmp_path, monkeypatch,
 
 def test_mnist_normalisation_and_test_order(tmp_path):
     test = load('mnist', data_dir=write_mnist(tmp_path), sizes=(20, 10, 10)).test
-    stored = np.frombuffer((tmp_path/'MNIST/raw/t10k-images-idx3-ubyte').read_bytes()[16:], np.uint8).reshape(10, 784)/255
+    stored = np.frombuffer((tmp_path/'MNIST/raw/t10k-images-idx3-ubyte').read_bytes()[16:],
+                           np.uint8).reshape(10, 784)/255
     assert torch.allclose(test.images, torch.from_numpy((stored - .1307)/.3081).float(), atol=1e-5)
     assert torch.allclose(test.to_pixels(test.images), torch.from_numpy(stored).float(), atol=1e-6)
     assert test.labels.tolist() == list(range(10))
 
 def test_absent_mnist_names_the_ways_out(tmp_path, offline):
-    with pytest.raises(FileNotFoundError, match='data_dir.*DEEP_SPARSE_DATA.*network.*digits') as error: load('mnist', data_dir=tmp_path)
+    with pytest.raises(FileNotFoundError,
+                       match='data_dir.*DEEP_SPARSE_DATA.*network.*digits') as error:
+        load('mnist', data_dir=tmp_path)
     assert str(tmp_path.resolve()) in str(error.value)
 
 def test_mnist_sizes(tmp_path):
     write_mnist(tmp_path)
     for sizes in ((25, 10, 10), (20, 10, 11)):
-        with pytest.raises(ValueError, match='sizes'): load('mnist', data_dir=tmp_path, sizes=sizes)
+        with pytest.raises(ValueError, match='sizes'):
+            load('mnist', data_dir=tmp_path, sizes=sizes)
 
-BROKEN = {
-    'cut short': ('train-images-idx3-ubyte', lambda b: b[:5000], 'has 5,000 bytes, not 23,536'),
-    'labels cut short': ('train-labels-idx1-ubyte', lambda b: b[:20], 'has 20 bytes, not 38'),
-    'empty': ('train-images-idx3-ubyte', lambda b: b'', 'does not begin'),
-    'half a head': ('t10k-images-idx3-ubyte', lambda b: b[:10], 'has 10 bytes'),
-    'a web page': ('train-images-idx3-ubyte', lambda b: b'<!DOCTYPE html>'*100, 'does not begin.*<!DO'),
-    'compressed': ('t10k-labels-idx1-ubyte', gzip.compress, 'is still compressed'),
-    'other images': ('train-images-idx3-ubyte', lambda b: b[:11] + bytes([14, 0, 0, 0, 56]) + b[16:], 'images of 14 x 56'),
-    'other labels': ('train-labels-idx1-ubyte', lambda b: b[:7] + bytes([10]) + b[8:18], '30 images.*10 labels')}
+BROKEN = {'cut short': ('train-images-idx3-ubyte', lambda b: b[:5000],
+                        'has 5,000 bytes, not 23,536'),
+          'labels cut short': ('train-labels-idx1-ubyte', lambda b: b[:20],
+                               'has 20 bytes, not 38'),
+          'empty': ('train-images-idx3-ubyte', lambda b: b'', 'does not begin'),
+          'half a head': ('t10k-images-idx3-ubyte', lambda b: b[:10], 'has 10 bytes'),
+          'a web page': ('train-images-idx3-ubyte', lambda b: b'<!DOCTYPE html>'*100,
+                         'does not begin.*<!DO'),
+          'compressed': ('t10k-labels-idx1-ubyte', gzip.compress, 'is still compressed'),
+          'other images': ('train-images-idx3-ubyte', lambda b: b[:11]
+                           + bytes([14, 0, 0, 0, 56]) + b[16:], 'images of 14 x 56'),
+          'other labels': ('train-labels-idx1-ubyte', lambda b: b[:7] + bytes([10]) + b[8:18],
+                           '30 images.*10 labels')}
 
 @pytest.mark.parametrize('case', BROKEN)
 def test_broken_mnist_is_named_with_the_way_to_mend_it(tmp_path, case):
     name, change, words = BROKEN[case]
     path = write_mnist(tmp_path)/'MNIST'/'raw'/name
     path.write_bytes(change(path.read_bytes()))
-    with pytest.raises(ValueError, match=f'{words}.* Delete') as error: load('mnist', data_dir=tmp_path, sizes=(20, 10, 10))
+    with pytest.raises(ValueError, match=f'{words}.* Delete') as error:
+        load('mnist', data_dir=tmp_path, sizes=(20, 10, 10))
     assert str(path.parent) in str(error.value) and name in str(error.value)
 
 def test_half_of_mnist_counts_as_none(tmp_path, offline):
     (write_mnist(tmp_path)/'MNIST'/'raw'/'t10k-labels-idx1-ubyte').unlink()
-    with pytest.raises(FileNotFoundError, match='could not be downloaded'): load('mnist', data_dir=tmp_path, sizes=(20, 10, 10))
+    with pytest.raises(FileNotFoundError, match='could not be downloaded'):
+        load('mnist', data_dir=tmp_path, sizes=(20, 10, 10))
 
 def test_data_folder_that_is_a_file(tmp_path):
     (tmp_path/'file').touch()
-    with pytest.raises(ValueError, match='data_dir is .*file'): load('mnist', data_dir=tmp_path/'file')
+    with pytest.raises(ValueError, match='data_dir is .*file'):
+        load('mnist', data_dir=tmp_path/'file')
 
 def test_real_mnist():
-    if not FOLDER or not Path(FOLDER, 'MNIST', 'raw').is_dir(): pytest.skip('set DEEP_SPARSE_DATA to a folder with MNIST/raw')
+    if not FOLDER or not Path(FOLDER, 'MNIST', 'raw').is_dir():
+        pytest.skip('set DEEP_SPARSE_DATA to a folder with MNIST/raw')
     dataset = load('mnist')
-    assert [len(s) for s in (dataset.train, dataset.valid, dataset.test)] == [55_000, 5_000, 10_000]
+    assert [len(s) for s in (dataset.train, dataset.valid, dataset.test)] == [55_000, 5_000,
+                                                                              10_000]
     whole = torch.cat([dataset.train.images, dataset.valid.images])
     assert whole.mean().abs() < 1e-3 and (whole.std() - 1).abs() < 1e-3
     assert dataset.test.labels[:5].tolist() == [7, 2, 1, 0, 4]
-    error = dataset.test.to_pixels(add_noise(dataset.test.images, 1.)) - dataset.test.to_pixels(dataset.test.images)
+    error = dataset.test.to_pixels(add_noise(dataset.test.images,
+                                             1.)) - dataset.test.to_pixels(dataset.test.images)
     assert round(-10*error.square().mean(1).log10().mean().item(), 1) == 10.2       # Table 1
 
 
 # Errors
 
-@pytest.mark.parametrize('arguments, words', [
-    (dict(name='minst'), 'minst.*mnist, patches, natural, digits'),
-    (dict(name='digits', sizes=(1, 2)), 'sizes'), (dict(name='digits', sizes=(0, 2, 2)), 'sizes'),
-    (dict(name='digits', sizes=(1700, 90, 90)), 'digits has 1,797'),
-    (dict(name='digits', sizes=(1.5, 2, 2)), 'sizes'), (dict(name='natural', images='.'), "images is for 'patches'"),
-    (dict(name='natural', picture_shares=(1, 1, 1)), "picture_shares is for 'patches'"), (dict(name='patches'), 'images is None')])
+@pytest.mark.parametrize('arguments, words',
+                         [(dict(name='minst'), 'minst.*mnist, patches, natural, digits'),
+                          (dict(name='digits', sizes=(1, 2)), 'sizes'),
+                          (dict(name='digits', sizes=(0, 2, 2)), 'sizes'),
+                          (dict(name='digits', sizes=(1700, 90, 90)), 'digits has 1,797'),
+                          (dict(name='digits', sizes=(1.5, 2, 2)), 'sizes'),
+                          (dict(name='natural', images='.'), "images is for 'patches'"),
+                          (dict(name='natural', picture_shares=(1, 1, 1)),
+                           "picture_shares is for 'patches'"),
+                          (dict(name='patches'), 'images is None')])
 def test_bad_arguments_are_named(arguments, words):
     with pytest.raises(ValueError, match=words): load(**arguments)
 

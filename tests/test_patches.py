@@ -10,8 +10,9 @@ import torch.nn.functional as F
 from hypothesis import given, settings, strategies as st
 from PIL import Image
 from deep_sparse_nb.data import generator, load
-from deep_sparse_nb.patches import (blur, contrast_floor, contrast_maps, cut, has_contrast, join, local_contrast, normalise_contrast,
-                                    normalise_grey, photographs, random_crops, read_picture, split_files)
+from deep_sparse_nb.patches import (blur, contrast_floor, contrast_maps, cut, has_contrast,
+                                    join, local_contrast, normalise_contrast, normalise_grey,
+                                    photographs, random_crops, read_picture, split_files)
 
 FOLDER = os.environ.get('DEEP_SPARSE_DATA')
 seeds = st.integers(0, 2**31)
@@ -23,15 +24,18 @@ def textured(n, seed=0): # crops of random grey levels, as uint8
 def pictures(tmp_path):
     "A flat folder of six small photographs."
     paths = photographs('train')[:2] + photographs('valid') + photographs('test')
-    for i, path in enumerate(paths): Image.open(path).convert('L').resize((80, 64)).save(tmp_path/f'{i}.png')
+    for i, path in enumerate(paths):
+        Image.open(path).convert('L').resize((80, 64)).save(tmp_path/f'{i}.png')
     return tmp_path
 
 
 # Cutting and joining
 
 @settings(deadline=None, max_examples=60)
-@given(h=st.integers(1, 20), w=st.integers(1, 20), size=st.tuples(st.integers(1, 7), st.integers(1, 7)),
-       stride=st.tuples(st.integers(1, 7), st.integers(1, 7)), channels=st.sampled_from([0, 1, 3]), seed=seeds)
+@given(h=st.integers(1, 20), w=st.integers(1, 20),
+       size=st.tuples(st.integers(1, 7), st.integers(1, 7)),
+       stride=st.tuples(st.integers(1, 7), st.integers(1, 7)),
+       channels=st.sampled_from([0, 1, 3]), seed=seeds)
 def test_joining_undoes_cutting_exactly(h, w, size, stride, channels, seed):
     size = min(size[0], h), min(size[1], w)
     stride = min(stride[0], size[0]), min(stride[1], size[1])
@@ -41,13 +45,15 @@ def test_joining_undoes_cutting_exactly(h, w, size, stride, channels, seed):
     assert torch.equal(join(patches, picture.shape, size, stride), picture)
 
 @settings(deadline=None, max_examples=30)
-@given(rows=st.integers(0, 4), columns=st.integers(0, 4), size=st.integers(1, 6), stride=st.integers(1, 6), seed=seeds)
+@given(rows=st.integers(0, 4), columns=st.integers(0, 4), size=st.integers(1, 6),
+       stride=st.integers(1, 6), seed=seeds)
 def test_cutting_and_joining_are_unfold_and_fold(rows, columns, size, stride, seed):
     "Where the steps end at the border, PyTorch's own functions do the same."
     stride = min(stride, size)
     shape = 3, size + rows*stride, size + columns*stride
     picture = torch.randn(shape, generator=generator(seed))
-    assert torch.equal(cut(picture, size, stride), F.unfold(picture[None], size, stride=stride)[0].T)
+    assert torch.equal(cut(picture, size, stride),
+                       F.unfold(picture[None], size, stride=stride)[0].T)
     patches = torch.randn((rows + 1)*(columns + 1), 3*size*size, generator=generator(seed))
     fold = lambda x: F.fold(x.T[None], shape[1:], size, stride=stride)[0]
     expected = fold(patches)/fold(torch.ones_like(patches))
@@ -57,23 +63,30 @@ def test_every_pixel_is_in_a_patch_and_the_dtype_stays():
     picture = torch.arange(11*13, dtype=torch.uint8).reshape(11, 13)
     patches = cut(picture, (4, 5), 3)
     assert patches.dtype == torch.uint8 and len(patches.unique()) == 143
-    assert torch.equal(patches[0].reshape(4, 5), picture[:4, :5]) and torch.equal(patches[-1].reshape(4, 5), picture[-4:, -5:])
+    assert torch.equal(patches[0].reshape(4, 5), picture[:4, :5])
+    assert torch.equal(patches[-1].reshape(4, 5), picture[-4:, -5:])
 
 def test_patches_of_many_models_are_joined():
     patches = torch.randn(2, 3, len(cut(torch.zeros(9, 8), 4, 2)), 16, generator=generator(0))
     whole = join(patches, (9, 8), 4, 2)
-    assert whole.shape == (2, 3, 9, 8) and torch.allclose(whole[1, 2], join(patches[1, 2], (9, 8), 4, 2))
+    assert whole.shape == (2, 3, 9, 8)
+    assert torch.allclose(whole[1, 2], join(patches[1, 2], (9, 8), 4, 2))
 
 def test_overlaps_are_averaged():
     patches = torch.tensor([[1., 1, 1], [4., 4, 4]])
     assert torch.equal(join(patches, (1, 5), (1, 3), (1, 2)), torch.tensor([[1., 1, 2.5, 4, 4]]))
 
-@pytest.mark.parametrize('call, words', [
-    (lambda: cut(torch.zeros(5), 2), 'picture has shape'), (lambda: cut(torch.zeros(2, 3, 5, 5), 2), 'picture has shape'),
-    (lambda: cut(torch.zeros(5, 5), 6), 'size is 6.*5 x 5'), (lambda: cut(torch.zeros(5, 5), 0), 'size is 0'),
-    (lambda: cut(torch.zeros(5, 5), (1, 2, 3)), 'size is'), (lambda: cut(torch.zeros(5, 5), 2, 0), 'stride is 0'),
-    (lambda: cut(torch.zeros(5, 5), 2.5), 'size is 2.5'), (lambda: join(torch.zeros(9, 4), (5, 5), 2, 3), 'stride is 3'),
-    (lambda: join(torch.zeros(9, 4), (5, 5), 2, 1), r'patches has shape \(9, 4\).*16, 4')])
+@pytest.mark.parametrize('call, words',
+                         [(lambda: cut(torch.zeros(5), 2), 'picture has shape'),
+                          (lambda: cut(torch.zeros(2, 3, 5, 5), 2), 'picture has shape'),
+                          (lambda: cut(torch.zeros(5, 5), 6), 'size is 6.*5 x 5'),
+                          (lambda: cut(torch.zeros(5, 5), 0), 'size is 0'),
+                          (lambda: cut(torch.zeros(5, 5), (1, 2, 3)), 'size is'),
+                          (lambda: cut(torch.zeros(5, 5), 2, 0), 'stride is 0'),
+                          (lambda: cut(torch.zeros(5, 5), 2.5), 'size is 2.5'),
+                          (lambda: join(torch.zeros(9, 4), (5, 5), 2, 3), 'stride is 3'),
+                          (lambda: join(torch.zeros(9, 4), (5, 5), 2, 1),
+                           r'patches has shape \(9, 4\).*16, 4')])
 def test_cutting_and_joining_refuse(call, words):
     with pytest.raises(ValueError, match=words): call()
 
@@ -85,21 +98,25 @@ def test_contrast_of_whole_pictures_is_undone_and_agrees_inside(h, w, seed):
     v = s.clamp(min=.1)
     assert s.shape == m.shape == x.shape and torch.allclose(v*((x - m)/v) + m, x)
     constant = contrast_maps(torch.full((h, w), 3., dtype=torch.double))
-    assert constant[0].max() < 1e-12 and torch.allclose(constant[1], torch.full((h, w), 3., dtype=torch.double))
+    assert constant[0].max() < 1e-12
+    assert torch.allclose(constant[1], torch.full((h, w), 3., dtype=torch.double))
     if min(h, w) > 24:
         _, mean, deviation = local_contrast(x)
-        assert torch.allclose(s[:, 12:-12, 12:-12], deviation, atol=1e-6) and torch.allclose(m[:, 12:-12, 12:-12], mean, atol=1e-6)
+        assert torch.allclose(s[:, 12:-12, 12:-12], deviation, atol=1e-6)
+        assert torch.allclose(m[:, 12:-12, 12:-12], mean, atol=1e-6)
 
 
 # Local contrast normalisation
 
 @settings(deadline=None, max_examples=30)
-@given(h=st.integers(1, 20), w=st.integers(1, 20), half=st.integers(0, 4), sigma=st.floats(.5, 8), seed=seeds)
+@given(h=st.integers(1, 20), w=st.integers(1, 20), half=st.integers(0, 4),
+       sigma=st.floats(.5, 8), seed=seeds)
 def test_blur_is_convolution(h, w, half, sigma, seed):
     width = 2*half + 1
     x = torch.rand(2, h + width - 1, w + width - 1, generator=generator(seed))
     g = torch.exp(-(torch.arange(width) - half)**2 / (2*sigma**2)); g /= g.sum()
-    assert torch.allclose(blur(x, width, sigma), F.conv2d(x[:, None], torch.outer(g, g)[None, None])[:, 0], atol=1e-5)
+    assert torch.allclose(blur(x, width, sigma),
+                          F.conv2d(x[:, None], torch.outer(g, g)[None, None])[:, 0], atol=1e-5)
 
 @settings(deadline=None, max_examples=30)
 @given(low=st.integers(0, 255), span=st.integers(0, 255), floor=st.floats(0, 2), seed=seeds)
@@ -112,7 +129,8 @@ def test_contrast_normalisation_is_undone_exactly(low, span, floor, seed):
 def test_patch_depends_on_its_own_crop_alone():
     crops = textured(20)
     together = normalise_contrast(crops, .25)[0]
-    assert torch.allclose(torch.cat([normalise_contrast(c[None], .25)[0] for c in crops]), together, atol=1e-5)
+    assert torch.allclose(torch.cat([normalise_contrast(c[None], .25)[0] for c in crops]),
+                          together, atol=1e-5)
 
 def test_brightness_and_contrast_are_gone():
     x = textured(4).float()
@@ -131,7 +149,8 @@ def test_cropping_and_normalising_commute():
     picture = torch.randint(256, (90, 100), generator=generator(0))
     c, m, s = local_contrast(normalise_grey(picture[None]))
     parts = local_contrast(normalise_grey(picture[None, 13:65, 31:83]))
-    for whole, part in zip((c, m, s), parts): assert torch.allclose(whole[0, 13:41, 31:59], part[0], atol=1e-5)
+    for whole, part in zip((c, m, s), parts):
+        assert torch.allclose(whole[0, 13:41, 31:59], part[0], atol=1e-5)
 
 def test_random_crops_reach_every_corner():
     picture = torch.arange(53*54).reshape(53, 54)
@@ -144,17 +163,26 @@ def test_random_crops_reach_every_corner():
 def test_natural_patches():
     dataset = load('natural', sizes=(300, 120, 110))
     assert [len(s) for s in (dataset.train, dataset.valid, dataset.test)] == [300, 120, 110]
-    assert dataset.train.scale is None and dataset.train.shift is None and dataset.test.scale.shape == (110, 784)
+    assert dataset.train.scale is None and dataset.train.shift is None
+    assert dataset.test.scale.shape == (110, 784)
     for split in (dataset.train, dataset.valid, dataset.test):
-        assert split.images.dtype == torch.float32 and split.labels is None and has_contrast(split.images).all()
+        assert split.images.dtype == torch.float32 and split.labels is None
+        assert has_contrast(split.images).all()
     pixels = dataset.test.to_pixels(dataset.test.images)
-    assert torch.allclose(pixels*255, (pixels*255).round(), atol=1e-2)              # grey levels of 8-bit pictures
-    again, other = load('natural', sizes=(300, 120, 110)), load('natural', sizes=(300, 120, 110), seed=1)
-    assert torch.equal(again.train.images, dataset.train.images) and not torch.equal(other.train.images, dataset.train.images)
+    # grey levels of 8-bit pictures
+    assert torch.allclose(pixels*255, (pixels*255).round(), atol=1e-2)
+    again, other = load('natural', sizes=(300, 120, 110)), load('natural',
+                                                                sizes=(300, 120, 110), seed=1)
+    assert torch.equal(again.train.images, dataset.train.images)
+    assert not torch.equal(other.train.images, dataset.train.images)
 
-VALID = [[24, 25, 27, 24, 80, 21, 97, 78, 112], [101, 108, 87, 115, 106, 88, 94, 93, 94], [69, 76, 61, 75, 63, 65, 67, 7, 90]]
-TEST = [[130, 131, 120, 134, 145, 141, 141, 136, 152], [121, 77, 132, 91, 89, 119, 102, 125, 84], [96, 137, 155, 138, 154, 86, 143, 94, 138]]
-TRAIN = [[0.383, -0.9436, -1.0054, 0.0117, 0.8249, -0.2628], [-1.5788, -1.7146, 0.3854, -1.3883, 0.6251, -1.3445], [-0.4435, -0.4986, 0.7021, -0.0179, 1.5566, -1.0101]]
+VALID = [[24, 25, 27, 24, 80, 21, 97, 78, 112], [101, 108, 87, 115, 106, 88, 94, 93, 94],
+         [69, 76, 61, 75, 63, 65, 67, 7, 90]]
+TEST = [[130, 131, 120, 134, 145, 141, 141, 136, 152],
+        [121, 77, 132, 91, 89, 119, 102, 125, 84], [96, 137, 155, 138, 154, 86, 143, 94, 138]]
+TRAIN = [[0.383, -0.9436, -1.0054, 0.0117, 0.8249, -0.2628],
+         [-1.5788, -1.7146, 0.3854, -1.3883, 0.6251, -1.3445],
+         [-0.4435, -0.4986, 0.7021, -0.0179, 1.5566, -1.0101]]
 SCALE = [0.060577, 0.060577, 0.060577]
 
 def test_the_papers_patches_stay_what_they_are():
@@ -167,14 +195,17 @@ def test_the_papers_patches_stay_what_they_are():
     assert torch.allclose(data.test.scale[::40, 400], torch.tensor(SCALE), atol=1e-5)
 
 def test_every_picture_contributes():
-    "A small split still draws on all its pictures: match test patches to the picture they were cut from."
+    "A small split still draws on all its pictures: test patches are matched to theirs."
     test, found = load('natural', sizes=(10, 10, 40)).test, []
     pixels = (test.to_pixels(test.images)*255).round()
     for path in photographs('test'):
         windows = read_picture(path).unfold(0, 28, 1).unfold(1, 28, 1)
         starts = windows[:, :, 0, 0], windows[:, :, 27, 27], windows[:, :, 13, 5]
-        hits = [((starts[0] == p[0]) & (starts[1] == p[783]) & (starts[2] == p[13*28 + 5])).nonzero() for p in pixels]
-        found.append([any(torch.equal(windows[i, j].flatten().float(), p) for i, j in hit) for p, hit in zip(pixels, hits)])
+        hits = [((starts[0] == p[0]) & (starts[1] == p[783]) & (starts[2] == p[13*28
+                                                                               + 5])).nonzero()
+                for p in pixels]
+        found.append([any(torch.equal(windows[i, j].flatten().float(), p) for i, j in hit)
+                      for p, hit in zip(pixels, hits)])
     found = torch.tensor(found)
     assert found.any(0).all() and (found.sum(1) > 5).all()
 
@@ -182,9 +213,11 @@ def test_every_picture_contributes():
 def test_folder_of_pictures(pictures, layout):
     if layout == 'classes':
         for i, path in enumerate(sorted(pictures.glob('*.png'))):
-            (pictures/f'class{i % 2}').mkdir(exist_ok=True); path.rename(pictures/f'class{i % 2}'/path.name)
+            (pictures/f'class{i % 2}').mkdir(exist_ok=True)
+            path.rename(pictures/f'class{i % 2}'/path.name)
     dataset = load('patches', images=pictures, sizes=(200, 20, 20))
-    assert len(dataset.train) == 200 and dataset.name == 'patches' and has_contrast(dataset.train.images).all()
+    assert len(dataset.train) == 200 and dataset.name == 'patches'
+    assert has_contrast(dataset.train.images).all()
 
 @given(n=st.integers(3, 40), seed=st.integers(0, 100))
 @settings(deadline=None, max_examples=15)
@@ -192,7 +225,8 @@ def test_no_picture_feeds_two_splits(tmp_path_factory, n, seed):
     folder = tmp_path_factory.mktemp('pictures')
     for i in range(n): (folder/f'{i}.png').touch()
     train, valid, test = split_files(folder, (10, 1, 1), generator(seed))
-    assert min(map(len, (train, valid, test))) >= 1 and len({*train, *valid, *test}) == len(train) + len(valid) + len(test) == n
+    assert min(map(len, (train, valid, test))) >= 1
+    assert len({*train, *valid, *test}) == len(train) + len(valid) + len(test) == n
 
 def test_floor_is_the_mean_local_deviation():
     paths = photographs('train')
@@ -202,7 +236,7 @@ def test_floor_is_the_mean_local_deviation():
 
 def test_real_pictures():
     if not FOLDER or not Path(FOLDER, 'imagenet-sample').is_dir():
-        pytest.skip('set DEEP_SPARSE_DATA to a folder with imagenet-sample, a folder of ImageNet pictures')
+        pytest.skip('set DEEP_SPARSE_DATA to a folder with imagenet-sample, pictures of ImageNet')
     dataset = load('patches', images=Path(FOLDER, 'imagenet-sample'), sizes=(5000, 500, 500))
     assert has_contrast(dataset.train.images).all() and dataset.train.images.mean().abs() < .02
     pixels = dataset.test.to_pixels(dataset.test.images)
@@ -216,13 +250,16 @@ def test_photographs_are_disjoint_and_installed():
 # Errors
 
 def test_folder_errors(tmp_path, pictures):
-    with pytest.raises(FileNotFoundError, match='images is .*not a folder'): load('patches', images=tmp_path/'nowhere')
+    with pytest.raises(FileNotFoundError, match='images is .*not a folder'):
+        load('patches', images=tmp_path/'nowhere')
     for path in list(pictures.glob('*.png'))[2:]: path.unlink()
-    with pytest.raises(FileNotFoundError, match='holds 2 picture'): load('patches', images=pictures)
+    with pytest.raises(FileNotFoundError, match='holds 2 picture'):
+        load('patches', images=pictures)
 
 def test_unreadable_picture_is_named(pictures):
     (pictures/'3.png').write_bytes(b'not a picture')
-    with pytest.raises(ValueError, match='images: .*3.png cannot be read'): load('patches', images=pictures, sizes=(200, 20, 20))
+    with pytest.raises(ValueError, match='images: .*3.png cannot be read'):
+        load('patches', images=pictures, sizes=(200, 20, 20))
 
 def test_deep_picture_is_refused_rather_than_clipped(tmp_path):
     Image.fromarray(np.full((60, 60), 4000, np.uint16)).save(tmp_path/'deep.png')
@@ -232,33 +269,46 @@ def test_the_limit_on_pixels_is_ours_named_and_adjustable(tmp_path):
     Image.new('L', (2000, 1000), 90).save(tmp_path/'large.png')
     limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, 100
     try:
-        assert read_picture(tmp_path/'large.png').shape == (256, 512) and Image.MAX_IMAGE_PIXELS == 100
+        assert read_picture(tmp_path/'large.png').shape == (256, 512)
+        assert Image.MAX_IMAGE_PIXELS == 100
     finally: Image.MAX_IMAGE_PIXELS = limit
-    with pytest.raises(ValueError, match='large.png has 2000 x 1000 pixels; max_pixels is 1,999,999'):
+    with pytest.raises(ValueError,
+                       match='large.png has 2000 x 1000 pixels; max_pixels is 1,999,999'):
         read_picture(tmp_path/'large.png', max_pixels=1_999_999)
 
 def test_thin_pictures(tmp_path):
     Image.new('L', (20_000, 1)).save(tmp_path/'rule.png')
-    with pytest.raises(ValueError, match='rule.png is so thin.*5120000 x 256.*max_pixels'): read_picture(tmp_path/'rule.png')
+    with pytest.raises(ValueError, match='rule.png is so thin.*5120000 x 256.*max_pixels'):
+        read_picture(tmp_path/'rule.png')
     Image.new('L', (3, 60)).save(tmp_path/'thin.png')
     assert read_picture(tmp_path/'thin.png').shape == (5120, 256)
 
 def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path):
-    chunk = lambda kind, data: struct.pack('>I', len(data)) + kind + data + struct.pack('>I', zlib.crc32(kind + data))
+    number = lambda n: struct.pack('>I', n)
+    chunk = lambda kind, data: number(len(data)) + kind + data + number(zlib.crc32(kind + data))
     head = struct.pack('>IIBBBBB', 200_000, 200_000, 8, 0, 0, 0, 0)
-    (tmp_path/'bomb.png').write_bytes(b'\x89PNG\r\n\x1a\n' + chunk(b'IHDR', head) + chunk(b'IDAT', zlib.compress(bytes(1000))) + chunk(b'IEND', b''))
-    with pytest.raises(ValueError, match='bomb.png has 200000 x 200000 pixels'): read_picture(tmp_path/'bomb.png')
+    (tmp_path/'bomb.png').write_bytes(b'\x89PNG\r\n\x1a\n' + chunk(b'IHDR', head)
+                                      + chunk(b'IDAT', zlib.compress(bytes(1000)))
+                                      + chunk(b'IEND', b''))
+    with pytest.raises(ValueError, match='bomb.png has 200000 x 200000 pixels'):
+        read_picture(tmp_path/'bomb.png')
 
-@pytest.mark.parametrize('name, content', [
-    ('empty.jpg', b''), ('page.jpg', b'<html>404</html>'), ('bad.ppm', b'P6\n10 x\n255\n' + b'0'*300), ('neg.pgm', b'P5\n-5 10\n255\n'),
-    ('huge.pgm', b'P5\n99999999999999 1\n255\n0'), ('zero.pgm', b'P5\n5 5\n0\n' + b'0'*25), ('cut.png', None), ('cut.jpg', None),
-    ('cut.bmp', None), ('cut.tif', None), ('cut.webp', None)])
+@pytest.mark.parametrize('name, content',
+                         [('empty.jpg', b''), ('page.jpg', b'<html>404</html>'),
+                          ('bad.ppm', b'P6\n10 x\n255\n' + b'0'*300),
+                          ('neg.pgm', b'P5\n-5 10\n255\n'),
+                          ('huge.pgm', b'P5\n99999999999999 1\n255\n0'),
+                          ('zero.pgm', b'P5\n5 5\n0\n' + b'0'*25), ('cut.png', None),
+                          ('cut.jpg', None), ('cut.bmp', None), ('cut.tif', None),
+                          ('cut.webp', None)])
 def test_broken_pictures_are_named(tmp_path, name, content):
     if content is None:
-        Image.fromarray(np.random.default_rng(0).integers(0, 255, (90, 80, 3), dtype=np.uint8)).save(tmp_path/name)
+        Image.fromarray(np.random.default_rng(0).integers(0, 255, (90, 80, 3),
+                                                          dtype=np.uint8)).save(tmp_path/name)
         content = (tmp_path/name).read_bytes()[:1000]
     (tmp_path/name).write_bytes(content)
-    with pytest.raises(ValueError, match=f'images: .*{name} cannot be read'): read_picture(tmp_path/name)
+    with pytest.raises(ValueError, match=f'images: .*{name} cannot be read'):
+        read_picture(tmp_path/name)
 
 def test_hidden_files_and_folders_named_like_pictures_are_left_out(pictures):
     (pictures/'._0.png').write_bytes(b'\0\5\26\7'); (pictures/'album.jpg').mkdir()
@@ -266,11 +316,15 @@ def test_hidden_files_and_folders_named_like_pictures_are_left_out(pictures):
 
 def test_pictures_can_be_split_in_another_proportion(pictures):
     assert [len(s) for s in split_files(pictures, (1, 1, 4), generator(0))] == [1, 1, 4]
-    assert len(load('patches', images=pictures, sizes=(50, 10, 10), picture_shares=(2, 1, 3)).test) == 10
+    assert len(load('patches', images=pictures, sizes=(50, 10, 10),
+                    picture_shares=(2, 1, 3)).test) == 10
     for shares in ((1, 1), (1, 0, 1), (1, 1, float('inf'))):
-        with pytest.raises(ValueError, match='picture_shares is'): split_files(pictures, shares, generator(0))
-    with pytest.raises(ValueError, match='leaves none'): split_files(pictures, (1, 50, 50), generator(0))
+        with pytest.raises(ValueError, match='picture_shares is'):
+            split_files(pictures, shares, generator(0))
+    with pytest.raises(ValueError, match='leaves none'):
+        split_files(pictures, (1, 50, 50), generator(0))
 
 def test_blank_pictures_are_refused(tmp_path):
     for i in range(3): Image.new('L', (60, 60), 100).save(tmp_path/f'{i}.png')
-    with pytest.raises(ValueError, match='blank'): load('patches', images=tmp_path, sizes=(10, 1, 1))
+    with pytest.raises(ValueError, match='blank'):
+        load('patches', images=tmp_path, sizes=(10, 1, 1))
