@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from .energy import Energy
 from .decoders import (Decoder, Gradient, HiddenDecoder, LinearDecoder, Quadratic, as_decoder, frozen,
                                      reconstruction_gradient)
-from .iteration import Iteration, Rules, shrink
+from .iteration import Coasting, Iteration, Rules, shrink
 from .kernels import jit
 from .kernels.cpu import CompiledIteration, SparseIteration
 from .kernels.gpu import TritonIteration, triton
@@ -144,6 +144,7 @@ def fista(Y: Tensor,                 # images (n, d) or (..., n, d)
           momentum: bool = True,     # without it: ISTA
           restart: bool = False,     # forget a sample's momentum whenever it leads uphill
           freeze_converged: bool = False, # the hinge counts a sample that is done with the code it keeps
+          coast: bool = False,       # a sample that is done drifts on by its momentum (plain iteration)
           certify: bool = False,     # add a duality gap (convex problems) or a proximal residual
           precision: str = 'float32', # 'bfloat16': a hidden layer's gradients change in half precision
           kernel: str = 'auto',      # 'plain': the iteration that is written to be read
@@ -162,6 +163,7 @@ def fista(Y: Tensor,                 # images (n, d) or (..., n, d)
     Y, encoded = (None if A is None else A.detach().to(start.device, start.dtype) for A in (Y, encoded))
     seen = decoder if mask is None else Masked(decoder, mask.to(start.device))
     method, gradient = choose_kernel(kernel, precision, step, start, Y, seen, energy, encoded, watch)
+    if coast: method = Coasting
     state = method(start, energy, encoded, step_size(step, start, Y, decoder, energy),
                    Rules(tol, nonneg, momentum, restart, freeze_converged))
     state.run(gradient, max_iters, watch)

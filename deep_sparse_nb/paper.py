@@ -30,7 +30,7 @@ class Recipe:
     unit_columns: bool = False   # project the decoder's columns after each step
     encoder: bool = True         # False: codes are inferred from scratch, also when testing
     halve_every: int = 0         # epochs after which the decoder's learning rate halves; 0: never
-    step_rule: str = 'recipe'    # 'recipe': `step` as it is; 'safe': 1/L where that is shorter; '1/L': always 1/L, with restart
+    step_rule: str = 'recipe'    # 'recipe': `step` as it is; 'safe': 1/L where that is shorter; '1/L': always 1/L, with restart; 'coast': `step`, and samples that are done drift on
     batch: int = 250
 def recipe_from(fields: dict) -> Recipe:
     "A recipe as checkpoints and weights store it. Before there was a rule, `safe_step` said whether the step was safe."
@@ -118,6 +118,7 @@ GRIDS = {
     'short-step': Grid('mnist', ('VDL-NL',), seeds=1, lambdas=(.01, .02), changes=dict(step=.25)),
     'safe-step': Grid('mnist', ('VDL-NL',), seeds=1, lambdas=(.01, .02), changes=dict(step_rule='safe')),
     'safe-collapse': Grid('mnist', ('Free-NL',), seeds=1, lambdas=(.005,), changes=dict(step_rule='safe')),
+    'coast': Grid('mnist', ('VDL',), seeds=1, lambdas=(.005,), changes=dict(step_rule='coast')),
     'digits': Grid('digits', ('SDL', 'VDL'), seeds=2, lambdas=(.001, .005, .02))}
 PUBLISHED = ('mnist-linear', 'mnist-nl', 'patches-linear', 'patches-nl')
 STEPS = ('labels', 'stability', 'contrast')

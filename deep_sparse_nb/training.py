@@ -52,7 +52,7 @@ class Autoencoder(nn.Module):
         if encoded is None and self.encoder is not None: encoded = self.encoder(Y).detach()
         start = None if encoded is not None else Y.new_full((Y.shape[-2], self.shared.l), .01 if self.shared.m else 0.)
         return fista(Y, self.decoder, self.energy, encoded=encoded, start=start, step=self.step, freeze_converged=self.shared.m > 0,
-                     restart=self.shared.step_rule == '1/L', **options)
+                     restart=self.shared.step_rule == '1/L', coast=self.shared.step_rule == 'coast', **options)
 
     @torch.no_grad()
     def codes(self, Y: Tensor) -> Tensor: # (members, n, l)
@@ -63,7 +63,7 @@ class Autoencoder(nn.Module):
 def check_members(recipes, seeds):
     "Raises ValueError where recipes cannot be trained as one stack."
     for r in recipes: Energy(r.lam, r.beta, r.T, r.gamma)   # raises for a negative coefficient
-    rules = ('recipe', 'safe', '1/L')
+    rules = ('recipe', 'safe', '1/L', 'coast')
     for r in recipes:
         if r.step_rule not in rules: raise ValueError(f'step_rule is {r.step_rule!r}; it must be one of {", ".join(rules)}')
     if not recipes or len(recipes) != len(seeds): raise ValueError(f'{len(recipes)} recipes and {len(seeds)} seeds; one each is needed')
