@@ -20,7 +20,7 @@ from .training import Run, begin, evaluate, tiny_is_zero, train
 from .checkpoints import restore, save
 from .sweeps import deadline_in, sweep
 from .report import report
-from .probes import PER_CLASS, by_contrast, few_labels, stable_atoms
+from .probes import PER_CLASS, by_contrast, by_picture, few_labels, stable_atoms
 
 # %% ../nbs/library/09_cli.ipynb #dd8f0e2e
 CHECKPOINT = 'checkpoint.safetensors'
@@ -110,6 +110,8 @@ def sweep_command(args) -> list[dict]:
             if name == 'labels': left = few_labels(**which, **where, minutes=minutes, device=device, per_class=args.per_class or PER_CLASS, draws=args.draws)
             elif name == 'stability': stable_atoms(**which, **where, images=args.images); left = 0
             elif name == 'contrast': by_contrast(**which, **where, images=args.images); left = 0
+            elif name == 'labels-last': left = few_labels(**which, **where, minutes=minutes, device=device, per_class=args.per_class or PER_CLASS[:-1], draws=args.draws, last=True)
+            elif name == 'by-picture': by_picture(models=args.model or None, lams=args.lam or None, images=args.images, results=args.results); left = 0
             else: left = len(sweep(name, **which, **where, epochs=args.epochs, minutes=minutes, device=device, stack=args.stack,
                                    images=args.images, progress=not args.quiet))
         rows.append(dict(grid=name, left=left, results=str(args.results)))

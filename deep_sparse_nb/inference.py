@@ -144,7 +144,7 @@ def fista(Y: Tensor,                 # images (n, d) or (..., n, d)
           momentum: bool = True,     # without it: ISTA
           restart: bool = False,     # forget a sample's momentum whenever it leads uphill
           freeze_converged: bool = False, # the hinge counts a sample that is done with the code it keeps
-          coast: bool = False,       # a sample that is done drifts on by its momentum (plain iteration)
+          coast: bool = False,       # a sample that is done drifts on by its momentum until all are
           certify: bool = False,     # add a duality gap (convex problems) or a proximal residual
           precision: str = 'float32', # 'bfloat16': a hidden layer's gradients change in half precision
           kernel: str = 'auto',      # 'plain': the iteration that is written to be read
@@ -163,9 +163,9 @@ def fista(Y: Tensor,                 # images (n, d) or (..., n, d)
     Y, encoded = (None if A is None else A.detach().to(start.device, start.dtype) for A in (Y, encoded))
     seen = decoder if mask is None else Masked(decoder, mask.to(start.device))
     method, gradient = choose_kernel(kernel, precision, step, start, Y, seen, energy, encoded, watch)
-    if coast: method = Coasting
+    if coast and method is not SparseIteration: method = Coasting
     state = method(start, energy, encoded, step_size(step, start, Y, decoder, energy),
-                   Rules(tol, nonneg, momentum, restart, freeze_converged))
+                   Rules(tol, nonneg, momentum, restart, freeze_converged, coast))
     state.run(gradient, max_iters, watch)
     converged = state.iterations > 0
     codes = torch.where(converged[..., None], state.codes, state.Z)

@@ -29,6 +29,7 @@ class Rules(NamedTuple):
     momentum: bool = True          # without it: ISTA
     restart: bool = False          # forget a sample's momentum whenever it leads uphill
     freeze_converged: bool = False # with a hinge, too, a sample that is done moves no more
+    coast: bool = False            # a sample that is done drifts on, see `Coasting`
 
 # %% ../nbs/library/02a_iteration.ipynb #e07c3c8b
 class Iteration:
@@ -89,14 +90,10 @@ class Iteration:
 
 # %% ../nbs/library/02a_iteration.ipynb #5d0c1a02
 class Coasting(Iteration):
-    "`Iteration` in which a sample that is done drifts on by its momentum until the batch ends."
-    def __init__(self, start: Tensor, energy: Energy, encoded: Tensor | None, eta: float | Tensor,
-                 rules: Rules = Rules()):
-        super().__init__(start, energy, encoded, eta, rules)
-        self.freeze, self.length = torch.zeros_like(self.freeze), self.eta
-
+    "`Iteration` in which a sample that is done drifts on by its momentum until its batch is done."
     def advance(self, G: Tensor, k: int) -> None:
-        done = (self.iterations > 0)[..., None]
-        self.eta = torch.where(done, 0, self.length)
+        done, eta = self.iterations > 0, self.eta
+        self.freeze = done.all(-1, keepdim=True)              # of the models whose batch is done
+        self.eta = torch.where(done[..., None], 0, eta)
         super().advance(G, k)
-        self.eta, self.codes = self.length, torch.where(done, self.Z, self.codes)
+        self.eta, self.codes = eta, torch.where(done[..., None], self.Z, self.codes)

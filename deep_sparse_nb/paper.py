@@ -121,7 +121,7 @@ GRIDS = {
     'coast': Grid('mnist', ('VDL',), seeds=1, lambdas=(.005,), changes=dict(step_rule='coast')),
     'digits': Grid('digits', ('SDL', 'VDL'), seeds=2, lambdas=(.001, .005, .02))}
 PUBLISHED = ('mnist-linear', 'mnist-nl', 'patches-linear', 'patches-nl')
-STEPS = ('labels', 'stability', 'contrast')
+STEPS = ('labels', 'labels-last', 'stability', 'contrast', 'by-picture')
 
 # %% ../nbs/library/06a_paper.ipynb #0ebb703c
 FIGURES = '''

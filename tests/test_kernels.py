@@ -8,7 +8,7 @@ from torch import nn
 from deep_sparse_nb.decoders import HiddenDecoder, LinearDecoder, stack
 from deep_sparse_nb.energy import Energy
 from deep_sparse_nb.inference import fista
-from deep_sparse_nb.iteration import Iteration, Rules
+from deep_sparse_nb.iteration import Coasting, Iteration, Rules
 from deep_sparse_nb.kernels import jit
 from deep_sparse_nb.kernels.cpu import CompiledIteration, SparseIteration
 from deep_sparse_nb.kernels.hidden import BfloatGradient
@@ -36,6 +36,24 @@ def test_compiled_is_plain(dtype, models, n, l, beta, rules):
         apart = 1e-11 if dtype == torch.float64 else 2e-3       # float32: the rule may hold an iteration sooner
         assert (codes - plain).norm() <= apart*plain.norm() + 1e-12
         assert ((iterations == when).float().mean() > .9) if dtype == torch.float32 else (iterations == when).all()
+
+
+@needs_numba
+@pytest.mark.parametrize('beta', [0., 5.])
+@pytest.mark.parametrize('nonneg', [True, False])
+def test_compiled_coasting_is_plain_coasting(beta, nonneg):
+    rng = torch.Generator().manual_seed(0)
+    start, Y = torch.rand(2, 30, 9, generator=rng).double(), torch.randn(30, 12, generator=rng).double()
+    decoder = stack([LinearDecoder(9, 12, seed) for seed in (0, 1)]).double()
+    energy, rules = Energy(torch.tensor([0., .1]), beta=beta, gamma=1.), Rules(1e-2, nonneg, coast=True)
+    states = [kind(start, energy, start, .1, rules) for kind in (Coasting, SparseIteration)]
+    for state in states: state.run(decoder.reconstruction_gradient(Y), 200)
+    plain, fast = states
+    assert (plain.iterations > 0).all() and torch.equal(plain.iterations, fast.iterations)
+    assert (fast.codes - plain.codes).norm() <= 1e-11*plain.codes.norm()
+    kept = Iteration(start, energy, start, .1, rules)
+    kept.run(decoder.reconstruction_gradient(Y), 200)
+    assert (kept.codes - plain.codes).norm() > 1e-4*kept.codes.norm()      # they did drift
 
 
 @needs_numba

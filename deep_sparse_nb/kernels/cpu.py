@@ -48,6 +48,7 @@ class Options(NamedTuple):
     momentum: bool
     restart: bool
     freeze: bool              # samples that are done move no more
+    coast: bool               # samples that are done drift on
 
 @inlined
 def weights_of(s, state):
@@ -110,6 +111,17 @@ def finish_step(x, z, g, t, w, options):
         x[j] = g[j] + ahead*(g[j] - z[j])
         z[j] = g[j]
     return following, now
+
+@inlined
+def drift(x, z, kept, t, options):
+    "A sample that is done moves on by its momentum alone. Returns the next t."
+    following, zero = (1 + sqrt(1 + 4*t*t))/2, x.dtype.type(0)
+    ahead = x.dtype.type((t - 1)/following if options.momentum else 0.)
+    for j in range(x.shape[0]):
+        v = zero if options.nonneg and x[j] < 0 else x[j]
+        x[j] = v + ahead*(v - z[j])
+        z[j] = kept[j] = v
+    return following
 
 # %% ../../nbs/performance/03_cpu.ipynb #60fb9f93
 @inlined
@@ -201,8 +213,9 @@ class CompiledIteration(Iteration):
 
     def options(self, max_iters: int) -> Options:
         "The rules, for compiled loops."
-        tol, nonneg, momentum, restart, freeze = self.rules
-        return Options(float(tol), max_iters, nonneg, momentum, restart, freeze)
+        tol, nonneg, momentum, restart, freeze, coast = self.rules
+        freeze = freeze and not coast
+        return Options(float(tol), max_iters, nonneg, momentum, restart, freeze, coast)
 
     def advance(self, G: Tensor, k: int) -> None:
         "Iteration `k`, from the decoder's gradient G at X, in place."
@@ -265,7 +278,8 @@ def infer_batch(s, k, last, H, state, options):
         for i in range(n):
             if stop[0] != 0: return 0
             x, z, still = X[i], Z[i], iterations[i] == 0
-            if still or not options.freeze:
+            if options.coast and not still: t[i] = drift(x, z, codes[i], t[i], options)
+            elif still or not options.freeze:
                 start_gradient(x, C[i], w.ridge, g)
                 add_hinge(x, mean, stretch, g)
                 add_product(x, H, g, support, strength)
@@ -289,7 +303,7 @@ class SparseIteration(CompiledIteration):
         state = self.state._replace(C=self.state.C + self.array(gradient.B, n, l))
         H, options, tasks = self.array(gradient.H, l, l), self.options(max_iters), []
         for s in range(models):
-            if state.weights[s, 3] > 0: tasks.append((s,))
+            if options.coast or state.weights[s, 3] > 0: tasks.append((s,))
             else: tasks += [(s, i, min(i + ROWS, n)) for i in range(0, n, ROWS)]
         def work(task):
             if len(task) == 3: return infer_samples(*task, H, state, options)
