@@ -20,7 +20,8 @@ from .training import Run, begin, evaluate, tiny_is_zero, train
 from .checkpoints import restore, save
 from .sweeps import deadline_in, sweep
 from .report import report
-from .probes import PER_CLASS, by_contrast, by_picture, few_labels, stable_atoms
+from .probes import PER_CLASS, few_labels, stable_atoms
+from .contrast import by_contrast, by_picture
 
 # %% ../nbs/library/09_cli.ipynb #dd8f0e2e
 CHECKPOINT = 'checkpoint.safetensors'

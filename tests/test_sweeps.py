@@ -26,8 +26,10 @@ from deep_sparse_nb.results import (KEY, TABLE_VERSION, append, compact, identit
     provenance, read_table, unpacked)
 from deep_sparse_nb.sweeps import choose, file_name, finished, plan, sweep
 from deep_sparse_nb.report import report
-from deep_sparse_nb.probes import (Classifier, best_lambda, by_contrast, few_labels,
-    first_of_each, fit, stable_atoms)
+from deep_sparse_nb import contrast
+from deep_sparse_nb.contrast import by_contrast
+from deep_sparse_nb.probes import (Classifier, best_lambda, few_labels, first_of_each, fit,
+    stable_atoms)
 
 SIZES = (500, 250, 250)
 RESULTS = Path(__file__).resolve().parents[1]/'results'
@@ -574,7 +576,7 @@ def test_contrast_of_the_test_patches(home, tmp_path):
     sweep('patches-linear', **QUICK | dict(epochs=1), **home, images=images)
     by_contrast(**home, images=images)
     table = table_of(home, 'contrast').query('sigma == 1').sort_values('share')
-    assert table.share.tolist() == sorted(probes.SHARES) and table.psnr_input.is_monotonic_increasing and table.psnr_input.nunique() == len(table)
+    assert table.share.tolist() == sorted(contrast.SHARES) and table.psnr_input.is_monotonic_increasing and table.psnr_input.nunique() == len(table)
     assert table.psnr.is_monotonic_increasing                       # of noisy images: errors scale with the contrast, too
     whole, swept = table.iloc[-1], table_of(home, 'patches-linear').query('sigma == 1').iloc[0]
     for column in ('psnr', 'sparsity', 'psnr_input'): assert whole[column] == pytest.approx(swept[column], rel=1e-6)
