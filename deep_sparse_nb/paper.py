@@ -118,6 +118,8 @@ GRIDS = {
     'short-step': Grid('mnist', ('VDL-NL',), seeds=1, lambdas=(.01, .02), changes=dict(step=.25)),
     'safe-step': Grid('mnist', ('VDL-NL',), seeds=1, lambdas=(.01, .02), changes=dict(step_rule='safe')),
     'safe-collapse': Grid('mnist', ('Free-NL',), seeds=1, lambdas=(.005,), changes=dict(step_rule='safe')),
+    'steps': Grid('digits', ('SDL-NL', 'WDL-NL', 'DO-NL'), seeds=2, lambdas=(.003,),
+                  knobs=(('step_rule', '1/L'),), changes=dict(m=256, epochs=60)),
     'coast': Grid('mnist', ('VDL',), seeds=1, lambdas=(.005,), changes=dict(step_rule='coast')),
     'digits': Grid('digits', ('SDL', 'VDL'), seeds=2, lambdas=(.001, .005, .02))}
 PUBLISHED = ('mnist-linear', 'mnist-nl', 'patches-linear', 'patches-nl')

@@ -21,11 +21,11 @@ from .decoders import atoms, stack, uniform
 from .encoders import LISTA
 from .data import SIZES, Dataset, generator, load
 from .metrics import stability
-from .paper import GRIDS, PUBLISHED, targets
+from .paper import GRIDS, PUBLISHED, recipe_from
 from .training import Autoencoder, choose_device, data_order
 from .checkpoints import origin, restore
 from .results import (KEY, append, identity, load_model, pick, provenance,
-                                    read_table, weights_file)
+                                    read_table)
 from .sweeps import deadline_in, finished
 
 if TYPE_CHECKING: import pandas as pd
@@ -105,7 +105,7 @@ LEARNING_RATES = (1e-3, 1e-2, 1e-1)
 PER_CLASS = (1, 2, 5, 10, 20, 50, 100, None)
 
 # %% ../nbs/library/08b_probes.ipynb #b589eb12
-def top_errors(scores: Tensor, labels: Tensor) -> dict[str, Tensor]: # top1, top3: (M,), between 0 and 1
+def top_errors(scores: Tensor, labels: Tensor) -> dict[str, Tensor]: # top1, top3: (M,)
     "Share of images whose class is not the likeliest, or not among the three likeliest."
     right = scores.topk(3).indices == labels[:, None]
     return {f'top{k}': 1 - right[..., :k].any(-1).float().mean(-1) for k in (1, 3)}
@@ -140,8 +140,8 @@ def member(kind: Kind, seed: int, place: tuple[Path, int] | None, results: str |
            device: str = 'cpu') -> Autoencoder:
     "A trained model: the best weights of a checkpoint, or those stored in the results."
     if place: return pick(restore(place[0], device).best_model(), place[1])
-    columns = dict(kind)
-    return load_model(columns['dataset'], columns['model'], columns['lam'], seed, results).to(device)
+    which = [dict(kind)[name] for name in ('dataset', 'model', 'lam')]
+    return load_model(*which, seed, results).to(device)
 
 @torch.no_grad()
 def features_of(models: Sequence[Autoencoder], data: Dataset) -> dict[str, Tensor]:
@@ -179,18 +179,20 @@ LABELS_KEY = [*KEY, 'per_class', 'draw', 'classifier_epochs']
 
 def stored(results: str | Path, grids: Sequence[str], models: Sequence[str] | None = None,
            lams: Sequence[float] | None = None) -> dict[Kind, Places]:
-    "What `sweeps.finished` finds in checkpoints, of the weights in the results (seed 0)."
+    """What `sweeps.finished` finds in checkpoints, of the weights in the results.
+
+    Raises FileNotFoundError where there are none.
+    """
     found: dict[Kind, Places] = {}
-    points = targets()[['dataset', 'model', 'lam']].drop_duplicates()
-    for dataset, model, lam in points.itertuples(index=False, name=None):
-        path = weights_file(results, dataset, model, lam, 0)
-        offered = any(GRIDS[g].dataset == dataset and model in GRIDS[g].models for g in grids)
-        wanted = (not models or model in models) and (not lams or lam in lams)
-        if not (offered and wanted and path.is_file()): continue
-        with safe_open(path, 'pt') as file: where = json.loads(file.metadata()['model'])['origin']
-        trained = load_model(dataset, model, lam, 0, results).recipes[0]
-        columns = identity((trained, 0), origin(dataset) | where)
-        found[tuple((k, v) for k, v in columns.items() if k != 'seed')] = {0: None}
+    for path in sorted((Path(results)/'weights').glob('*.safetensors')):
+        with safe_open(path, 'pt') as file: about = json.loads(file.metadata()['model'])
+        r, seed, where = recipe_from(about['recipe']), about['seed'], about['origin']
+        where = {k: where.get(k, v) for k, v in origin(where['dataset']).items()}
+        offered = any(GRIDS[g].dataset == where['dataset'] and r.model in GRIDS[g].models
+                      for g in grids)
+        if offered and (not models or r.model in models) and (not lams or r.lam in lams):
+            kind = tuple((k, v) for k, v in identity((r, seed), where).items() if k != 'seed')
+            found.setdefault(kind, {})[seed] = None
     if not found: raise FileNotFoundError(f'no weights of {" or ".join(grids)} in {results}')
     return found
 
