@@ -92,7 +92,7 @@ def test_patches_come_from_every_picture_and_readings_differ():
     picture = read_picture(paths[0])
     assert min(shrink_picture(picture, 1.46).shape) == round(256/1.46)
     half = shrink_picture(picture, 2).float().mean()
-    assert half == pytest.approx(picture.float().mean(), rel=.01)
+    assert half.item() == pytest.approx(picture.float().mean().item(), rel=.01)
 
 
 def test_by_picture_scores_stored_models(home, pictures):
