@@ -55,28 +55,31 @@ def mean_over_pictures(values: Tensor,  # (N,), one a patch
     pictures = picture.unique(return_inverse=True)[1]
     P, values = int(pictures.max()) + 1, values.double()
     mean, counts = values.mean(), pictures.bincount()
-    off = torch.zeros(P, dtype=torch.double).index_add(0, pictures, values) - counts*mean
-    error = (off.square().sum()*P/(P - 1)).sqrt()/len(values) if P > 1 else torch.tensor(torch.nan)
+    sums = torch.zeros(P, dtype=torch.double).index_add(0, pictures, values)
+    if P < 2: return mean.item(), torch.nan
+    error = ((sums - counts*mean).square().sum()*P/(P - 1)).sqrt()/len(values)
     return mean.item(), error.item()
 
 # %% ../nbs/library/08c_contrast.ipynb #5d0c1b07
 READINGS = ('plain', 'raw', 'shrunk')
 
-def shrink_picture(picture: Tensor, factor: float) -> Tensor: # (h, w) uint8, as the picture
+def shrink_picture(picture: Tensor, factor: float) -> Tensor: # (h, w) uint8, both
     "A picture made smaller: each pixel from the four nearest, without smoothing beforehand."
     size = [round(side/factor) for side in picture.shape]
-    smaller = torch.nn.functional.interpolate(picture[None, None].float(), size, mode='bilinear')
+    resize = torch.nn.functional.interpolate
+    smaller = resize(picture[None, None].float(), size, mode='bilinear')
     return smaller[0, 0].round().to(picture.dtype)
 
 def patches_by_picture(paths: Sequence[Path], reading: str = 'plain', # one of `READINGS`
                        each: int = 30,                                # crops of a picture
-                       ) -> tuple[Split, Tensor]: # patches, and the numbers of their pictures (N,)
+                       ) -> tuple[Split, Tensor]: # patches, and each one's picture (N,)
     "Patches that have contrast, from crops at random places of every picture."
     rng, made = generator(0), read_picture
     if reading == 'shrunk': made = lambda path: shrink_picture(read_picture(path), 1.46)
     crops = torch.cat([random_crops(made(path), each, rng) for path in paths])
     grey = lambda: map(normalise_grey, crops.split(1000))
-    floor = torch.cat([local_contrast(part)[2].mean((-2, -1)) for part in grey()]).mean().item()
+    deviations = torch.cat([local_contrast(part)[2].mean((-2, -1)) for part in grey()])
+    floor = deviations.mean().item()
     found = [normalise_contrast(part, floor) for part in crops.split(1000)]
     images, scale, shift = (torch.cat(parts) for parts in zip(*found))
     kept = has_contrast(images)
@@ -98,12 +101,14 @@ def _patch_scores(model: Autoencoder, split: Split, noise: Tensor) -> dict[str, 
     return {name: torch.cat(parts) for name, parts in found.items()}
 
 # %% ../nbs/library/08c_contrast.ipynb #5d0c1b0a
-def _spread(scores: dict[str, Tensor], picture: Tensor, group: Tensor) -> dict[str, float | None]:
+def _spread(scores: dict[str, Tensor], picture: Tensor,
+            group: Tensor) -> dict[str, float | None]:
     "Columns of a row: means and standard errors over the pictures of a group."
     columns = dict(pictures=len(picture[group].unique()), patches=int(group.sum()))
     for name in ('psnr', 'psnr_input', 'sparsity'):
-        mean, error = None, None
-        if name in scores: mean, error = mean_over_pictures(scores[name][group], picture[group])
+        columns |= {name: None, f'{name}_error': None}
+        if name not in scores: continue
+        mean, error = mean_over_pictures(scores[name][group], picture[group])
         columns |= {name: mean, f'{name}_error': error}
     return columns
 
@@ -114,8 +119,8 @@ def by_picture(grids: Sequence[str] = ('patches-linear', 'patches-nl'),
                results: str | Path = 'results') -> None:
     """Stored models on patches of all pictures of a folder, into results/by-picture.csv.
 
-    Mean and standard error over pictures, for those that the models learned from (`seen`), for
-    the others, and for all. Raises ValueError for other pictures than a model's own.
+    Mean and standard error over pictures: those that the models learned from (`seen`), the
+    others, and all. Raises ValueError for other pictures than a model's own.
     """
     models_by_kind, rows = stored(results, grids, models, lams), []
     for source in {dict(kind)['source'] for kind in models_by_kind}:
@@ -135,4 +140,5 @@ def by_picture(grids: Sequence[str] = ('patches-linear', 'patches-nl'),
                 rows += [dict(kind) | dict(seed=0, sigma=sigma, reading=reading, group=name)
                          | _spread(scores, picture, group) for name, group in groups.items()]
     rows = [row | provenance() for row in rows]
-    append(Path(results)/'by-picture.csv', rows, [*KEY, 'sigma', 'reading', 'group', 'patches'])
+    key = [*KEY, 'sigma', 'reading', 'group', 'patches']
+    append(Path(results)/'by-picture.csv', rows, key)

@@ -49,7 +49,7 @@ class Classifier(nn.Module):
 
 # %% ../nbs/library/08b_probes.ipynb #3a814227
 def first_of_each(labels: Tensor, k: int | None, draw: int = 0) -> Tensor: # rows; k None: all
-    """The first k images of each class, in the given order (draw 0) or the draw-th shuffled one.
+    """The first k images of each class, as they come (draw 0) or in the draw-th shuffle.
 
     Raises ValueError when a class has fewer.
     """
@@ -64,7 +64,7 @@ def first_of_each(labels: Tensor, k: int | None, draw: int = 0) -> Tensor: # row
 # %% ../nbs/library/08b_probes.ipynb #bf5253af
 @torch.no_grad()
 def logits(classifiers: Classifier, X: Tensor, source: Tensor) -> Tensor: # (M, N, classes)
-    "Of a stack of M classifiers, the m-th on X[source[m]], (N, f), a thousand images at a time."
+    "Of M classifiers, the m-th on X[source[m]], (N, f), a thousand images at a time."
     parts = [classifiers(X[source, i:i + 1000]) for i in range(0, X.shape[1], 1000)]
     return torch.cat(parts, dim=-2)
 
@@ -118,7 +118,7 @@ def classify(features: dict[str, Tensor], # train, valid, test: (S, N, f), or (1
              rates: Sequence[float] = LEARNING_RATES, # learning rates to choose from
              last: bool = False,          # test the weights of the last epoch
              ) -> list[dict]:
-    "One row a seed: errors with these labels, at the learning rate that validation images choose."
+    "One row a seed: errors with these labels, at the rate that validation images choose."
     S, device = len(seeds), data.train.images.device
     lr = torch.tensor(rates, device=device).repeat_interleave(S)
     source = torch.arange(S, device=device).repeat(len(rates)) % len(features['train'])
@@ -153,12 +153,14 @@ def features_of(models: Sequence[Autoencoder], data: Dataset) -> dict[str, Tenso
             for name, images in splits.items()}
 
 # %% ../nbs/library/08b_probes.ipynb #21e653f2
-def candidates(found: dict[Kind, Places], where: dict, seeds: int) -> list[tuple[Kind, Places]]:
+def candidates(found: dict[Kind, Places], where: dict,
+               seeds: int) -> list[tuple[Kind, Places]]:
     "Raw pixels, LISTA from scratch, and the models that learned from `where`."
     plain = {k: 0 for k in KEY if k != 'seed'} | where
     plain |= dict(step_rule='recipe', precision='float32')
     blank = [tuple((plain | dict(model=name)).items()) for name in ('raw', 'LISTA')]
-    kinds = [(kind, places) for kind, places in found.items() if set(where.items()) <= set(kind)]
+    kinds = [(kind, places) for kind, places in found.items()
+             if set(where.items()) <= set(kind)]
     return [(kind, dict.fromkeys(range(seeds))) for kind in blank] + kinds
 
 # %% ../nbs/library/08b_probes.ipynb #e43254fd
@@ -197,30 +199,32 @@ def stored(results: str | Path, grids: Sequence[str], models: Sequence[str] | No
     return found
 
 # %% ../nbs/library/08b_probes.ipynb #7435114a
-def few_labels(grids: Sequence[str] = ('mnist-linear', 'mnist-nl'), # whose finished models to use
-               models: Sequence[str] | None = None,  # some of theirs (pixels and LISTA run along)
+def few_labels(grids: Sequence[str] = ('mnist-linear', 'mnist-nl'), # of trained models
+               models: Sequence[str] | None = None,  # some (pixels and LISTA run along)
                lams: Sequence[float] | None = None,
                seeds: int | None = None,
-               per_class: Sequence[int | None] = PER_CLASS, # labelled images of a class; None: all
-               draws: int = 1,              # of labelled images; the first: those that come first
+               per_class: Sequence[int | None] = PER_CLASS, # labels of a class; None: all
+               draws: int = 1,              # of labels; the first: those that come first
                epochs: int = 100,
-               last: bool = False,          # as the authors: last weights, and every learning rate
+               last: bool = False,          # as the authors: last weights, at every rate
                minutes: float | None = None, device: str = 'auto',
                data_dir: str | Path | None = None,
                results: str | Path = 'results', runs: str | Path = 'runs',
                ) -> int: # tasks left to do
     """Errors of classifiers from few labels (section 4.5, Figure 9), into results/labels.csv.
 
-    With `last` from the stored weights into results/labels-last.csv, a row for each learning rate.
-    Interrupt at will, and call again. Raises ValueError for less than one draw,
+    With `last` from the stored weights into results/labels-last.csv, a row for each learning
+    rate. Interrupt at will, and call again. Raises ValueError for less than one draw,
     FileNotFoundError where there is no trained model.
     """
     if draws < 1: raise ValueError(f'draws is {draws}; it must be at least 1')
     device, deadline, left = choose_device(device), deadline_in(minutes), 0
     if last: found, path, key = stored(results, grids, models, lams), 'labels-last.csv', ['lr']
     else: found, path, key = finished(runs, grids, models, lams, seeds), 'labels.csv', []
-    path, rates = Path(results)/path, [(r,) for r in LEARNING_RATES] if last else [LEARNING_RATES]
-    sources = dict.fromkeys(tuple(c for c in kind if c[0] in origin('mnist')) for kind in found)
+    path = Path(results)/path
+    rates = [(rate,) for rate in LEARNING_RATES] if last else [LEARNING_RATES]
+    of_images = origin('mnist')
+    sources = dict.fromkeys(tuple(c for c in kind if c[0] in of_images) for kind in found)
     for where in map(dict, sources):
         sizes = tuple(where[f'{s}_images'] for s in ('train', 'valid', 'test'))
         data = load(where['dataset'], data_dir, device=device, sizes=sizes)
@@ -233,10 +237,11 @@ def few_labels(grids: Sequence[str] = ('mnist-linear', 'mnist-nl'), # whose fini
             l, features = 128 if dict(kind)['model'] == 'LISTA' else 0, None
             while todo and time.monotonic() < deadline:
                 known, now = dict(kind)['model'] not in ('raw', 'LISTA'), todo.pop(0)
-                features = features or features_of([member(kind, s, place, results, device)
-                                                    for s, place in places.items() if known], data)
-                rows = [row for some in rates for row in classify(features, data, labelled[now],
-                                                        list(places), epochs, l, some, last)]
+                features = features or features_of(
+                    [member(kind, s, place, results, device)
+                     for s, place in places.items() if known], data)
+                rows = [row for some in rates for row in classify(
+                    features, data, labelled[now], list(places), epochs, l, some, last)]
                 append(path, [columns[now] | row | provenance(device) for row in rows],
                        LABELS_KEY + key)
             left += len(todo)
@@ -244,7 +249,7 @@ def few_labels(grids: Sequence[str] = ('mnist-linear', 'mnist-nl'), # whose fini
 
 # %% ../nbs/library/08b_probes.ipynb #5f3a3dad
 def seeds_in(path: Path, columns: dict) -> set[int]:
-    "The seeds of a table's rows that have these columns. Raises ValueError where one is missing."
+    "Seeds of a table's rows that have these columns. Raises ValueError where one is missing."
     if not path.is_file(): return set()
     table = read_table(path)
     if missing := columns.keys() - {*table}:
@@ -255,7 +260,7 @@ def seeds_in(path: Path, columns: dict) -> set[int]:
 
 # %% ../nbs/library/08b_probes.ipynb #733cb140
 def best_lambda(table: 'pd.DataFrame') -> 'pd.DataFrame': # the rows of labels.csv to report
-    "Of each model and number of labels, the rows of the lambda of lowest mean validation error."
+    "Of each model and number of labels, the lambda of lowest mean validation error."
     task = ['dataset', 'source', 'model', 'epochs', 'train_images', 'per_class',
             'classifier_epochs']
     mean = table.groupby([*task, 'lam']).valid_top1.mean().reset_index()
@@ -275,11 +280,13 @@ def stable_atoms(grids: Sequence[str] = PUBLISHED, models: Sequence[str] | None 
     grids = [g for g in grids if (Path(runs)/g).is_dir()] or grids
     found = finished(runs, grids, models, lams, seeds)
     kinds = {kind: files for kind, files in found.items() if len(files) > 1}
-    if not kinds: raise ValueError(f'the finished models of {", ".join(grids)} in {runs} have one '
-                                   'seed each; stability needs two')
+    if not kinds:
+        raise ValueError(f'the finished models of {", ".join(grids)} in {runs} have one seed '
+                         'each; stability needs two')
     def sample(name: str) -> Tensor:
         sizes = min(5000, SIZES[name][0]), 250, 250
-        return load(name, data_dir, images if name == 'patches' else None, sizes=sizes).train.images
+        own = images if name == 'patches' else None
+        return load(name, data_dir, own, sizes=sizes).train.images
     samples, rows = {name: sample(name) for name in {dict(k)['dataset'] for k in kinds}}, []
     for kind, files in kinds.items():
         X = samples[dict(kind)['dataset']]
@@ -297,6 +304,7 @@ def _stability(trained: list[Autoencoder], X: Tensor) -> dict[str, float]:
     count = alive.sum(-1).double().mean().item()
     drawn = torch.stack([torch.randperm(len(X), generator=generator(s))[:max(1, round(count))]
                          for s in range(len(trained))])
-    columns = dict(seeds=len(trained), alive=count, similarity=pairs.mean(), lowest=pairs.min(),
-                   highest=pairs.max(), floor=stability(X[drawn] - X.mean(0)).mean())
+    floor = stability(X[drawn] - X.mean(0)).mean()
+    columns = dict(seeds=len(trained), alive=count, similarity=pairs.mean(),
+                   lowest=pairs.min(), highest=pairs.max(), floor=floor)
     return {name: float(value) for name, value in columns.items()}

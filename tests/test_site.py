@@ -24,12 +24,12 @@ LEFT = dict(
         'library/03_encoders.ipynb', 'library/04b_arrays.ipynb', 'library/05_metrics.ipynb',
         'library/06a_paper.ipynb', 'library/07_training.ipynb',
         'library/07a_checkpoints.ipynb', 'library/07b_results.ipynb', 'library/08_sweeps.ipynb',
-        'library/08a_report.ipynb', 'library/08b_probes.ipynb', 'library/09_cli.ipynb',
+        'library/08a_report.ipynb', 'library/09_cli.ipynb',
         'performance/00_exact.ipynb', 'performance/01_speed.ipynb', 'performance/02_jit.ipynb',
         'performance/03_cpu.ipynb', 'performance/04_gpu.ipynb', 'performance/05_hidden.ipynb'},
     tables={
         'library/06a_paper.ipynb', 'library/07b_results.ipynb', 'library/08a_report.ipynb',
-        'library/08b_probes.ipynb', 'library/07_training.ipynb', 'library/08_sweeps.ipynb',
+        'library/07_training.ipynb', 'library/08_sweeps.ipynb',
         'performance/01_speed.ipynb'},
 )
 
