@@ -198,6 +198,14 @@ def stored(results: str | Path, grids: Sequence[str], models: Sequence[str] | No
     if not found: raise FileNotFoundError(f'no weights of {" or ".join(grids)} in {results}')
     return found
 
+# %% ../nbs/library/08b_probes.ipynb #5d0c4001
+def _features(kind: Kind, places: Places, data: Dataset,
+              results: str | Path) -> dict[str, Tensor]:
+    "Of raw pixels and LISTA from scratch the images, of a trained model its codes."
+    if dict(kind)['model'] in ('raw', 'LISTA'): return features_of([], data)
+    device = str(data.train.images.device)
+    return features_of([member(kind, s, p, results, device) for s, p in places.items()], data)
+
 # %% ../nbs/library/08b_probes.ipynb #7435114a
 def few_labels(grids: Sequence[str] = ('mnist-linear', 'mnist-nl'), # of trained models
                models: Sequence[str] | None = None,  # some (pixels and LISTA run along)
@@ -236,10 +244,7 @@ def few_labels(grids: Sequence[str] = ('mnist-linear', 'mnist-nl'), # of trained
             todo = [t for t in labelled if not seeds_in(path, columns[t]) >= set(places)]
             l, features = 128 if dict(kind)['model'] == 'LISTA' else 0, None
             while todo and time.monotonic() < deadline:
-                known, now = dict(kind)['model'] not in ('raw', 'LISTA'), todo.pop(0)
-                features = features or features_of(
-                    [member(kind, s, place, results, device)
-                     for s, place in places.items() if known], data)
+                now, features = todo.pop(0), features or _features(kind, places, data, results)
                 rows = [row for some in rates for row in classify(
                     features, data, labelled[now], list(places), epochs, l, some, last)]
                 append(path, [columns[now] | row | provenance(device) for row in rows],
