@@ -132,6 +132,8 @@ GRIDS = {
                            changes=GROWTH | dict(lr_encoder=3e-3)),
     'tied': Grid('mnist', ('VDL-NL',), seeds=1, lambdas=(.02,),
                  changes=dict(gamma=400, step_rule='safe')),
+    'mnist-steps': Grid('mnist', ('SDL-NL',), seeds=1, lambdas=(.003, .01),
+                        knobs=(('step_rule', '1/L'),), changes=dict(epochs=2)),
     'coast': Grid('mnist', ('VDL',), seeds=1, lambdas=(.005,), changes=dict(step_rule='coast')),
     'digits': Grid('digits', ('SDL', 'VDL'), seeds=2, lambdas=(.001, .005, .02))}
 PUBLISHED = ('mnist-linear', 'mnist-nl', 'patches-linear', 'patches-nl')
