@@ -134,6 +134,8 @@ GRIDS = {
                  changes=dict(gamma=400, step_rule='safe')),
     'mnist-steps': Grid('mnist', ('SDL-NL',), seeds=1, lambdas=(.003, .01),
                         knobs=(('step_rule', '1/L'),), changes=dict(epochs=2)),
+    'drifting': Grid('digits', ('VDL',), seeds=3, lambdas=(.005,), knobs=(('step_rule', 'coast'),),
+                     changes=dict(epochs=120, lr_decoder=3e-3, lr_encoder=1e-3)),
     'coast': Grid('mnist', ('VDL',), seeds=1, lambdas=(.005,), changes=dict(step_rule='coast')),
     'digits': Grid('digits', ('SDL', 'VDL'), seeds=2, lambdas=(.001, .005, .02))}
 PUBLISHED = ('mnist-linear', 'mnist-nl', 'patches-linear', 'patches-nl')
