@@ -30,7 +30,7 @@ class _Members(nn.Module):
     checked: Energy | None = None
 
     @property
-    def shared(self) -> Recipe: return self.recipes[0]     # whose coefficients alone are its own
+    def shared(self) -> Recipe: return self.recipes[0]     # but for the coefficients
     @property
     def d(self) -> int: return self.decoder.d              # pixels of an image
     @property
@@ -64,7 +64,7 @@ class _Inferring(_Members):
               encoded: Tensor | None = None, # the encoder's codes (members, n, l)
               energy: Energy | None = None,  # default: the recipes'
               **options: Any) -> Inference:  # of `fista`, in place of the recipe's
-        "Codes by FISTA as the recipe says, from the encoder's guess, or else (nearly) from zero."
+        "Codes by FISTA as the recipe says, from the encoder's guess or (nearly) from zero."
         Y, r, curved, step = self.rows(Y), self.shared, not self.decoder.linear, self.step
         if encoded is None and self.encoder is not None: encoded = self.encoder(Y)
         zero = Y.new_full((Y.shape[-2], r.l), .01 if curved else 0.)
@@ -138,8 +138,8 @@ def _modules(given: Any, seeds: Sequence[int], name: str) -> list[nn.Module]:
     elif callable(given): made = [_seeded_call(given, s) for s in seeds]
     else: made = list(given) if isinstance(given, Sequence) else [given]
     if strange := [m for m in made if not isinstance(m, nn.Module)]:
-        raise ValueError(f'{name} is or makes a {type(strange[0]).__name__}; it must be a module '
-                         'of torch, a list of them, or a function that makes one')
+        raise ValueError(f'{name} is or makes a {type(strange[0]).__name__}; it must be an '
+                         'nn.Module, a list of them, or a function that makes one')
     if len(made) != len(seeds):
         raise ValueError(f'{name} has {len(made)} modules for {len(seeds)} members')
     return made
