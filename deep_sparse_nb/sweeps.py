@@ -120,7 +120,7 @@ def finish(path: Path, group: list[Member], data: Dataset, came: dict, table: Pa
     if path.is_file() and peek(path)[:2] != (group, came): raise ValueError(f'{path} holds other members than its name says; move it elsewhere')
     source, problem = path if path.is_file() else predecessor(group, path.parent, came), ''
     run = restore(source, device) if source else begin(Autoencoder.from_recipes(recipes, seeds, data.train.images.shape[1]), device, came)
-    run.model.recipes, run.model.shared = recipes, recipes[0]
+    run.model.recipes = recipes
     if source != path: save(run, path)
     try: train(run, data, after_epoch=lambda run: save(run, path), minutes=min((deadline - time.monotonic())/60, 1e9), progress=progress)
     except Diverged as cause:
