@@ -16,7 +16,7 @@ from .decoders import atoms
 from .inference import Diverged
 from .data import SIZES, load
 from .paper import GRIDS, MODELS, STEPS, recipe
-from .training import Run, begin, evaluate, tiny_is_zero, train
+from .training import Autoencoder, Run, begin, evaluate, tiny_is_zero, train
 from .checkpoints import restore, save
 from .sweeps import deadline_in, sweep
 from .report import report
@@ -78,8 +78,10 @@ def new_run(args) -> Run:
     pairs = list(itertools.product(args.lam, args.seed or [0]))
     recipes = [recipe(args.dataset, args.model, lam) for lam, _ in pairs]
     if args.epochs: recipes = [replace(r, epochs=args.epochs) for r in recipes]
-    return begin(recipes, [seed for _, seed in pairs], device=pick_device(args.device), dataset=args.dataset,
-                 data_dir=str(args.data_dir.resolve()) if args.data_dir else None, images=str(args.images.resolve()) if args.images else None)
+    origin = dict(dataset=args.dataset, data_dir=str(args.data_dir.resolve()) if args.data_dir else None,
+                  images=str(args.images.resolve()) if args.images else None)
+    model = Autoencoder.from_recipes(recipes, [seed for _, seed in pairs])
+    return begin(model, pick_device(args.device), origin)
 
 def evaluate_command(args) -> list[dict]:
     "`deep-sparse evaluate`: the best weights of a run on the test split."

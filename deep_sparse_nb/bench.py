@@ -89,7 +89,7 @@ def _fista_iterations(at: _Setting) -> Iterator[dict]:
     n, d = Y.shape
     for l, m, bar in ((128, 0, 2.), (256, 0, 1.5), (128, 1024, 1.25), (256, 2048, 1.25)):
         decoder = (HiddenDecoder(l, m, d) if m else LinearDecoder(l, d)).to(Y.device)
-        decoder.normalise_()
+        decoder.normalize_()
         guess = torch.rand(n, l, device=Y.device)/l
         k = 2 if m and at.quick else 40
         for beta in (10.,) if m else (0., 10.):
@@ -106,7 +106,8 @@ def _briefly_trained(model: str, at: _Setting, steps: int, members: int = 1, **c
     "`members` models after some training steps, their Adam, and a new batch (members, n, d)."
     images = at.data.train.images
     r = replace(recipe('mnist', model, .005), **changes)
-    run = begin([r]*members, list(range(members)), images.shape[1], str(images.device))
+    model = Autoencoder.from_recipes([r]*members, list(range(members)), images.shape[1])
+    run = begin(model, str(images.device))
     rng = torch.Generator().manual_seed(0)
     def batch():
         rows = torch.randint(len(images), (members, r.batch), generator=rng)
@@ -250,7 +251,7 @@ def _wide(at: _Setting) -> Iterator[dict]:
         Z = fista(Y, decoder, Energy(lam), step='auto', tol=1e-30, max_iters=k).codes
         decoder_loss(decoder, Z, Y)
         decoder.W.data -= 1e-3*decoder.W.grad
-        decoder.normalise_()
+        decoder.normalize_()
         return Z
     Z, theirs = ours(), []
     other = _seconds(lambda: theirs.append(gram_step(D, Y, lam, k)))  # once: it takes a minute
@@ -262,10 +263,10 @@ def _wide(at: _Setting) -> Iterator[dict]:
 # %% ../nbs/performance/01_speed.ipynb #0118d98f
 _MEASURE = """
 import sys
-from deep_sparse_nb.bench import Path, begin, load, recipe, train
+from deep_sparse_nb.bench import Autoencoder, Path, begin, load, recipe, train
 def peak(): return Path('/proc/self/status').read_text().split('VmHWM:')[1].split()[0]
 imports = peak()
-run = begin([recipe('mnist', 'VDL', .005)], [0])
+run = begin(Autoencoder.from_recipes(recipe('mnist', 'VDL', .005)))
 train(run, load(sys.argv[1], sys.argv[2] or None), epochs=1, progress=False)
 print(peak(), imports)
 """

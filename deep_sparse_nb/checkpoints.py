@@ -6,79 +6,177 @@
 __all__ = ['VERSION', 'write_atomically', 'save', 'restore', 'origin', 'peek', 'lock']
 
 # %% ../nbs/library/07a_checkpoints.ipynb #a1011925
-import fcntl, json, os
-from collections.abc import Callable
+import fcntl
+import json
+import os
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 from safetensors import safe_open
 from safetensors.torch import save_file
+from torch import Tensor
 from .data import SIZES
+from .decoders import HiddenDecoder, LinearDecoder
+from .encoders import LISTA
 from .paper import Member, recipe_from
-from .training import Run, begin
+from .training import Autoencoder, Run, begin
 
 # %% ../nbs/library/07a_checkpoints.ipynb #a101579f
-def write_atomically(path: Path, write: Callable[[Path], None]):
-    "Let `write` make a new file beside `path`, and put it in its place: a file is replaced whole or not at all. Raises OSError saying so."
+def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
+    """Let `write` make a new file beside `path`, and put it in its place: whole, or not at all.
+
+    The file may be read by those whom the process's umask lets. Raises OSError saying so.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh = path.with_name(f'{path.name}.{os.getpid()}.new')
     try:
+        fresh.touch()
+        mode = fresh.stat().st_mode
         write(fresh)
+        os.chmod(fresh, mode)
         with open(fresh, 'rb+') as file: os.fsync(file.fileno())
         os.replace(fresh, path)
     except OSError as cause:
         raise OSError(f'{path} could not be written and is as it was before: {cause}') from cause
     finally: fresh.unlink(missing_ok=True)
 
-
 # %% ../nbs/library/07a_checkpoints.ipynb #9bb2165c
 VERSION = 1
 
-def save(run: Run, path: str | Path):
-    "Write a run to one file, atomically."
-    memory = {f'adam.{i}.{k}': v for i, s in run.adam.state_dict()['state'].items() for k, v in s.items()}
-    tensors = {f'model.{k}': v for k, v in run.model.state_dict().items()} | {f'best.{k}': v for k, v in run.best.items()} | memory
-    tensors |= dict(best_energy=run.best_energy, best_epoch=run.best_epoch)
-    about = dict(version=VERSION, recipes=[asdict(r) for r in run.model.recipes], seeds=run.model.seeds, d=run.model.d,
-                 epoch=run.epoch, seconds=run.seconds, origin=run.origin, history=run.history)
-    tensors = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
-    write_atomically(Path(path), lambda fresh: save_file(tensors, fresh, {'run': json.dumps(about)}))
+def save(run: Run, path: str | Path) -> None:
+    """Write a run to one file, atomically.
 
-# %% ../nbs/library/07a_checkpoints.ipynb #79204548
-def restore(path: str | Path, device: str = 'cpu') -> Run:
-    "The run that `save` wrote. Raises FileNotFoundError, or ValueError when the file is no checkpoint of this version."
-    if not Path(path).is_file(): raise FileNotFoundError(f'no checkpoint at {path}')
+    Raises ValueError where the file there is another run's, or one of more epochs than this, and
+    OSError where it cannot be written.
+    """
+    if not isinstance(run, Run):
+        raise ValueError(f'run is a {type(run).__name__}; it must be a Run, as begin and train give')
+    path, model = Path(path), run.model
+    _check_place(run, path)
+    tensors = {f'model.{k}': v for k, v in model.state_dict().items()}
+    tensors |= {f'best.{k}': v for k, v in run.best.items()}
+    for i, memory in run.adam.state_dict()['state'].items():
+        tensors |= {f'adam.{i}.{k}': v for k, v in memory.items()}
+    tensors |= dict(best_energy=run.best_energy, best_epoch=run.best_epoch)
+    about = dict(version=VERSION, recipes=[asdict(r) for r in model.recipes], seeds=model.seeds,
+                 d=model.d, parts=_parts(model), epoch=run.epoch, seconds=run.seconds,
+                 origin=run.origin, history=run.history)
+    tensors = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
+    write_atomically(path, lambda fresh: save_file(tensors, fresh, {'run': json.dumps(about)}))
+
+# %% ../nbs/library/07a_checkpoints.ipynb #ced0a001
+def _check_place(run: Run, path: Path) -> None:
+    "Raises ValueError where `path` holds what should not be lost."
+    if path.is_dir(): raise ValueError(f'path is {path}, a folder; name a file in it')
+    if not path.is_file(): return
+    about, _ = _read(path, tensors=False)
+    def members(recipes: Any, seeds: Any) -> list: # budgets may be extended
+        return [(replace(r, epochs=0), s) for r, s in zip(recipes, seeds)]
+    theirs = members(map(recipe_from, about['recipes']), about['seeds'])
+    if theirs != members(run.model.recipes, run.model.seeds):
+        raise ValueError(f'{path} holds another run, of {about["epoch"]} epochs: name another file')
+    if about['epoch'] > run.epoch:
+        raise ValueError(f'{path} holds {about["epoch"]} epochs of this run, which is at epoch '
+                         f'{run.epoch}: restore it to go on, or name another file')
+
+def _read(path: Path, tensors: bool, device: str = 'cpu') -> tuple[dict[str, Any], dict[str, Tensor]]:
+    "What a checkpoint says, and its tensors. Raises ValueError when it is no checkpoint."
     try:
         with safe_open(path, 'pt', device=str(device)) as file:
-            about, tensors = json.loads((file.metadata() or {})['run']), {k: file.get_tensor(k) for k in file.keys()}
-    except Exception as cause: raise ValueError(f'{path} is not a checkpoint of a run: {cause}') from cause
-    if about['version'] != VERSION: raise ValueError(f"{path} has version {about['version']}; this library reads {VERSION}")
-    run = begin([recipe_from(r) for r in about['recipes']], about['seeds'], about['d'], device, **about['origin'])
-    part = lambda name: {k.removeprefix(name): v for k, v in tensors.items() if k.startswith(name)}
-    run.model.load_state_dict(part('model.')); run.best = part('best.')
-    memory, state = run.adam.state_dict(), {}
-    for key, value in part('adam.').items(): state.setdefault(int(key.split('.')[0]), {})[key.split('.')[1]] = value
-    run.adam.load_state_dict(memory | dict(state=state))
+            about = json.loads((file.metadata() or {})['run'])
+            held = {k: file.get_tensor(k) for k in file.keys()} if tensors else {}
+    except Exception as cause:
+        raise ValueError(f'{path} is not a checkpoint of a run: {cause}') from cause
+    if about['version'] != VERSION:
+        raise ValueError(f'{path} has version {about["version"]}; this library reads {VERSION}')
+    return about, held
+
+# %% ../nbs/library/07a_checkpoints.ipynb #ced0a003
+def _parts(model: Autoencoder) -> dict[str, dict[str, Any] | None]:
+    "Decoder and encoder, by their names and what they are made with."
+    def described(module: Any) -> dict[str, Any] | None:
+        if module is None: return None
+        if isinstance(module, LinearDecoder | HiddenDecoder): return dict(kind=type(module).__name__)
+        if isinstance(module, LISTA): return dict(kind='LISTA', L=module.L)
+        return dict(kind='own', name=type(module.module).__name__)
+    return dict(decoder=described(model.decoder), encoder=described(model.encoder))
+
+def _rebuilt(about: dict[str, Any], decoder: Any, encoder: Any) -> Autoencoder:
+    "A model like that of a checkpoint. Raises ValueError saying what is missing."
+    recipes, seeds, d = list(map(recipe_from, about['recipes'])), about['seeds'], about['d']
+    given = dict(decoder=decoder, encoder=encoder)
+    for name, part in about.get('parts', {}).items():
+        if part and part['kind'] == 'own' and given[name] is None:
+            raise ValueError(f"{name} is missing: this model has one of your own, a {part['name']}. "
+                             f'Pass {name}= that module, or a function that makes it')
+    r, parts = recipes[0], about.get('parts', {})
+    if decoder is None:
+        decoder = HiddenDecoder(r.l, r.m, d) if r.m else LinearDecoder(r.l, d)
+    if encoder is None and r.encoder:
+        L = (parts.get('encoder') or {}).get('L', 3)
+        encoder = LISTA(d, r.l, L, positive=r.positive)
+    return Autoencoder(decoder, encoder if r.encoder else None, recipes, seeds)
+
+# %% ../nbs/library/07a_checkpoints.ipynb #79204548
+def restore(path: str | Path, device: str = 'cpu',
+            decoder: Any = None, # of your own: the module, or a class or function that makes it
+            encoder: Any = None, # likewise
+            ) -> Run:
+    """The run that `save` wrote, from a file or from the only checkpoint in a folder.
+
+    Raises FileNotFoundError, and ValueError when the file is no checkpoint of this version, or a
+    module of your own is missing or another one.
+    """
+    path = _find(Path(path))
+    about, tensors = _read(path, tensors=True, device=device)
+    run = begin(_rebuilt(about, decoder, encoder), device, about['origin'])
+    def part(name: str) -> dict[str, Tensor]:
+        return {k.removeprefix(name): v for k, v in tensors.items() if k.startswith(name)}
+    try: run.model.load_state_dict(part('model.'))
+    except RuntimeError as cause:
+        raise ValueError(f'{path} was written by other modules than these: {cause}') from cause
+    run.best, state = part('best.'), {}
+    for key, value in part('adam.').items():
+        i, name = key.split('.')
+        state.setdefault(int(i), {})[name] = value
+    run.adam.load_state_dict(run.adam.state_dict() | dict(state=state))
     run.best_energy, run.best_epoch = tensors['best_energy'].cpu(), tensors['best_epoch'].cpu()
     run.epoch, run.seconds, run.history = about['epoch'], about['seconds'], about['history']
     return run
 
+# %% ../nbs/library/07a_checkpoints.ipynb #ced0a004
+def _find(path: Path) -> Path:
+    "The checkpoint at `path`, or the only one in that folder."
+    if path.is_file(): return path
+    found = sorted(path.glob('*.safetensors')) if path.is_dir() else []
+    if len(found) == 1: return found[0]
+    if not found: raise FileNotFoundError(f'no checkpoint at {path}')
+    names = ', '.join(f.name for f in found)
+    raise FileNotFoundError(f'no checkpoint at {path}, but a folder of several: {names}')
+
 # %% ../nbs/library/07a_checkpoints.ipynb #52b49aa6
-def origin(dataset: str, sizes: tuple | None = None, # images in train, valid and test
-           source: str | None = None,                # name of the folder of pictures
-           ) -> dict:
+def origin(dataset: str,
+           sizes: tuple[int, ...] | None = None, # images in train, valid and test
+           source: str | None = None,            # name of the folder of pictures
+           ) -> dict[str, Any]:
     "Where a run's images come from, in the words that checkpoints and tables use."
     train_images, valid_images, test_images = sizes or SIZES[dataset]
-    return dict(dataset=dataset, source=source or dataset, train_images=train_images, valid_images=valid_images, test_images=test_images)
+    return dict(dataset=dataset, source=source or dataset, train_images=train_images,
+                valid_images=valid_images, test_images=test_images)
 
 # %% ../nbs/library/07a_checkpoints.ipynb #5ba4dc1a
-def peek(path: Path) -> tuple[list[Member], dict, int]: # members, origin, epochs done
+def peek(path: Path) -> tuple[list[Member], dict[str, Any], int]: # members, origin, epochs done
     "What a checkpoint holds, without its tensors. Raises ValueError when it is not one."
     try:
-        with safe_open(path, 'pt') as file: about = json.loads((file.metadata() or {})['run'])
-        came = {k: about['origin'].get(k, v) for k, v in origin(about['origin']['dataset']).items()}
-        return [(recipe_from(r), s) for r, s in zip(about['recipes'], about['seeds'])], came, about['epoch']
-    except Exception as cause: raise ValueError(f'{path} is not a checkpoint of a sweep ({cause}); move it elsewhere') from cause
+        about, _ = _read(path, tensors=False)
+        usual = origin(about['origin']['dataset'])
+        held = {k: about['origin'].get(k, v) for k, v in usual.items()}
+        members = [(recipe_from(r), s) for r, s in zip(about['recipes'], about['seeds'])]
+        return members, held, about['epoch']
+    except Exception as cause:
+        raise ValueError(f'{path} is not a checkpoint of a sweep ({cause}); move it elsewhere') from cause
 
 # %% ../nbs/library/07a_checkpoints.ipynb #b30e6985
 @contextmanager

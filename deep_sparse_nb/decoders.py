@@ -4,13 +4,11 @@
 
 # %% auto #0
 __all__ = ['AWAITED', 'Gradient', 'Decoder', 'Quadratic', 'LinearDecoder', 'unit_columns_', 'HiddenDecoder',
-           'reconstruction_gradient', 'decoder_loss', 'stack', 'atoms']
+           'reconstruction_gradient', 'decoder_loss', 'atoms']
 
 # %% ../nbs/library/01_decoders.ipynb #4bab4f7e
-import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import cached_property
-from itertools import chain
 import torch
 from torch import Tensor, nn
 
@@ -53,8 +51,11 @@ class AutogradGradient(Gradient):
 # %% ../nbs/library/01_decoders.ipynb #d1d9e9fe
 class Decoder(nn.Module):
     "From codes (..., n, l) to images (..., n, d). A subclass has `forward`; all else here is a default."
-    code_shape: torch.Size | None = None   # (..., l), where known
-    d: int | None = None                   # pixels of an image, where known
+    code_shape: torch.Size | None = None        # (..., l), where known
+    d: int | None = None                        # pixels of an image, where known
+    image_shape: tuple[int, ...] | None = None  # such as (c, h, w), where it is not (d,)
+    linear: bool = False                        # whether D(z) is linear in z
+    stacks: bool = False                        # whether `forward` takes weights with leading dimensions
 
     def reconstruction_gradient(self, Y: Tensor) -> Gradient:
         "That of sum_i 1/d |y_i - D(z_i)|^2 for images Y, (n, d) or (..., n, d), in the precision of Y."
@@ -66,12 +67,16 @@ class Decoder(nn.Module):
         output = self(Z)
         error, size = output.detach() - Y, output.shape[-2]*output.shape[-1]
         value = torch.linalg.vector_norm(error, dim=(-2, -1)).square()/size
-        output.backward(error.mul_(2/size))
+        if output.requires_grad: output.backward(error.mul_(2/size))
         return value
 
 # %% ../nbs/library/01_decoders.ipynb #25ef7959
+def seeded(seed: int) -> torch.Generator:
+    "A random generator on the CPU. A seed beyond 64 bits counts modulo 2**64."
+    return torch.Generator().manual_seed(seed % 2**64)
+
 def uniform(outputs: int, inputs: int, rng: torch.Generator) -> nn.Parameter:
-    "Weights (outputs, inputs), uniform within 1/sqrt(inputs) of zero: the initial values of PyTorch's linear layers."
+    "Weights (outputs, inputs), uniform within 1/sqrt(inputs) of zero, as in PyTorch's linear layers."
     return nn.Parameter((2*torch.rand(outputs, inputs, generator=rng) - 1) / inputs**0.5)
 
 # %% ../nbs/library/01_decoders.ipynb #e72133ab
@@ -99,9 +104,11 @@ def as_matrix(W: Tensor, X: Tensor) -> Tensor:
 # %% ../nbs/library/01_decoders.ipynb #9bc366a0
 class LinearDecoder(Decoder):
     "A dictionary: codes (..., n, l) to images (..., n, d) by weights W (..., d, l), no bias (section 3.1)."
+    linear = stacks = True
+
     def __init__(self, l: int, d: int, seed: int = 0):
         super().__init__()
-        self.W = uniform(d, l, torch.Generator().manual_seed(seed))
+        self.W = uniform(d, l, seeded(seed))
 
     @property
     def code_shape(self) -> torch.Size: return self.W.shape[:-2] + self.W.shape[-1:]  # (..., l)
@@ -124,7 +131,7 @@ class LinearDecoder(Decoder):
             return torch.linalg.vector_norm(error, dim=(-2, -1)).square()/size
 
     @torch.no_grad()
-    def normalise_(self):
+    def normalize_(self):
         "Project every atom onto the unit sphere (section 2.1)."
         unit_columns_(self.W)
 
@@ -199,9 +206,11 @@ def of_active_rows(rows: Tensor | None, Z: Tensor, compute: Callable[[Tensor], T
 # %% ../nbs/library/01_decoders.ipynb #612ba787
 class HiddenDecoder(Decoder):
     "W2 relu(W1 z + b1) with W1 (..., m, l), b1 (..., m), W2 (..., d, m); no bias after W2 (section 3.1)."
+    stacks = True
+
     def __init__(self, l: int, m: int, d: int, seed: int = 0):
         super().__init__()
-        rng = torch.Generator().manual_seed(seed)
+        rng = seeded(seed)
         self.W1, self.b1, self.W2 = uniform(m, l, rng), nn.Parameter(torch.zeros(m)), uniform(d, m, rng)
 
     @property
@@ -223,18 +232,18 @@ class HiddenDecoder(Decoder):
         return HiddenGradient(*self.weights_for(Y), Y)
 
     @torch.no_grad()
-    def normalise_(self):
+    def normalize_(self):
         "Project the columns of both layers onto the unit sphere (section 3.2)."
         unit_columns_(self.W1), unit_columns_(self.W2)
 
 # %% ../nbs/library/01_decoders.ipynb #612c45f4
 class AnyDecoder(Decoder):
-    "A module that is no `Decoder`, with the defaults of one."
+    "A module that is no `Decoder`, with the defaults of one. Its images become rows."
     def __init__(self, module: nn.Module):
         super().__init__()
         self.module = module
 
-    def forward(self, Z): return self.module(Z)
+    def forward(self, Z: Tensor) -> Tensor: return self.module(Z).flatten(Z.dim() - 1)
 
 def as_decoder(module: nn.Module) -> Decoder:
     "The module, as a `Decoder`."
@@ -254,25 +263,14 @@ def decoder_loss(decoder: nn.Module,
     "Mean squared error of each model's images (equation 2). Its gradient is left in the weights."
     return as_decoder(decoder).loss(Z, Y)
 
-# %% ../nbs/library/01_decoders.ipynb #bddf8ba4
-def stack(modules: Sequence[nn.Module], # alike but for their parameters' values
-          ) -> nn.Module:
-    "One module whose parameters are those of `modules`, stacked along a new leading dimension."
-    stacked = copy.deepcopy(modules[0])
-    for name, _ in modules[0].named_parameters():
-        owner, _, leaf = name.rpartition('.')
-        values = [m.get_parameter(name).detach() for m in modules]
-        setattr(stacked.get_submodule(owner), leaf, nn.Parameter(torch.stack(values)))
-    return stacked
-
 # %% ../nbs/library/01_decoders.ipynb #e4bb5a39
 @torch.no_grad()
 def atoms(decoder: nn.Module,
           l: int | None = None,  # code dimension, for a decoder that has no `code_shape`
           ) -> Tensor:           # (..., l, d)
     "What each code component means in image space: D(e_i) - D(0) (section 4.1). ValueError without l."
-    shape, weight = as_decoder(decoder).code_shape, next(decoder.parameters())
-    if l is None and shape is None:
-        raise ValueError(f'l is missing: a {type(decoder).__name__} does not tell the shape of its codes')
-    e = torch.eye(l or shape[-1], dtype=weight.dtype, device=weight.device)
+    weight, decoder, kind = next(decoder.parameters()), as_decoder(decoder), type(decoder).__name__
+    if l is None and decoder.code_shape is None:
+        raise ValueError(f'l is missing: a {kind} does not tell the shape of its codes')
+    e = torch.eye(l or decoder.code_shape[-1], dtype=weight.dtype, device=weight.device)
     return decoder(e) - decoder(torch.zeros_like(e[:1]))

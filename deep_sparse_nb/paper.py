@@ -8,37 +8,41 @@ __all__ = ['COLUMNS', 'TABLE3', 'LAMBDAS', 'ELDER', 'MODELS', 'Member', 'GROWTH'
 
 # %% ../nbs/library/06a_paper.ipynb #a1005db7
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 # %% ../nbs/library/06a_paper.ipynb #976cd318
 @dataclass(frozen=True)
 class Recipe:
-    "One row of the paper's Table 3, with what the text adds to it."
-    model: str                   # its name, one of `MODELS`
-    lam: float                   # weight of the l1 norm
-    epochs: int
-    gamma: float                 # weight of the distance to the encoder's codes
-    beta: float                  # weight of the hinge
-    T: float                     # the hinge's threshold on the standard deviation
-    lr_decoder: float            # Adam's learning rates
-    lr_encoder: float
-    wd_b1: float                 # weight decay of the decoder's hidden bias
-    wd_b: float                  # weight decay of the encoder's bias
-    step: float                  # eta of inference
-    l: int                       # code dimension
-    m: int                       # width of the hidden layer, 0 for a linear decoder
+    "What a run depends on, except for images and a seed. The defaults are for scaled data of your own."
+    model: str = 'own'           # its name; `MODELS` has the paper's
+    lam: float = .01             # weight of the l1 norm
+    epochs: int = 50
+    gamma: float = 1.            # weight of the distance to the encoder's codes
+    beta: float = 10.            # weight of the hinge
+    T: float = .5                # the hinge's threshold on the standard deviation
+    lr_decoder: float = 1e-3     # Adam's learning rates
+    lr_encoder: float = 1e-3
+    wd_b1: float = 0.            # weight decay of the decoder's biases
+    wd_b: float = 0.             # weight decay of the encoder's biases
+    step: float | str = 'auto'   # eta of inference; 'auto': 1/L of the decoder as it is, with restart
+    l: int = 128                 # code dimension
+    m: int = 0                   # width of the hidden layer, 0 for a linear decoder
     wd_decoder: float = 0.       # weight decay of the decoder's weights
     unit_columns: bool = False   # project the decoder's columns after each step
     encoder: bool = True         # False: codes are inferred from scratch, also when testing
     halve_every: int = 0         # epochs after which the decoder's learning rate halves; 0: never
-    step_rule: str = 'recipe'    # 'recipe': `step` as it is; 'safe': 1/L where that is shorter; '1/L': always 1/L, with restart; 'coast': `step`, and samples that are done drift on
+    step_rule: str = 'recipe'    # of a `step` that is a number: 'recipe', 'safe', '1/L' or 'coast'
     batch: int = 250
     longest: float = 0.          # that a column of the decoder may be; 0: no bound
-def recipe_from(fields: dict) -> Recipe:
-    "A recipe as checkpoints and weights store it. Before there was a rule, `safe_step` said whether the step was safe."
+    positive: bool = True        # False: codes have signs
+    precision: str = 'float32'   # 'bfloat16': see the page on hidden layers
+
+# %% ../nbs/library/06a_paper.ipynb #d0a0a002
+def recipe_from(fields: dict[str, Any]) -> Recipe:
+    "A recipe as checkpoints and weights store it. Raises TypeError for a field that it does not have."
     fields = dict(fields)
     if fields.pop('safe_step', False): fields['step_rule'] = 'safe'
     return Recipe(**fields)
-
 
 # %% ../nbs/library/06a_paper.ipynb #81c1e9a5
 COLUMNS = 'epochs gamma beta T lr_decoder lr_encoder wd_b1 wd_b step'.split()

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING
 import torch
 from safetensors import safe_open
 from torch import Tensor, nn
-from .decoders import atoms, stack, uniform
+from .decoders import atoms, uniform
+from .stacks import stack
 from .encoders import LISTA
 from .data import SIZES, Dataset, generator, load
 from .metrics import stability

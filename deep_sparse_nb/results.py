@@ -171,9 +171,7 @@ def keeps(dataset: str, lam: float, model: str, seed: int) -> bool:
 # %% ../nbs/library/07b_results.ipynb #2f919e64
 def pick(model: Autoencoder, i: int) -> Autoencoder:
     "Member `i` of a stack, as a stack of one."
-    alone = Autoencoder(model.recipes[i:i+1], model.seeds[i:i+1], model.d).to(next(model.parameters()).device)
-    alone.load_state_dict({k: v[i:i+1] for k, v in model.state_dict().items()})
-    return alone
+    return model.member(i)
 
 # %% ../nbs/library/07b_results.ipynb #aee1414f
 def weights_file(results, dataset, model, lam, seed) -> Path:
@@ -217,6 +215,6 @@ def load_model(dataset: str, model: str, lam: float, seed: int = 0, results: str
         raise FileNotFoundError(f'no weights at {path}; `deep-sparse sweep {grid} --model {model} --lam {lam:g}` {outcome}')
     with safe_open(path, 'pt') as file:
         about, tensors = json.loads(file.metadata()['model']), {k: file.get_tensor(k) for k in file.keys()}
-    loaded = Autoencoder([recipe_from(about['recipe'])], [about['seed']], about['d'])
+    loaded = Autoencoder.from_recipes(recipe_from(about['recipe']), about['seed'], about['d'])
     loaded.load_state_dict(unpacked(tensors))
     return loaded

@@ -13,7 +13,7 @@ from pathlib import Path
 from .inference import Diverged
 from .data import Dataset, load
 from .paper import ELDER, GRIDS, PUBLISHED, STEPS, Member, recipe, targets
-from .training import begin, choose_device, train
+from .training import Autoencoder, begin, choose_device, train
 from .checkpoints import lock, origin, peek, restore, save
 from .results import KEY, append, history_rows, identity, keeps, pick, read_table, score, store_weights
 
@@ -119,8 +119,8 @@ def finish(path: Path, group: list[Member], data: Dataset, came: dict, table: Pa
     recipes, seeds = zip(*group)
     if path.is_file() and peek(path)[:2] != (group, came): raise ValueError(f'{path} holds other members than its name says; move it elsewhere')
     source, problem = path if path.is_file() else predecessor(group, path.parent, came), ''
-    run = restore(source, device) if source else begin(recipes, seeds, data.train.images.shape[1], device, **came)
-    run.model.recipes, run.model.shared = recipes, recipes[0]
+    run = restore(source, device) if source else begin(Autoencoder.from_recipes(recipes, seeds, data.train.images.shape[1]), device, came)
+    run.model.recipes = recipes
     if source != path: save(run, path)
     try: train(run, data, after_epoch=lambda run: save(run, path), minutes=min((deadline - time.monotonic())/60, 1e9), progress=progress)
     except Diverged as cause:

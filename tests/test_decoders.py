@@ -1,7 +1,8 @@
 "Decoders: each formula of their own is autograd's, for one model and for a stack."
 import pytest
 import torch
-from deep_sparse_nb.decoders import Decoder, HiddenDecoder, LinearDecoder, atoms, stack
+from deep_sparse_nb.decoders import Decoder, HiddenDecoder, LinearDecoder, atoms
+from deep_sparse_nb.stacks import stack
 from torch import nn
 
 
@@ -65,7 +66,7 @@ def test_columns_get_unit_length_and_keep_their_direction(kind, layers):
     decoder = example(kind)[0]
     before = {name: getattr(decoder, name).detach().clone() for name in layers}
     before[layers[0]][:, 2] = getattr(decoder, layers[0]).data[:, 2] = 0
-    decoder.normalise_()
+    decoder.normalize_()
     for name, W in before.items():
         now = getattr(decoder, name).detach()
         torch.testing.assert_close(now*W.norm(dim=0), W)

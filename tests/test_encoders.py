@@ -1,7 +1,7 @@
 "LISTA: Algorithm 1 of the paper, step by step, and the gradient of what it misses."
 import pytest
 import torch
-from deep_sparse_nb.decoders import stack
+from deep_sparse_nb.stacks import stack
 from deep_sparse_nb.encoders import LISTA
 
 

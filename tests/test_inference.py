@@ -3,7 +3,8 @@ import pytest
 import torch
 from hypothesis import given, settings, strategies as st
 from torch import nn
-from deep_sparse_nb.decoders import HiddenDecoder, HiddenGradient, LinearDecoder, atoms, reconstruction_gradient, stack
+from deep_sparse_nb.decoders import HiddenDecoder, HiddenGradient, LinearDecoder, atoms, reconstruction_gradient
+from deep_sparse_nb.stacks import stack
 from deep_sparse_nb.energy import Energy
 from deep_sparse_nb.inference import Diverged, curvature, fista, lipschitz
 from deep_sparse_nb.iteration import shrink
@@ -14,7 +15,7 @@ FULL = Energy(lam=.01, beta=3., T=.5, gamma=.5)
 def problem(n=12, l=10, d=20, seed=0, dtype=torch.float32):
     rng = torch.Generator().manual_seed(seed)
     decoder = LinearDecoder(l, d, seed).to(dtype)
-    decoder.normalise_()
+    decoder.normalize_()
     return torch.randn(n, d, generator=rng, dtype=dtype), decoder, torch.rand(n, l, generator=rng, dtype=dtype)
 
 

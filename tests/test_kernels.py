@@ -5,7 +5,8 @@ import sys
 import pytest
 import torch
 from torch import nn
-from deep_sparse_nb.decoders import HiddenDecoder, LinearDecoder, stack
+from deep_sparse_nb.decoders import HiddenDecoder, LinearDecoder
+from deep_sparse_nb.stacks import stack
 from deep_sparse_nb.energy import Energy
 from deep_sparse_nb.inference import fista
 from deep_sparse_nb.iteration import Coasting, Iteration, Rules

@@ -3,7 +3,8 @@ import pytest
 import torch
 from torch import nn
 
-from deep_sparse_nb.decoders import HiddenDecoder, LinearDecoder, as_decoder, stack
+from deep_sparse_nb.decoders import HiddenDecoder, LinearDecoder, as_decoder
+from deep_sparse_nb.stacks import stack
 from deep_sparse_nb.energy import Energy, planted
 from deep_sparse_nb.inference import Masked, fista
 

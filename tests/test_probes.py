@@ -8,13 +8,13 @@ import torch
 from deep_sparse_nb.contrast import (by_picture, mean_over_pictures, patches_by_picture,
     shrink_picture)
 from deep_sparse_nb.data import load
-from deep_sparse_nb.decoders import stack
+from deep_sparse_nb.stacks import stack
 from deep_sparse_nb.paper import recipe
 from deep_sparse_nb.patches import photographs, read_picture
 from deep_sparse_nb.probes import Classifier, few_labels, fit, stored
 from deep_sparse_nb.results import load_model, read_table
 from deep_sparse_nb.sweeps import sweep
-from deep_sparse_nb.training import begin, data_order, train
+from deep_sparse_nb.training import Autoencoder, begin, data_order, train
 
 QUICK = dict(models=['VDL'], lams=[.005], seeds=1, epochs=1, sizes=(500, 250, 250), device='cpu',
              progress=False)
@@ -120,8 +120,8 @@ def test_by_picture_scores_stored_models(home, pictures):
 
 def test_columns_are_never_longer_than_the_longest():
     changes = dict(longest=.9, epochs=3)
-    model = begin([replace(recipe('digits', 'VDL-NL', .02), m=32, lr_decoder=1e-2, **changes)], [0])
-    run = train(model, load('digits', sizes=(500, 50, 50)), progress=False)
+    r = replace(recipe('digits', 'VDL-NL', .02), m=32, lr_decoder=1e-2, **changes)
+    run = train(begin(Autoencoder.from_recipes(r)), load('digits', sizes=(500, 50, 50)), progress=False)
     norms = [W.norm(dim=-2) for W in (run.model.decoder.W1, run.model.decoder.W2)]
     assert all((n <= .9 + 1e-6).all() for n in norms) and any((n < .8).any() for n in norms)
     assert any((n > .9 - 1e-6).any() for n in norms)

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from deep_sparse_nb import probes, sweeps
-from deep_sparse_nb.decoders import stack
+from deep_sparse_nb.stacks import stack
 from deep_sparse_nb.data import load
 from deep_sparse_nb.patches import photographs
 from deep_sparse_nb.inference import Diverged
@@ -92,7 +92,7 @@ def test_stored_weights_fit_a_repository():
     total = 0
     for dataset, model, lam in targets()[['dataset', 'model', 'lam']].drop_duplicates().itertuples(index=False):
         if keeps(dataset, lam, model, 0):
-            weights = compact(begin([recipe(dataset, model, lam)], [0]).model, eight_bits=dataset == 'patches' and 'NL' in model)
+            weights = compact(Autoencoder.from_recipes(recipe(dataset, model, lam)), eight_bits=dataset == 'patches' and 'NL' in model)
             total += sum(w.numel()*w.element_size() for w in weights.values())
     assert 5e6 < total < 25e6
     assert not keeps('mnist', .02, 'VDL', 1) and not keeps('mnist', .003, 'VDL', 0)
@@ -105,7 +105,7 @@ def test_stacks_hold_members_that_may_be_trained_together(tmp_path):
     units = plan(members, tmp_path, origin('patches'), 30)
     assert sorted(map(len, (group for _, group in units))) == [5, 30, 30]
     assert sorted(str(m) for _, group in units for m in group) == sorted(map(str, members))
-    for _, group in units: Autoencoder(*zip(*[(replace(r, m=8), s) for r, s in group]))
+    for _, group in units: Autoencoder.from_recipes(*zip(*[(replace(r, m=8), s) for r, s in group]))
 
 
 def test_names_keep_trials_apart():
@@ -118,8 +118,9 @@ def test_names_keep_trials_apart():
 def test_checkpoints_are_known_by_content(tmp_path):
     came = origin('digits')
     members = choose('digits')
-    save(begin(*map(list, zip(members[0])), dataset='digits'), tmp_path/'any-name.safetensors')         # says no more than the data set
-    save(begin(*map(list, zip(members[1])), dataset='digits', train_images=500), tmp_path/'other.safetensors')
+    first, second = (Autoencoder.from_recipes(*member) for member in members[:2])
+    save(begin(first, origin=dict(dataset='digits')), tmp_path/'any-name.safetensors')   # no more
+    save(begin(second, origin=dict(dataset='digits', train_images=500)), tmp_path/'other.safetensors')
     assert peek(tmp_path/'any-name.safetensors') == ([members[0]], came, 0)
     units = plan(members, tmp_path, came, 1)
     assert units[0] == (tmp_path/'any-name.safetensors', [members[0]]) and tmp_path/'other.safetensors' not in dict(units)
@@ -237,7 +238,8 @@ def test_interrupt_passes_through_and_can_be_resumed(home, monkeypatch):
 
 def test_misnamed_checkpoint_is_not_overwritten(home):
     path = home['runs']/'digits'/file_name([(replace(recipe('digits', 'VDL', .005), epochs=3), 0)], origin('digits', SIZES))
-    save(begin([recipe('digits', 'VDL', .001)], [0], dataset='digits'), path)
+    other = Autoencoder.from_recipes(recipe('digits', 'VDL', .001))
+    save(begin(other, origin=dict(dataset='digits')), path)
     with pytest.raises(ValueError, match='other members'): sweep('digits', **QUICK, **home)
 
 
@@ -255,7 +257,7 @@ def test_weights_come_back(home):
 
 
 def test_eight_bits_round_to_half_a_unit():
-    model = begin([recipe('digits', 'VDL-NL', .01)], [0]).model
+    model = Autoencoder.from_recipes(recipe('digits', 'VDL-NL', .01))
     model.decoder.W1.data[..., 3] = 0                            # a dead component must not become NaN
     weights = compact(model, eight_bits=True)
     back = unpacked(weights)
@@ -291,7 +293,7 @@ def test_missing_weights_name_their_command(tmp_path):
 
 
 def test_pick_is_one_member():
-    stack = begin([recipe('mnist', 'VDL', lam) for lam in (.001, .02)], [0, 1], d=64).model
+    stack = Autoencoder.from_recipes([recipe('mnist', 'VDL', lam) for lam in (.001, .02)], [0, 1], d=64)
     Y = torch.randn(250, 64, generator=torch.Generator().manual_seed(0))
     one = pick(stack, 1)
     assert one.seeds == (1,) and one.recipes[0].lam == .02 and torch.allclose(one.codes(Y)[0], stack.codes(Y)[1], atol=1e-6)

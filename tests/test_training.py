@@ -6,7 +6,7 @@ from deep_sparse_nb.data import Dataset, Split, load
 from deep_sparse_nb.energy import planted
 from deep_sparse_nb.inference import Diverged
 from deep_sparse_nb.paper import LAMBDAS, MODELS, recipe
-from deep_sparse_nb.training import begin, evaluate, learning_rates, train
+from deep_sparse_nb.training import Autoencoder, begin, evaluate, learning_rates, train
 from deep_sparse_nb.checkpoints import restore, save
 
 
@@ -16,6 +16,9 @@ def bars():
     return Dataset('bars', *(Split(y, scale=1., shift=0.) for y in Y.split([800, 250, 250])), shape=(8, 8))
 
 
+def run_of(recipes, seeds=0): return begin(Autoencoder.from_recipes(recipes, seeds, d=64))
+
+
 def small(model='VDL', lam=.01, **changes):
     r = recipe('mnist', model, lam)
     return replace(r, l=16, gamma=r.gamma*16/128, m=24 if 'NL' in model else 0, epochs=3, **changes)
@@ -23,7 +26,7 @@ def small(model='VDL', lam=.01, **changes):
 
 @pytest.mark.parametrize('model', MODELS)
 def test_every_model_learns(model, bars):
-    run = train(begin([small(model, lr_decoder=3e-3, lr_encoder=3e-3)], [0], d=64), bars, epochs=1, progress=False)
+    run = train(run_of([small(model, lr_decoder=3e-3, lr_encoder=3e-3)], [0]), bars, epochs=1, progress=False)
     before = evaluate(run.model, bars.valid)['psnr']
     train(run, bars, epochs=4, progress=False)
     after = evaluate(run.model, bars.valid)
@@ -36,8 +39,8 @@ def test_every_model_learns(model, bars):
 @pytest.mark.parametrize('change', [dict(halve_every=1), dict(step_rule='safe', step=5.), dict(step_rule='1/L', step=.1)])
 def test_a_resumed_run_continues_bit_for_bit(change, bars, tmp_path):
     recipes = [small('VDL-NL', lam, **change) for lam in (.01, .02)]
-    straight = train(begin(recipes, [0, 3], d=64), bars, progress=False)
-    train(begin(recipes, [0, 3], d=64), bars, epochs=1, after_epoch=lambda run: save(run, tmp_path/'c'), progress=False)
+    straight = train(run_of(recipes, [0, 3]), bars, progress=False)
+    train(run_of(recipes, [0, 3]), bars, epochs=1, after_epoch=lambda run: save(run, tmp_path/'c'), progress=False)
     resumed = train(restore(tmp_path/'c'), bars, progress=False)
     for name, value in straight.model.state_dict().items(): assert torch.equal(value, resumed.model.state_dict()[name]), name
     for name, value in straight.best.items(): assert torch.equal(value, resumed.best[name]), name
@@ -48,16 +51,16 @@ def test_a_resumed_run_continues_bit_for_bit(change, bars, tmp_path):
 @pytest.mark.parametrize('model', ['SDL', 'VDL', 'DO', 'VDL-NL'])
 def test_a_member_gets_what_it_gets_alone(model, bars):
     members = [(small(model, lam), seed) for lam, seed in ((.005, 0), (.02, 0), (.01, 7))]
-    together = train(begin(*zip(*members), d=64), bars, epochs=2, progress=False)
+    together = train(run_of(*zip(*members)), bars, epochs=2, progress=False)
     for i, (r, seed) in enumerate(members):
-        alone = train(begin([r], [seed], d=64), bars, epochs=2, progress=False)
+        alone = train(run_of([r], [seed]), bars, epochs=2, progress=False)
         for name, value in alone.model.state_dict().items():
             assert (value[0] - together.model.state_dict()[name][i]).norm() <= 1e-5*value.norm(), name
         assert alone.best_epoch[0] == together.best_epoch[i]
 
 
 def test_best_weights_are_those_of_the_best_epoch(bars):
-    run, energies = begin([small(), small(lam=.02)], [0, 1], d=64), []
+    run, energies = run_of([small(), small(lam=.02)], [0, 1]), []
     for epoch in (1, 2, 3):
         train(run, bars, epochs=epoch, progress=False)
         energies.append(evaluate(run.model, bars.valid)['energy'])
@@ -68,7 +71,7 @@ def test_best_weights_are_those_of_the_best_epoch(bars):
 
 @pytest.mark.parametrize('model', ['VDL', 'VDL-NL'])
 def test_exploding_weights_are_reported(model, bars, tmp_path):
-    run = begin([small(model), small(model, .02)], [0, 1], d=64)
+    run = run_of([small(model), small(model, .02)], [0, 1])
     next(run.model.decoder.parameters()).data[1] *= 1e6
     with pytest.raises(Diverged, match=r'epoch 1, batch 1.*\[1\]'): train(run, bars, after_epoch=lambda run: save(run, tmp_path/'c'), progress=False)
     assert restore(tmp_path/'c').epoch == 0
@@ -76,25 +79,25 @@ def test_exploding_weights_are_reported(model, bars, tmp_path):
 
 def test_a_safe_step_follows_the_curvature(bars):
     recipe = small('VDL', step=100., step_rule='safe')
-    run = train(begin([recipe], [0], d=64), bars, epochs=2, progress=False)
+    run = train(run_of([recipe], [0]), bars, epochs=2, progress=False)
     assert run.model.step < 5
-    with pytest.raises(Diverged): train(begin([replace(recipe, step_rule='recipe')], [0], d=64), bars, epochs=2, progress=False)
-    short = train(begin([replace(recipe, step=.01)], [0], d=64), bars, epochs=1, progress=False)
+    with pytest.raises(Diverged): train(run_of([replace(recipe, step_rule='recipe')], [0]), bars, epochs=2, progress=False)
+    short = train(run_of([replace(recipe, step=.01)], [0]), bars, epochs=1, progress=False)
     assert short.model.step == .01
 
 
 @pytest.mark.parametrize('model', ['SDL', 'SDL-NL'])
 def test_a_step_of_1_over_L_is_longer_than_a_short_recipe_and_takes_no_more_iterations(model, bars):
     recipe = small(model, step=.05)
-    slow, fast = (train(begin([replace(recipe, step_rule=rule)], [0], d=64), bars, progress=False) for rule in ('recipe', '1/L'))
+    slow, fast = (train(run_of([replace(recipe, step_rule=rule)], [0]), bars, progress=False) for rule in ('recipe', '1/L'))
     assert (fast.model.step > .05).all()
     assert fast.history[-1]['iterations'] <= slow.history[-1]['iterations']     # the limit of 200 with a hidden layer
     assert fast.history[-1]['valid_energy'] < 1.02*slow.history[-1]['valid_energy']
-    with pytest.raises(ValueError, match='step_rule is .fastest.'): begin([replace(recipe, step_rule='fastest')], [0], d=64)
+    with pytest.raises(ValueError, match='step_rule is .fastest.'): run_of([replace(recipe, step_rule='fastest')], [0])
 
 
 def test_column_norms_are_watched(bars):
-    run = begin([small(step=1e-9)], [0], d=64)
+    run = run_of([small(step=1e-9)], [0])
     run.model.decoder.W.data *= 1e5
     with pytest.raises(Diverged, match='columns of norm'): train(run, bars, progress=False)
 
@@ -102,14 +105,14 @@ def test_column_norms_are_watched(bars):
 def test_training_takes_slow_tiny_numbers_as_zero(bars, monkeypatch):
     tiny, seen = torch.tensor([1e-39]), []
     monkeypatch.setattr('deep_sparse_nb.training.train_epoch', lambda *a: seen.append((tiny*1).count_nonzero().item()) or {})
-    run = begin([small('WDL')], [0], d=64)
+    run = run_of([small('WDL')], [0])
     try: train(run, bars, epochs=1, progress=False)
     finally: after = (tiny*1).count_nonzero().item()
     assert seen == [0] and after == 1
 
 
 def test_decoder_learning_rate_halves():
-    run = begin([recipe('mnist', 'VDL-NL', .01)], [0])
+    run = begin(Autoencoder.from_recipes(recipe('mnist', 'VDL-NL', .01)))
     run.epoch = 29; assert learning_rates(run)['decoder'] == 3e-4
     run.epoch = 60; assert learning_rates(run) == dict(decoder=3e-4/4, encoder=1e-4)
 
@@ -125,7 +128,7 @@ def test_a_missing_checkpoint_is_named(tmp_path):
 
 
 def test_saving_is_atomic(bars, tmp_path, monkeypatch):
-    run = train(begin([small()], [0], d=64), bars, epochs=1, after_epoch=lambda run: save(run, tmp_path/'c'), progress=False)
+    run = train(run_of([small()], [0]), bars, epochs=1, after_epoch=lambda run: save(run, tmp_path/'c'), progress=False)
     whole = (tmp_path/'c').read_bytes()
     monkeypatch.setattr('deep_sparse_nb.checkpoints.os.replace', lambda *a: (_ for _ in ()).throw(OSError('disk full')))
     with pytest.raises(OSError, match='disk full'): save(run, tmp_path/'c')
@@ -135,12 +138,13 @@ def test_saving_is_atomic(bars, tmp_path, monkeypatch):
 def test_unknown_names_list_the_valid_ones():
     with pytest.raises(ValueError, match='VDL-NL'): recipe('mnist', 'XYZ', .1)
     with pytest.raises(ValueError, match='digits'): recipe('cifar', 'VDL', .1)
-    with pytest.raises(ValueError, match='gamma|model'): begin([small(), small('SDL')], [0, 0], d=64)
+    with pytest.raises(ValueError, match='gamma|model'): run_of([small(), small('SDL')], [0, 0])
 
 
-def test_too_few_images(bars):
+def test_fewer_images_than_a_batch_are_one_batch(bars):
     few = replace(bars, train=bars.train[:100])
-    with pytest.raises(ValueError, match='100 training images'): train(begin([small()], [0], d=64), few, progress=False)
+    run = train(run_of(small()), few, epochs=2, progress=False)
+    assert len(run.history) == 2 and run.history[1]['valid_energy'] < run.history[0]['valid_energy']
 
 
 def test_recipes_of_the_paper():
@@ -154,7 +158,8 @@ def test_recipes_of_the_paper():
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')
 def test_on_a_gpu():
-    run = train(begin([recipe('digits', 'VDL', lam) for lam in (.005, .02)], [0, 0], device='cuda'), load('digits', device='cuda'), epochs=2, progress=False)
+    run = begin(Autoencoder.from_recipes([recipe('digits', 'VDL', lam) for lam in (.005, .02)]), 'cuda')
+    train(run, load('digits', device='cuda'), epochs=2, progress=False)
     assert run.history[-1]['valid_psnr'] > run.history[1]['valid_psnr']
 
 def test_order_of_images_is_new_in_each_epoch_and_for_each_seed():
@@ -166,7 +171,7 @@ def test_order_of_images_is_new_in_each_epoch_and_for_each_seed():
 
 def test_evaluation_is_of_the_whole_split_and_leaves_the_encoders_term_out(bars):
     from deep_sparse_nb.energy import hinge
-    model = begin([small()], [0], d=64).model
+    model = run_of([small()], [0]).model
     with torch.no_grad(): model.encoder.b[:, :3] = -100     # three components that never fire
     Z = model.codes(bars.valid.images)
     Yhat = model.decoder(Z)
@@ -180,7 +185,7 @@ def test_evaluation_is_of_the_whole_split_and_leaves_the_encoders_term_out(bars)
 
 def test_adam_has_each_parameters_rate_and_decay():
     rates = dict(lr_decoder=.1, lr_encoder=.2, wd_decoder=.3, wd_b1=.4, wd_b=.5)
-    run = begin([small('WDL-NL', **rates)], [0], d=64)
+    run = run_of([small('WDL-NL', **rates)], [0])
     names = {p: name for name, p in run.model.named_parameters()}
     found = {names[p]: (g['lr'], g['weight_decay'])
              for g in run.adam.param_groups for p in g['params']}
