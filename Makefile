@@ -47,7 +47,9 @@ hooks: install
 
 # Everything in results/, from nothing or from where it stopped, and the pages that show it. With a folder of photographs
 # and a GPU: make results SWEEP='--images FOLDER --minutes 9'
-GRIDS := mnist-linear mnist-nl collapse knobs short-step safe-step safe-collapse $(if $(findstring --images,$(SWEEP)),patches-linear patches-nl contrast) labels stability
+GRIDS := mnist-linear mnist-nl collapse knobs short-step safe-step safe-collapse coast tied mnist-steps \
+	steps drifting growth growth-bounded growth-halved growth-encoder \
+	$(if $(findstring --images,$(SWEEP)),patches-linear patches-nl contrast by-picture) labels labels-last stability
 results: install
 	$(BIN)/deep-sparse sweep $(GRIDS) $(SWEEP)
 	$(BIN)/deep-sparse sweep labels --per-class 1 2 5 10 --draws 10 $(SWEEP)

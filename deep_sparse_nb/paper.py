@@ -124,7 +124,7 @@ GRIDS = {
     'short-step': Grid('mnist', ('VDL-NL',), seeds=1, lambdas=(.01, .02), changes=dict(step=.25)),
     'safe-step': Grid('mnist', ('VDL-NL',), seeds=1, lambdas=(.01, .02), changes=dict(step_rule='safe')),
     'safe-collapse': Grid('mnist', ('Free-NL',), seeds=1, lambdas=(.005,), changes=dict(step_rule='safe')),
-    'steps': Grid('digits', ('SDL-NL', 'WDL-NL', 'DO-NL'), seeds=2, lambdas=(.003,),
+    'steps': Grid('digits', ('SDL-NL', 'WDL-NL', 'DO-NL'), seeds=1, lambdas=(.003,),
                   knobs=(('step_rule', '1/L'),), changes=dict(m=256, epochs=60)),
     'growth': Grid('digits', ('VDL-NL',), seeds=3, lambdas=(.03,), changes=GROWTH,
                    knobs=(('gamma', 400),)),
