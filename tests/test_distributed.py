@@ -1,5 +1,6 @@
 "Processes that share a batch: on each the same numbers, and those of one process that has it all."
 import os
+import signal
 import socket
 
 import pytest
@@ -11,8 +12,11 @@ from deep_sparse_nb.decoders import HiddenDecoder, LinearDecoder
 from deep_sparse_nb.distributed import ProcessRanks, joined
 from deep_sparse_nb.energy import ALONE, Energy, hinge_gradient, planted
 from deep_sparse_nb.inference import Diverged, fista
+from deep_sparse_nb import sweeps
+from deep_sparse_nb.results import read_table
 
 SIZES = 2, 4
+PRELOADED = ['deep_sparse_nb.sweeps', 'pytest']     # once, by the server that processes are forked from
 
 
 # ---- what every process computes ----
@@ -116,7 +120,7 @@ def free_port():
 @pytest.fixture(scope='module')
 def shared(tmp_path_factory):
     "What each of 2 and of 4 processes found."
-    mp.get_context('forkserver').set_forkserver_preload(['deep_sparse_nb.training', 'pytest'])
+    mp.get_context('forkserver').set_forkserver_preload(PRELOADED)
     found = {}
     for size in SIZES:
         folder = tmp_path_factory.mktemp(f'{size}')
@@ -137,3 +141,37 @@ def test_shared_is_as_alone(size, case, shared):
         together = torch.cat([part[name] for part in parts], dim)
         if name == 'iterations': assert (together - value).abs().max() <= 1
         else: torch.testing.assert_close(together, value, rtol=1e-5, atol=1e-5)
+
+
+# ---- a sweep's stacks, shared by processes that know nothing of one another ----
+
+SWEPT = dict(models=['SDL'], seeds=1, epochs=2, sizes=(500, 250, 250), device='cpu', progress=False)
+
+
+def swept(rank, folder, lost):
+    "What each rank of a sweep does. The lost one is killed in the middle of its first stack."
+    torch.set_num_threads(1)
+    save = sweeps.save
+    def saved(run, path):
+        save(run, path)
+        if rank == lost and run.epoch == 1: os.kill(os.getpid(), signal.SIGKILL)
+    sweeps.save = saved
+    sweeps.sweep('digits', results=folder/'results', runs=folder/'runs', **SWEPT)
+
+
+def test_a_lost_ranks_stacks_are_picked_up(tmp_path):
+    context, killed = mp.get_context('forkserver'), tmp_path/'killed'
+    context.set_forkserver_preload(PRELOADED)
+    for lost in (1, None):                  # and then it is started again
+        ranks = [context.Process(target=swept, args=(rank, killed, lost)) for rank in range(2)]
+        for process in ranks: process.start()
+        for process in ranks: process.join(120)
+        assert [p.exitcode for p in ranks] == [0, 0 if lost is None else -signal.SIGKILL]
+        table = killed/'results'/'digits.csv'
+        done = len(read_table(table)) if table.is_file() else 0
+        assert done == 9 if lost is None else done < 9      # 3 lambdas, each with 3 levels of noise
+    assert not sweeps.sweep('digits', results=tmp_path/'results', runs=tmp_path/'runs', **SWEPT)
+    alone, shared = (read_table(folder/'results'/'digits.csv') for folder in (tmp_path, killed))
+    same = ['lam', 'seed', 'sigma', 'psnr', 'sparsity', 'best_epoch']
+    alone, shared = (t.sort_values(['lam', 'sigma']).reset_index()[same] for t in (alone, shared))
+    assert alone.equals(shared)
