@@ -21,7 +21,7 @@ from deep_sparse_nb.results import read_table
 from deep_sparse_nb.training import begin, train
 
 SIZES = 2, 4
-PRELOADED = ['deep_sparse_nb.sweeps', 'pytest']     # once, by the server that processes are forked from
+PRELOADED = ['deep_sparse_nb.sweeps', 'pytest']     # by the server that processes are forked from
 
 
 # ---- what every process computes ----
@@ -81,21 +81,20 @@ def energies(ranks):
 
 def learned(ranks, *recipes, decoder=None, double=False):
     "Weights and history after two epochs, on every process."
-    Y = planted(160, noise=.05)[0]
-    data = Dataset('bars', *(Split(y, scale=1., shift=0.) for y in Y.split([100, 60])), shape=(8, 8))
+    Y = planted(160, noise=.05)[0].to(torch.double if double else torch.float)
+    rows = [Split(y, scale=1., shift=0.) for y in Y.split([100, 60])]
+    data = Dataset('bars', *rows, shape=(8, 8))
     recipes = [replace(r, l=16, batch=50, lr_decoder=3e-3, lr_encoder=3e-3) for r in recipes]
     seeds = range(len(recipes))
     if decoder is None: model = Autoencoder.from_recipes(recipes, seeds, d=64)
     else: model = Autoencoder(decoder, None, recipes, seeds)
-    if double:
-        model = model.double()
-        data = replace(data, train=data.train.map(lambda x: x.double() if torch.is_tensor(x) else x),
-                       valid=data.valid.map(lambda x: x.double() if torch.is_tensor(x) else x))
+    if double: model = model.double()
     written = []
     run = train(begin(model), data, epochs=2, after_epoch=lambda run: written.append(run.epoch),
                 progress=False, ranks=ranks)
     assert written == ([] if ranks.rank else [0, 1, 2]) and run.model.ranks is ALONE
-    rows = [[v for k, v in r.items() if isinstance(v, float) and k != 'seconds'] for r in run.history]
+    rows = [[v for k, v in r.items() if isinstance(v, float) and k != 'seconds']
+            for r in run.history]
     weights = {f'everywhere {k}': v for k, v in run.model.state_dict().items()}
     return weights | {'everywhere history': torch.tensor(rows, dtype=torch.double)}
 
@@ -118,7 +117,8 @@ def learning_with_a_measured_step(ranks):
 
 
 def learning_with_a_safe_step(ranks):
-    return learned(ranks, Recipe(lam=.01, beta=1., gamma=.5, step=5., step_rule='safe'), double=True)
+    recipe = Recipe(lam=.01, beta=1., gamma=.5, step=5., step_rule='safe')
+    return learned(ranks, recipe, double=True)
 
 
 class Own(torch.nn.Sequential):
