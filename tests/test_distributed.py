@@ -81,8 +81,8 @@ def energies(ranks):
 
 def learned(ranks, *recipes, decoder=None, double=False):
     "Weights and history after two epochs, on every process."
-    Y = planted(160, noise=.05)[0].to(torch.double if double else torch.float)
-    rows = [Split(y, scale=1., shift=0.) for y in Y.split([100, 60])]
+    rows = [Split(y, scale=1., shift=0.) for y in planted(160, noise=.05)[0].split([100, 60])]
+    if double: rows = [split.map(torch.Tensor.double) for split in rows]
     data = Dataset('bars', *rows, shape=(8, 8))
     recipes = [replace(r, l=16, batch=50, lr_decoder=3e-3, lr_encoder=3e-3) for r in recipes]
     seeds = range(len(recipes))
