@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from .arrays import as_rows
-from .energy import Energy
+from .energy import ALONE, Energy, Ranks
 from .decoders import Decoder, HiddenDecoder, LinearDecoder
 from .stacks import OwnDecoder, stack, unstack
 from .inference import Inference, fista
@@ -28,6 +28,7 @@ class _Members(nn.Module):
     decoder: Any                # a `Decoder`, whose parameters have a leading dimension
     encoder: Any                # likewise, or None
     checked: Energy | None = None
+    ranks: Ranks = ALONE        # the processes that share a batch
 
     @property
     def shared(self) -> Recipe: return self.recipes[0]     # but for the coefficients
@@ -42,6 +43,7 @@ class _Members(nn.Module):
         if self.checked is None or self.checked.lam is not self.lam:   # once: a GPU waits
             gamma = self.gamma if self.encoder is not None else 0.
             self.checked = Energy(self.lam, self.beta, self.T, gamma)
+        if self.ranks is not ALONE: return replace(self.checked, ranks=self.ranks)
         return self.checked
 
     def rows(self, Y: Any) -> Tensor: # (n, d) or (members, n, d), float32, where the model is
@@ -82,7 +84,7 @@ class _Inferring(_Members):
         The encoder's, or for a decoder alone inferred ones (section 2.4), without the hinge.
         """
         if self.encoder is not None: return self.encoder(self.rows(Y))
-        return self.infer(Y, energy=replace(self.energy, beta=0.)).codes
+        return self.infer(Y, energy=replace(self.energy, beta=0., ranks=ALONE)).codes
 
 # %% ../nbs/library/06b_autoencoder.ipynb #c0de0002
 class Autoencoder(_Inferring):

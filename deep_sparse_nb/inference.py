@@ -52,7 +52,7 @@ def curvature(decoder: nn.Module, # codes (..., n, l) to images (..., n, d)
 @torch.no_grad()
 def lipschitz(decoder: nn.Module,
               energy: Energy,
-              n: int,                 # batch size, which the hinge's curvature depends on
+              n: int,                 # images of the batch here: the hinge's curvature depends on all
               Z: Tensor | None = None, # codes (..., n, l) at which to measure a decoder that is not linear
               ) -> Tensor:            # (...,)
     """Curvature of the energy's smooth part: a bound for a dictionary, tight where beta is 0, else measured at Z.
@@ -66,6 +66,7 @@ def lipschitz(decoder: nn.Module,
         largest, l = torch.linalg.eigvalsh(gram)[..., -1].clamp(min=0)*2/W.shape[-2], W.shape[-1]
     elif Z is None: raise ValueError(f'Z is missing: the curvature of a {type(decoder).__name__} depends on the code')
     else: largest, l = energy.ranks.max(curvature(decoder, Z).amax(-1)), Z.shape[-1]
+    n = energy.ranks.count(n)
     return largest + energy.each('gamma', largest)*2/l + energy.each('beta', largest)*2/max(n - 1, 1)
 
 # %% ../nbs/library/02_inference.ipynb #0cc0c322
@@ -102,7 +103,7 @@ def step_size(step, start, Y, decoder, energy) -> float | Tensor:
     if isinstance(step, str):
         if step == 'backtracking': return 100.
         if step != 'auto': raise ValueError(f"step is '{step}'; it must be a number, 'auto' or 'backtracking'")
-        L = lipschitz(decoder, energy, energy.ranks.count(Y.shape[-2]), start)
+        L = lipschitz(decoder, energy, Y.shape[-2], start)
         return torch.where(L > 0, 1/L, 1.)                               # without any curvature every step is safe
     eta = torch.as_tensor(step)
     if not ((eta > 0) & eta.isfinite()).all(): raise ValueError(f'step is {step}; it must be positive and finite')
@@ -171,7 +172,7 @@ def fista(Y: Tensor,                 # images (n, d) or (..., n, d)
     codes = torch.where(converged[..., None], state.codes, state.Z)
     finite = codes.isfinite().flatten(-2).all(-1)
     overflown = energy.ranks.max((~finite).int())
-    if overflown.any(): raise Diverged(diagnosis(overflown, decoder, energy, energy.ranks.count(Y.shape[-2]), step))
+    if overflown.any(): raise Diverged(diagnosis(overflown, decoder, energy, Y.shape[-2], step))
     found = Inference(codes.to(kind), torch.where(converged, state.iterations, max_iters), converged)
     return certificate(found, Y, seen, energy, encoded, state.eta, nonneg) if certify else found
 

@@ -1,18 +1,27 @@
 "Processes that share a batch: on each the same numbers, and those of one process that has it all."
 import os
+import signal
 import socket
+from dataclasses import replace
 
 import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
+from deep_sparse_nb import sweeps
+from deep_sparse_nb.autoencoder import Autoencoder
+from deep_sparse_nb.data import Dataset, Split
 from deep_sparse_nb.decoders import HiddenDecoder, LinearDecoder
 from deep_sparse_nb.distributed import ProcessRanks, joined
 from deep_sparse_nb.energy import ALONE, Energy, hinge_gradient, planted
 from deep_sparse_nb.inference import Diverged, fista
+from deep_sparse_nb.paper import Recipe
+from deep_sparse_nb.results import read_table
+from deep_sparse_nb.training import begin, train
 
 SIZES = 2, 4
+PRELOADED = ['deep_sparse_nb.sweeps', 'pytest']     # by the server that processes are forked from
 
 
 # ---- what every process computes ----
@@ -70,6 +79,59 @@ def energies(ranks):
     return dict(everywhere=torch.stack(list(parts.values())))
 
 
+def learned(ranks, *recipes, decoder=None, double=False):
+    "Weights and history after two epochs, on every process."
+    rows = [Split(y, scale=1., shift=0.) for y in planted(160, noise=.05)[0].split([100, 60])]
+    if double: rows = [split.map(torch.Tensor.double) for split in rows]
+    data = Dataset('bars', *rows, shape=(8, 8))
+    recipes = [replace(r, l=16, batch=50, lr_decoder=3e-3, lr_encoder=3e-3) for r in recipes]
+    seeds = range(len(recipes))
+    if decoder is None: model = Autoencoder.from_recipes(recipes, seeds, d=64)
+    else: model = Autoencoder(decoder, None, recipes, seeds)
+    if double: model = model.double()
+    written = []
+    run = train(begin(model), data, epochs=2, after_epoch=lambda run: written.append(run.epoch),
+                progress=False, ranks=ranks)
+    assert written == ([] if ranks.rank else [0, 1, 2]) and run.model.ranks is ALONE
+    rows = [[v for k, v in r.items() if isinstance(v, float) and k != 'seconds']
+            for r in run.history]
+    weights = {f'everywhere {k}': v for k, v in run.model.state_dict().items()}
+    return weights | {'everywhere history': torch.tensor(rows, dtype=torch.double)}
+
+
+def learning_a_dictionary(ranks):
+    return learned(ranks, *(Recipe(lam=lam, beta=1., gamma=.5, step=.5) for lam in (.005, .02)))
+
+
+def learning_a_hidden_layer(ranks):
+    return learned(ranks, Recipe(lam=.01, gamma=5., m=24, step=.5), double=True)
+
+
+def learning_with_unit_columns(ranks):
+    recipe = Recipe(lam=.01, beta=0., gamma=0., step=.5, unit_columns=True, encoder=False)
+    return learned(ranks, recipe)
+
+
+def learning_with_a_measured_step(ranks):
+    return learned(ranks, Recipe(lam=.01, beta=1., gamma=5., m=24, step='auto'), double=True)
+
+
+def learning_with_a_safe_step(ranks):
+    recipe = Recipe(lam=.01, beta=1., gamma=.5, step=5., step_rule='safe')
+    return learned(ranks, recipe, double=True)
+
+
+class Own(torch.nn.Sequential):
+    "Made from PyTorch's random numbers, which differ from process to process."
+    def __init__(self):
+        super().__init__(torch.nn.Linear(16, 20), torch.nn.Tanh(), torch.nn.Linear(20, 64))
+
+
+def learning_a_decoder_of_ones_own(ranks):
+    torch.manual_seed(ranks.rank)
+    return learned(ranks, Recipe(lam=.01, beta=1., gamma=0., step=.3), decoder=Own(), double=True)
+
+
 def numbers(ranks):
     "Sums, the largest, and counts, which are the same everywhere."
     here = torch.tensor([ranks.rank + 1., -ranks.rank])
@@ -92,7 +154,9 @@ def all_or_none_diverge(ranks):
 
 
 CASES = (a_dictionary, a_hidden_layer, a_measured_step, a_searched_step, without_a_hinge,
-         fewer_images_than_processes, gradients, energies, numbers, all_or_none_diverge)
+         fewer_images_than_processes, gradients, energies, numbers, all_or_none_diverge,
+         learning_a_dictionary, learning_a_hidden_layer, learning_with_unit_columns,
+         learning_with_a_measured_step, learning_with_a_safe_step, learning_a_decoder_of_ones_own)
 
 
 # ---- how they are started ----
@@ -116,7 +180,7 @@ def free_port():
 @pytest.fixture(scope='module')
 def shared(tmp_path_factory):
     "What each of 2 and of 4 processes found."
-    mp.get_context('forkserver').set_forkserver_preload(['deep_sparse_nb.training', 'pytest'])
+    mp.get_context('forkserver').set_forkserver_preload(PRELOADED)
     found = {}
     for size in SIZES:
         folder = tmp_path_factory.mktemp(f'{size}')
@@ -130,10 +194,45 @@ def shared(tmp_path_factory):
 def test_shared_is_as_alone(size, case, shared):
     alone, parts = case(ALONE), [found[case.__name__] for found in shared[size]]
     for name, value in alone.items():
-        if name == 'everywhere':
-            for part in parts: torch.testing.assert_close(part[name], value, rtol=1e-5, atol=1e-6)
+        if name.startswith('everywhere'):
+            for part in parts: torch.testing.assert_close(part[name], value, rtol=1e-5, atol=1e-5)
+            for part in parts[1:]: assert torch.equal(part[name], parts[0][name])
             continue
         dim = 0 if name == 'gradient' else value.dim() - (1 if name == 'iterations' else 2)
         together = torch.cat([part[name] for part in parts], dim)
         if name == 'iterations': assert (together - value).abs().max() <= 1
         else: torch.testing.assert_close(together, value, rtol=1e-5, atol=1e-5)
+
+
+# ---- a sweep's stacks, shared by processes that know nothing of one another ----
+
+SWEPT = dict(models=['SDL'], seeds=1, epochs=2, sizes=(500, 250, 250), device='cpu', progress=False)
+
+
+def swept(rank, folder, lost):
+    "What each rank of a sweep does. The lost one is killed in the middle of its first stack."
+    torch.set_num_threads(1)
+    save = sweeps.save
+    def saved(run, path):
+        save(run, path)
+        if rank == lost and run.epoch == 1: os.kill(os.getpid(), signal.SIGKILL)
+    sweeps.save = saved
+    sweeps.sweep('digits', results=folder/'results', runs=folder/'runs', **SWEPT)
+
+
+def test_a_lost_ranks_stacks_are_picked_up(tmp_path):
+    context, killed = mp.get_context('forkserver'), tmp_path/'killed'
+    context.set_forkserver_preload(PRELOADED)
+    for lost in (1, None):                  # and then it is started again
+        ranks = [context.Process(target=swept, args=(rank, killed, lost)) for rank in range(2)]
+        for process in ranks: process.start()
+        for process in ranks: process.join(120)
+        assert [p.exitcode for p in ranks] == [0, 0 if lost is None else -signal.SIGKILL]
+        table = killed/'results'/'digits.csv'
+        done = len(read_table(table)) if table.is_file() else 0
+        assert done == 9 if lost is None else done < 9      # 3 lambdas, each with 3 levels of noise
+    assert not sweeps.sweep('digits', results=tmp_path/'results', runs=tmp_path/'runs', **SWEPT)
+    alone, shared = (read_table(folder/'results'/'digits.csv') for folder in (tmp_path, killed))
+    same = ['lam', 'seed', 'sigma', 'psnr', 'sparsity', 'best_epoch']
+    alone, shared = (t.sort_values(['lam', 'sigma']).reset_index()[same] for t in (alone, shared))
+    assert alone.equals(shared)
