@@ -18,6 +18,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 from .data import SIZES
+from .convolution import ConvDecoder
 from .decoders import HiddenDecoder, LinearDecoder
 from .encoders import LISTA
 from .paper import Member, recipe_from
@@ -25,7 +26,7 @@ from .training import Autoencoder, Run, begin
 
 # %% ../nbs/library/07a_checkpoints.ipynb #a101579f
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
-    """Let `write` make a new file beside `path`, and put it in its place: whole, or not at all.
+    """Let `write` make a new file beside `path`, and put it in its place, whole or not at all.
 
     The file may be read by those whom the process's umask lets. Raises OSError saying so.
     """
@@ -39,7 +40,7 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
         with open(fresh, 'rb+') as file: os.fsync(file.fileno())
         os.replace(fresh, path)
     except OSError as cause:
-        raise OSError(f'{path} could not be written and is as it was before: {cause}') from cause
+        raise OSError(f'{path} could not be written and is as it was: {cause}') from cause
     finally: fresh.unlink(missing_ok=True)
 
 # %% ../nbs/library/07a_checkpoints.ipynb #9bb2165c
@@ -48,11 +49,11 @@ VERSION = 1
 def save(run: Run, path: str | Path) -> None:
     """Write a run to one file, atomically.
 
-    Raises ValueError where the file there is another run's, or one of more epochs than this, and
-    OSError where it cannot be written.
+    Raises ValueError where the file there is another run's, or one of more epochs than this,
+    and OSError where it cannot be written.
     """
     if not isinstance(run, Run):
-        raise ValueError(f'run is a {type(run).__name__}; it must be a Run, as begin and train give')
+        raise ValueError(f'run is a {type(run).__name__}; it must be a Run, as of begin')
     path, model = Path(path), run.model
     _check_place(run, path)
     tensors = {f'model.{k}': v for k, v in model.state_dict().items()}
@@ -60,8 +61,9 @@ def save(run: Run, path: str | Path) -> None:
     for i, memory in run.adam.state_dict()['state'].items():
         tensors |= {f'adam.{i}.{k}': v for k, v in memory.items()}
     tensors |= dict(best_energy=run.best_energy, best_epoch=run.best_epoch)
-    about = dict(version=VERSION, recipes=[asdict(r) for r in model.recipes], seeds=model.seeds,
-                 d=model.d, parts=_parts(model), epoch=run.epoch, seconds=run.seconds,
+    recipes = [asdict(r) for r in model.recipes]
+    about = dict(version=VERSION, recipes=recipes, seeds=model.seeds, d=model.d,
+                 parts=_parts(model), epoch=run.epoch, seconds=run.seconds,
                  origin=run.origin, history=run.history)
     tensors = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
     write_atomically(path, lambda fresh: save_file(tensors, fresh, {'run': json.dumps(about)}))
@@ -72,16 +74,17 @@ def _check_place(run: Run, path: Path) -> None:
     if path.is_dir(): raise ValueError(f'path is {path}, a folder; name a file in it')
     if not path.is_file(): return
     about, _ = _read(path, tensors=False)
-    def members(recipes: Any, seeds: Any) -> list: # budgets may be extended
+    def members(recipes: Any, seeds: Any) -> list:      # their number of epochs may change
         return [(replace(r, epochs=0), s) for r, s in zip(recipes, seeds)]
-    theirs = members(map(recipe_from, about['recipes']), about['seeds'])
+    theirs, there = members(map(recipe_from, about['recipes']), about['seeds']), about['epoch']
     if theirs != members(run.model.recipes, run.model.seeds):
-        raise ValueError(f'{path} holds another run, of {about["epoch"]} epochs: name another file')
-    if about['epoch'] > run.epoch:
-        raise ValueError(f'{path} holds {about["epoch"]} epochs of this run, which is at epoch '
+        raise ValueError(f'{path} holds another run, of {there} epochs: name another file')
+    if there > run.epoch:
+        raise ValueError(f'{path} holds {there} epochs of this run, which is at epoch '
                          f'{run.epoch}: restore it to go on, or name another file')
 
-def _read(path: Path, tensors: bool, device: str = 'cpu') -> tuple[dict[str, Any], dict[str, Tensor]]:
+def _read(path: Path, tensors: bool, device: str = 'cpu'
+          ) -> tuple[dict[str, Any], dict[str, Tensor]]:
     "What a checkpoint says, and its tensors. Raises ValueError when it is no checkpoint."
     try:
         with safe_open(path, 'pt', device=str(device)) as file:
@@ -90,44 +93,51 @@ def _read(path: Path, tensors: bool, device: str = 'cpu') -> tuple[dict[str, Any
     except Exception as cause:
         raise ValueError(f'{path} is not a checkpoint of a run: {cause}') from cause
     if about['version'] != VERSION:
-        raise ValueError(f'{path} has version {about["version"]}; this library reads {VERSION}')
+        raise ValueError(f'{path} has version {about["version"]}; this library has {VERSION}')
     return about, held
 
 # %% ../nbs/library/07a_checkpoints.ipynb #ced0a003
 def _parts(model: Autoencoder) -> dict[str, dict[str, Any] | None]:
-    "Decoder and encoder, by their names and what they are made with."
+    "Decoder and encoder, by their names and what else they are made with."
     def described(module: Any) -> dict[str, Any] | None:
+        kind = type(module).__name__
         if module is None: return None
-        if isinstance(module, LinearDecoder | HiddenDecoder): return dict(kind=type(module).__name__)
-        if isinstance(module, LISTA): return dict(kind='LISTA', L=module.L)
+        if isinstance(module, LinearDecoder | HiddenDecoder): return dict(kind=kind)
+        if isinstance(module, LISTA): return dict(kind=kind, L=module.L)
+        if isinstance(module, ConvDecoder):
+            return dict(kind=kind, image_shape=module.image_shape, kernel=module.kernels,
+                        channels=[maps[0] for maps in module.maps], stride=module.strides)
         return dict(kind='own', name=type(module.module).__name__)
     return dict(decoder=described(model.decoder), encoder=described(model.encoder))
 
 def _rebuilt(about: dict[str, Any], decoder: Any, encoder: Any) -> Autoencoder:
     "A model like that of a checkpoint. Raises ValueError saying what is missing."
-    recipes, seeds, d = list(map(recipe_from, about['recipes'])), about['seeds'], about['d']
-    given = dict(decoder=decoder, encoder=encoder)
+    r, *_ = recipes = list(map(recipe_from, about['recipes']))
+    given, made, d = dict(decoder=decoder, encoder=encoder), {}, about['d']
     for name, part in about.get('parts', {}).items():
         if part and part['kind'] == 'own' and given[name] is None:
-            raise ValueError(f"{name} is missing: this model has one of your own, a {part['name']}. "
-                             f'Pass {name}= that module, or a function that makes it')
-    r, parts = recipes[0], about.get('parts', {})
-    if decoder is None:
-        decoder = HiddenDecoder(r.l, r.m, d) if r.m else LinearDecoder(r.l, d)
-    if encoder is None and r.encoder:
-        L = (parts.get('encoder') or {}).get('L', 3)
-        encoder = LISTA(d, r.l, L, positive=r.positive)
-    return Autoencoder(decoder, encoder if r.encoder else None, recipes, seeds)
+            raise ValueError(f'{name} is missing: the model has one of your own, a '
+                             f"{part['name']}. Pass {name}= it, or a function that makes it")
+        made[name] = dict(part or {})
+    kinds = dict(LinearDecoder=lambda: LinearDecoder(r.l, d), ConvDecoder=ConvDecoder,
+                 HiddenDecoder=lambda: HiddenDecoder(r.l, r.m, d),
+                 LISTA=lambda L=3: LISTA(d, r.l, L, positive=r.positive))
+    usual = dict(decoder='HiddenDecoder' if r.m else 'LinearDecoder', encoder='LISTA')
+    for name in given:
+        kind = made.get(name, {}).pop('kind', usual[name])
+        if given[name] is None: given[name] = kinds[kind](**made.get(name, {}))
+    return Autoencoder(given['decoder'], given['encoder'] if r.encoder else None, recipes,
+                       about['seeds'])
 
 # %% ../nbs/library/07a_checkpoints.ipynb #79204548
 def restore(path: str | Path, device: str = 'cpu',
-            decoder: Any = None, # of your own: the module, or a class or function that makes it
+            decoder: Any = None, # of your own: the module, or a class or function for it
             encoder: Any = None, # likewise
             ) -> Run:
     """The run that `save` wrote, from a file or from the only checkpoint in a folder.
 
-    Raises FileNotFoundError, and ValueError when the file is no checkpoint of this version, or a
-    module of your own is missing or another one.
+    Raises FileNotFoundError, and ValueError when the file is no checkpoint of this version, or
+    a module of your own is missing or another one.
     """
     path = _find(Path(path))
     about, tensors = _read(path, tensors=True, device=device)
@@ -167,7 +177,8 @@ def origin(dataset: str,
                 valid_images=valid_images, test_images=test_images)
 
 # %% ../nbs/library/07a_checkpoints.ipynb #5ba4dc1a
-def peek(path: Path) -> tuple[list[Member], dict[str, Any], int]: # members, origin, epochs done
+def peek(path: Path,
+         ) -> tuple[list[Member], dict[str, Any], int]: # members, origin, epochs done
     "What a checkpoint holds, without its tensors. Raises ValueError when it is not one."
     try:
         about, _ = _read(path, tensors=False)
@@ -176,7 +187,8 @@ def peek(path: Path) -> tuple[list[Member], dict[str, Any], int]: # members, ori
         members = [(recipe_from(r), s) for r, s in zip(about['recipes'], about['seeds'])]
         return members, held, about['epoch']
     except Exception as cause:
-        raise ValueError(f'{path} is not a checkpoint of a sweep ({cause}); move it elsewhere') from cause
+        raise ValueError(f'{path} is not a checkpoint of a sweep ({cause}); '
+                         'move it elsewhere') from cause
 
 # %% ../nbs/library/07a_checkpoints.ipynb #b30e6985
 @contextmanager
