@@ -256,6 +256,9 @@ def load(name: str,                            # 'mnist', 'patches', 'natural' o
     """
     if name not in SIZES:
         raise ValueError(f'name is {name!r}; it must be one of {", ".join(SIZES)}')
+    try: torch.device(device)
+    except RuntimeError:
+        raise ValueError(f"device is {device!r}; it must be 'cpu', 'cuda' or 'cuda:N'") from None
     for argument, value in dict(images=images, picture_shares=picture_shares).items():
         if value is not None and name != 'patches':
             raise ValueError(f"{argument} is for 'patches' only, not for {name!r}")
@@ -276,5 +279,6 @@ def add_noise(Y: Tensor,     # normalized images (..., n, d)
               seed: int = 0,
               ) -> Tensor:   # same shape, dtype and device as Y
     "Gaussian noise, the same for a seed on every device. ValueError for a negative sigma."
-    if sigma < 0: raise ValueError(f'sigma is {sigma}; it must be at least 0')
+    if not 0 <= sigma < math.inf:
+        raise ValueError(f'sigma is {sigma}; it must be finite and at least 0')
     return Y + sigma*torch.randn(Y.shape, generator=generator(seed)).to(Y)

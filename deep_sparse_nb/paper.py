@@ -7,7 +7,9 @@ __all__ = ['COLUMNS', 'TABLE3', 'LAMBDAS', 'ELDER', 'MODELS', 'Member', 'GRIDS',
            'TABLE1', 'Recipe', 'recipe_from', 'table_row', 'recipe', 'Grid', 'targets']
 
 # %% ../nbs/library/06a_paper.ipynb #a1005db7
+import math
 from dataclasses import dataclass, field, replace
+from numbers import Real
 from typing import Any
 
 # %% ../nbs/library/06a_paper.ipynb #976cd318
@@ -83,6 +85,8 @@ def recipe(dataset: str, # 'mnist', 'digits', 'patches' or 'natural'
            lam: float,   # any; Table 3's are in `LAMBDAS`
            ) -> Recipe:
     "The paper's recipe for a model (Table 3, sections 3.1 and 3.4, appendix B.1)."
+    if not (isinstance(lam, Real) and 0 <= lam < math.inf):
+        raise ValueError(f'lam is {lam!r}; it must be a number, finite and at least 0')
     row, kind = table_row(dataset, model), model.partition('-')[0]
     settings, patches = dict(zip(COLUMNS, TABLE3[row])), row[0] == 'patches'
     if kind == 'WDL': settings |= dict(wd_decoder=5e-4)
