@@ -84,7 +84,8 @@ def batches(X: Any,                  # rows by number, rows on disk, or an itera
     Batches may share memory with `X`: do not write to them. Raises ValueError naming the argument
     and the place, at once for a generator or a wrong shape, on arrival for what comes later.
     """
-    if batch_size < 1: raise ValueError(f'batch_size is {batch_size}; it must be at least 1')
+    if batch_size != int(batch_size) or batch_size < 1:
+        raise ValueError(f'batch_size is {batch_size}; it must be a whole number, at least 1')
     if seed < 0 or epoch < 0:
         raise ValueError(f'seed is {seed}, epoch is {epoch}; neither may be negative')
     if isinstance(X, Iterator):

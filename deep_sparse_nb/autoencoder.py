@@ -6,7 +6,7 @@
 __all__ = ['Autoencoder']
 
 # %% ../nbs/library/06b_autoencoder.ipynb #6b000003
-import copy
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from typing import Any
@@ -207,6 +207,14 @@ def _check_recipe(r: Recipe) -> None:
         raise ValueError(f"step is {r.step!r}; it must be a number or 'auto'")
     if r.step == 'auto' and r.step_rule != 'recipe':
         raise ValueError(f"step is 'auto', but step_rule {r.step_rule!r} needs a number")
+    if not isinstance(r.step, str) and not 0 < r.step < math.inf:
+        raise ValueError(f'step is {r.step}; it must be positive and finite')
+    if r.precision not in ('float32', 'bfloat16'):
+        raise ValueError(f"precision is {r.precision!r}; it must be 'float32' or 'bfloat16'")
+    for name in ('lr_decoder', 'lr_encoder', 'wd_b1', 'wd_b', 'wd_decoder'):
+        value = getattr(r, name)
+        if not 0 <= value < math.inf:
+            raise ValueError(f'{name} is {value}; it must be finite and at least 0')
     for name in ('l', 'epochs', 'batch'):
         value = getattr(r, name)
         if value < 1: raise ValueError(f'{name} is {value}; at least 1 is needed')

@@ -155,7 +155,7 @@ def _new_models(at: _Setting) -> Iterator[dict]:
         yield _against_autograd(model, Y, f'{name}, l = {l}', limit, at, bar)
 
 def _stored_models(at: _Setting) -> Iterator[dict]:
-    from deep_sparse_nb.results import load_model
+    from deep_sparse_nb.weights import load_model
     images = at.data.train.images
     for model, lam in (('VDL-NL', .003), ('VDL-NL', .02), ('SDL-NL', .01)):
         name = f'{model}, trained, lambda = {lam}'

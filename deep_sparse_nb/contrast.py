@@ -11,14 +11,15 @@ from dataclasses import replace
 from pathlib import Path
 import torch
 from torch import Tensor
-from .data import SIZES, Split, add_noise, generator, load
+from .data import Split, add_noise, generator, load
 from .patches import (has_contrast, local_contrast, normalise_contrast,
                                     normalise_grey, random_crops, read_picture, split_files)
 from .metrics import psnr
+from .paper import SIZES
 from .training import Autoencoder
 from .checkpoints import peek, restore
-from .results import KEY, append, provenance, score
-from .sweeps import finished
+from .results import KEY, append, provenance
+from .sweeps import finished, score
 from .probes import member, stored
 
 # %% ../nbs/library/08c_contrast.ipynb #b951b79d

@@ -9,6 +9,7 @@ __all__ = ['AWAITED', 'Gradient', 'Decoder', 'Quadratic', 'LinearDecoder', 'unit
 # %% ../nbs/library/01_decoders.ipynb #4bab4f7e
 from collections.abc import Callable
 from functools import cached_property
+from numbers import Integral
 import torch
 from torch import Tensor, nn
 
@@ -79,6 +80,12 @@ def seeded(seed: int) -> torch.Generator:
     "A random generator on the CPU. A seed beyond 64 bits counts modulo 2**64."
     return torch.Generator().manual_seed(seed % 2**64)
 
+def check_sizes(**sizes: int) -> None:
+    "Raises ValueError for what is no positive whole number."
+    for name, size in sizes.items():
+        if not isinstance(size, Integral) or size < 1:
+            raise ValueError(f'{name} is {size!r}; it must be a whole number, at least 1')
+
 def uniform(outputs: int, inputs: int, rng: torch.Generator) -> nn.Parameter:
     "Weights (outputs, inputs), uniform within 1/sqrt(inputs) of 0, as PyTorch's layers begin."
     return nn.Parameter((2*torch.rand(outputs, inputs, generator=rng) - 1) / inputs**0.5)
@@ -113,6 +120,7 @@ class LinearDecoder(Decoder):
 
     def __init__(self, l: int, d: int, seed: int = 0):
         super().__init__()
+        check_sizes(l=l, d=d)
         self.W = uniform(d, l, seeded(seed))
 
     @property
@@ -226,6 +234,7 @@ class HiddenDecoder(Decoder):
 
     def __init__(self, l: int, m: int, d: int, seed: int = 0):
         super().__init__()
+        check_sizes(l=l, m=m, d=d)
         rng = seeded(seed)
         self.W1, self.b1 = uniform(m, l, rng), nn.Parameter(torch.zeros(m))
         self.W2 = uniform(d, m, rng)

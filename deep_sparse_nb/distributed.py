@@ -70,7 +70,7 @@ def choose_device(device: str) -> str:
     if device == 'auto': device = 'cuda' if gpus else 'cpu'
     if device == 'cuda' and gpus > 1: return f"cuda:{int(os.environ.get('LOCAL_RANK', '0')) % gpus}"
     try: kind, number = torch.device(device).type, torch.device(device).index or 0
-    except RuntimeError: kind, number = str(device), 0
+    except (RuntimeError, TypeError): kind, number = str(device), 0
     if kind not in ('cpu', 'cuda', 'mps'):
         raise ValueError(f"device is {device!r}; it must be 'auto', 'cpu', 'cuda' or 'cuda:N'")
     if kind == 'cuda' and number >= gpus:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from functools import reduce
 import torch
 from torch import Tensor, nn
-from .decoders import as_matrix, seeded, uniform, where_positive
+from .decoders import as_matrix, check_sizes, seeded, uniform, where_positive
 from .stacks import each_member, stack
 
 # %% ../nbs/library/03_encoders.ipynb #e0c0a001
@@ -64,6 +64,7 @@ class LISTA(_Backward):
 
     def __init__(self, d: int, l: int, L: int = 3, seed: int = 0, positive: bool = True):
         super().__init__()
+        check_sizes(d=d, l=l)
         if L < 0: raise ValueError(f'L is {L}; the number of iterations is at least 0')
         rng, self.L, self.positive = seeded(seed), L, positive
         self.U = nn.Parameter(uniform(l, d, rng).detach().T.contiguous())

@@ -19,6 +19,7 @@ def planted(n: int,             # images to draw
             seed: int = 0,
             ) -> tuple[Tensor, Tensor, Tensor]: # images Y (n, d), dictionary D (d, l) with unit columns, codes Z (n, l)
     "Sums of `k` horizontal and vertical bars with strengths in [1, 2]: images whose dictionary is known."
+    if n < 0 or side < 1: raise ValueError(f'n is {n}, side is {side}; at least 0 and 1 are needed')
     if not 1 <= k <= 2*side: raise ValueError(f'k is {k}; an image has between 1 and 2*side = {2*side} bars')
     rng, eye = torch.Generator().manual_seed(seed), torch.eye(side)
     rows, columns = eye[:, :, None].expand(-1, -1, side), eye[:, None, :].expand(-1, side, -1)
@@ -100,9 +101,11 @@ class Coefficients:
 
     def __post_init__(self):
         for name in ('lam', 'beta', 'T', 'gamma'):
-            value = torch.as_tensor(getattr(self, name))
+            given = getattr(self, name)
+            try: value = torch.as_tensor(given)
+            except (TypeError, ValueError, RuntimeError): value = torch.tensor(-1)
             if not ((value >= 0) & (value < math.inf)).all():
-                raise ValueError(f'{name} is {getattr(self, name)}; it must be finite and at least 0')
+                raise ValueError(f'{name} is {given!r}; it must be finite and at least 0')
 
     def each(self, name: str, like: Tensor) -> Tensor:
         "A coefficient as a tensor, in the precision and on the device of `like`."

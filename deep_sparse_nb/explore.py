@@ -28,6 +28,8 @@ def show_code(model: Autoencoder,
     "An image, its reconstruction, and the strongest components of its code with their atoms."
     if not 0 <= i < len(split):
         raise ValueError(f'i is {i}; the split has images 0 to {len(split) - 1}')
+    if not 0 <= member < len(model.seeds):
+        raise ValueError(f'member is {member}; the stack has 0 to {len(model.seeds) - 1}')
     if top < 1: raise ValueError(f'top is {top}; it must be at least 1')
     one = split[i:i + 1]
     given = add_noise(one.images, sigma, seed=i)

@@ -156,8 +156,7 @@ def fista(Y: Tensor,                 # images (n, d) or (..., n, d)
     Codes have the type of Y; float16 and bfloat16 are computed in float32. No argument is changed, nor any buffer of
     the decoder. Raises ValueError for arguments that do not fit, `Diverged` when codes overflow.
     """
-    if max_iters < 1: raise ValueError(f'max_iters is {max_iters}; at least 1 is needed')
-    if not tol > 0: raise ValueError(f'tol is {tol}; it must be positive')
+    check_options(Y, decoder, energy, max_iters, tol, coast)
     decoder, kind = as_decoder(decoder), Y.dtype
     if mask is not None: Y, mask = hide(Y, mask)
     start = first_codes(Y, decoder, energy, encoded, start)
@@ -177,6 +176,16 @@ def fista(Y: Tensor,                 # images (n, d) or (..., n, d)
     return certificate(found, Y, seen, energy, encoded, state.eta, nonneg) if certify else found
 
 # %% ../nbs/library/02_inference.ipynb #29205bfe
+def check_options(Y, decoder, energy, max_iters, tol, coast) -> None:
+    "Raises ValueError for arguments of another kind, or out of their range."
+    for name, given, kind in (('Y', Y, Tensor), ('decoder', decoder, nn.Module), ('energy', energy, Energy)):
+        if not isinstance(given, kind):
+            raise ValueError(f'{name} is a {type(given).__name__}; it must be a {kind.__name__}')
+    if max_iters < 1: raise ValueError(f'max_iters is {max_iters}; at least 1 is needed')
+    if not tol > 0: raise ValueError(f'tol is {tol}; it must be positive')
+    if coast and energy.ranks.size > 1:
+        raise ValueError('coast is for a batch in one process; several do without it')
+
 def first_codes(Y, decoder, energy, encoded, start) -> Tensor:
     "Initial codes (..., n, l), with every leading dimension that any argument brings. Raises ValueError."
     if Y.dim() < 2 or not Y.is_floating_point():

@@ -17,8 +17,11 @@ def psnr(x: Tensor,  # pixels (..., n, d)
          peak: float = 1., # the largest value a pixel can have
          ) -> Tensor: # decibels (..., n), one per image; infinite where the two are equal
     "Peak signal-to-noise ratio of each image. Raises ValueError for other sizes, or a peak of 0."
-    if x.shape[-1] != y.shape[-1]:
-        raise ValueError(f'x has {x.shape[-1]} pixels and y has {y.shape[-1]}; they must agree')
+    try: torch.broadcast_shapes(x.shape, y.shape)
+    except RuntimeError: agree = False
+    else: agree = x.shape[-1] == y.shape[-1]
+    if not agree:
+        raise ValueError(f'x has shape {tuple(x.shape)} and y {tuple(y.shape)}; they must agree')
     if not peak > 0: raise ValueError(f'peak is {peak}; it must be positive')
     return 20*math.log10(peak) - 10*(x - y).square().mean(-1).log10()
 
@@ -73,6 +76,8 @@ def match(A: Tensor, # atoms (..., l, d), one per row, as `atoms(decoder)` gives
     if A.shape[-2:] != B.shape[-2:]:
         raise ValueError(f'A has shape {tuple(A.shape)} and B {tuple(B.shape)}; number and size of '
                          'their atoms must agree')
+    for name, atoms in dict(A=A, B=B).items():
+        if not atoms.isfinite().all(): raise ValueError(f'{name} is not finite')
     unit = torch.nn.functional.normalize
     cosine = unit(A, dim=-1) @ unit(B, dim=-1).mT    # (..., l, l)
     from scipy.optimize import linear_sum_assignment

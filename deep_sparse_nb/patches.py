@@ -68,6 +68,8 @@ def photographs(split: str) -> list[Path]: # 'train', 'valid' or 'test'
 
     Raises FileNotFoundError if one is missing.
     """
+    if split not in PHOTOGRAPHS:
+        raise ValueError(f'split is {split!r}; it must be one of {", ".join(PHOTOGRAPHS)}')
     import skimage, sklearn
     data = Path(skimage.__file__).parent/'data'
     images = Path(sklearn.__file__).parent/'datasets'/'images'

@@ -35,6 +35,7 @@ def show_images(images: Tensor,                     # (N, d) with d = height*wid
     if images.ndim != 2 or images.shape[1] != h*w or len(images) == 0:
         raise ValueError(f'images has shape {tuple(images.shape)}; with shape={shape} it must '
                          f'be (N, {h*w}), N at least 1')
+    if ncols < 1: raise ValueError(f'ncols is {ncols}; at least 1 is needed')
     images = images.detach().cpu().float()
     if limits is None:
         images, limits = images/images.abs().amax(1, keepdim=True).clamp(min=1e-12), (-1, 1)
@@ -67,6 +68,7 @@ def show_pairs(pairs: dict[str, tuple[Tensor, Tensor]], # name -> inputs and out
                title: str = '',
                fig: Figure | SubFigure | None = None) -> Figure | SubFigure:
     "Rows of inputs, each above the row of its reconstructions. ValueError for unequal shapes."
+    if not pairs: raise ValueError('pairs is empty; at least one name with images is needed')
     n = len(next(iter(pairs.values()))[0])
     if fig is None:
         width = min(7, .5*n)

@@ -20,13 +20,13 @@ from torch import Tensor, nn
 from .decoders import atoms, uniform
 from .stacks import stack
 from .encoders import LISTA
-from .data import SIZES, Dataset, generator, load
+from .data import Dataset, generator, load
 from .metrics import stability
-from .paper import GRIDS, PUBLISHED, recipe_from
+from .paper import GRIDS, PUBLISHED, SIZES, recipe_from
 from .training import Autoencoder, choose_device, data_order
 from .checkpoints import origin, restore
-from .results import (KEY, append, identity, load_model, pick, provenance,
-                                    read_table)
+from .results import KEY, append, identity, provenance, read_table
+from .weights import load_model
 from .sweeps import deadline_in, finished
 
 if TYPE_CHECKING: import pandas as pd
@@ -140,7 +140,7 @@ def classify(features: dict[str, Tensor], # train, valid, test: (S, N, f), or (1
 def member(kind: Kind, seed: int, place: tuple[Path, int] | None, results: str | Path,
            device: str = 'cpu') -> Autoencoder:
     "A trained model: the best weights of a checkpoint, or those stored in the results."
-    if place: return pick(restore(place[0], device).best_model(), place[1])
+    if place: return restore(place[0], device).best_model().member(place[1])
     which = [dict(kind)[name] for name in ('dataset', 'model', 'lam')]
     return load_model(*which, seed, results).to(device)
 

@@ -17,6 +17,11 @@ from .decoders import Decoder, frozen
 def stack(modules: Sequence[nn.Module], # alike but for their parameters' values
           ) -> nn.Module:
     "One module whose parameters and buffers are those of `modules`, along a new dimension."
+    if not modules: raise ValueError('modules is empty; a stack needs at least one')
+    shapes = [{name: p.shape for name, p in parameters_of(m).items()} for m in modules]
+    if strange := [i for i, each in enumerate(shapes) if each != shapes[0]]:
+        raise ValueError(f'modules {strange} have parameters of other names or shapes than '
+                         'modules[0]; those of a stack are alike but for their values')
     stacked, made = copy.deepcopy(modules[0]), {}
     for name, first in parameters_of(modules[0]).items():
         values = torch.stack([parameters_of(m)[name].detach() for m in modules])

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 from .energy import ALONE, Energy, Ranks
-from .decoders import decoder_loss, seeded
+from .decoders import check_sizes, decoder_loss, seeded
 from .inference import Diverged, Inference, curvature, lipschitz
 from .data import Dataset, Split
 from .metrics import dead, psnr, sparsity
@@ -81,11 +81,13 @@ def evaluate(model: Autoencoder, split: Split, batch: int = 250,
     Means are energy, sparsity, l1 (norm of a code), and, where the split has a way back to
     pixels, psnr (dB, against the clean images). ValueError for images of another size.
     """
+    check_sizes(batch=batch)
+    if noise is not None and len(noise) != len(split):
+        raise ValueError(f'noise has shape {tuple(noise.shape)}; there are {len(split)} images')
     images, energy = _as_rows(split, model), replace(model.energy, gamma=0., ranks=ALONE)
     totals, alive, batches = {}, [], _batches(len(split), batch)
-    mine = batches[ranks.rank::ranks.size] or batches[:1]  # which then count as zero
     with _evaluating(model):
-        for rows in mine:
+        for rows in batches[ranks.rank::ranks.size] or batches[:1]:  # which then counts as zero
             part = images[rows]
             Z = model.codes(part.images if noise is None else part.images + noise[rows])
             for name, value in _sums(energy, Z, part, model.decoder(Z)).items():
@@ -217,12 +219,11 @@ class _Steps:
 # %% ../nbs/library/07_training.ipynb #6960f226
 def train_epoch(run: Run, images: Tensor, bar: tqdm) -> dict[str, Tensor]:
     "One pass over images (N, d). Mean losses and iterations, (members,). Raises `Diverged`."
-    model, N = run.model, len(images)
+    model, N, losses, iterations = run.model, len(images), 0, 0
     n, steps, ranks = min(model.shared.batch, N), _Steps(model), model.ranks
     if n < ranks.size: raise ValueError(f'a batch has {n} images for {ranks.size} processes')
     order = data_order(model.seeds, run.epoch, N).to(images.device)
     batches = order[:, :N//n*n].split(n, dim=1)
-    losses, iterations = 0, 0
     for b, rows in enumerate(batches):
         where, Y = f'epoch {run.epoch + 1}, batch {b + 1}', images[ranks.part(rows, 1)]
         try:
@@ -281,8 +282,7 @@ def _validate(run: Run, data: Dataset, losses: dict[str, Tensor], seconds: float
               ranks: Ranks) -> None:
     "Add the epoch's rows to the history; keep the weights that validate best, or the last."
     model, scores = run.model, {}
-    if data.valid is not None:
-        scores = evaluate(model, data.valid, model.shared.batch, ranks=ranks)
+    if data.valid is not None: scores = evaluate(model, data.valid, model.shared.batch, ranks=ranks)
     energy = scores.get('energy', torch.full_like(run.best_energy, torch.inf)).cpu()
     better = energy < run.best_energy if scores else energy == energy
     run.best_energy = torch.where(better, energy, run.best_energy)
@@ -312,19 +312,20 @@ def train(run: Run,
 
     Raises `Diverged`, and ValueError for images of another size than the decoder's.
     """
+    if not isinstance(data, Dataset): raise ValueError(f'data is {type(data).__name__}, no Dataset')
+    if epochs is not None: check_sizes(epochs=epochs)
+    if minutes is not None and not minutes > 0: raise ValueError(f'minutes is {minutes}, no time')
     epochs, started = epochs or run.model.shared.epochs, time.monotonic()
     images = _as_rows(data.train, run.model).images
     begin_alike_(run.epoch, [*run.model.state_dict().values(), *run.best.values()], ranks)
     if ranks.rank: after_epoch, progress = None, False     # the first one speaks for all
     if after_epoch and run.epoch == 0: after_epoch(run)
     if run.epoch >= epochs: return run
-    batches = max(len(images)//run.model.shared.batch, 1)
-    total, done = epochs*batches, run.epoch*batches
-    with tqdm(total=total, initial=done, disable=not progress, unit='batch') as bar:
+    n, off = max(len(images)//run.model.shared.batch, 1), not progress
+    with tqdm(total=epochs*n, initial=run.epoch*n, disable=off, unit='batch') as bar:
         while run.epoch < epochs:
             begun = time.monotonic()
-            rates = learning_rates(run)
-            for group in run.adam.param_groups: group['lr'] = rates[group['part']]
+            for group in run.adam.param_groups: group['lr'] = learning_rates(run)[group['part']]
             with sharing(run.model, ranks): losses = train_epoch(run, images, bar)
             run.epoch += 1
             _validate(run, data, losses, time.monotonic() - begun, ranks)

@@ -66,11 +66,11 @@ def test_ctrl_c_leaves_a_resumable_checkpoint(tmp_path):
     (['train', '--dataset', 'cifar', '--model', 'VDL', '--lam', '1', '--out', 'x'], 2, 'digits'),
     (['train', '--dataset', 'digits', '--model', 'ABC', '--lam', '1', '--out', 'x'], 2, MODELS[-1]),
     (['fly'], 2, 'train'),
-    (['train', '--dataset', 'digits', '--model', 'VDL', '--out', 'x'], 1, '--lam'),
+    (['train', '--dataset', 'digits', '--model', 'VDL', '--out', 'x'], 2, '--lam'),
     (['train', '--resume', 'nowhere'], 1, 'no checkpoint'),
     (['evaluate', 'nowhere'], 1, 'no checkpoint'),
     (['train', '--dataset', 'digits', '--model', 'VDL', '--lam', '-1', '--out', 'x'], 1, 'lam'),
-    (['train', '--dataset', 'digits', '--model', 'VDL', '--lam', '1', '--out', 'x', '--epochs', '0'], 1, 'epochs'),
+    (['train', '--dataset', 'digits', '--model', 'VDL', '--lam', '1', '--out', 'x', '--epochs', '0'], 2, 'epochs'),
     (['train', '--dataset', 'patches', '--model', 'VDL', '--lam', '1', '--out', 'x'], 1, 'images')])
 def test_bad_commands(words, code, message, tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)

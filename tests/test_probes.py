@@ -12,7 +12,8 @@ from deep_sparse_nb.stacks import stack
 from deep_sparse_nb.paper import recipe
 from deep_sparse_nb.patches import photographs, read_picture
 from deep_sparse_nb.probes import Classifier, few_labels, fit, stored
-from deep_sparse_nb.results import load_model, read_table
+from deep_sparse_nb.results import read_table
+from deep_sparse_nb.weights import load_model
 from deep_sparse_nb.sweeps import sweep
 from deep_sparse_nb.training import Autoencoder, begin, data_order, train
 

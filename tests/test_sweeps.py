@@ -21,9 +21,10 @@ from deep_sparse_nb.patches import photographs
 from deep_sparse_nb.inference import Diverged
 from deep_sparse_nb.paper import GRIDS, LAMBDAS, PUBLISHED, recipe, table_row, targets
 from deep_sparse_nb.training import Autoencoder, begin, data_order, evaluate, train
-from deep_sparse_nb.checkpoints import lock, origin, peek, restore, save
-from deep_sparse_nb.results import (KEY, TABLE_VERSION, append, compact, identity, keeps, load_model, pick,
-    provenance, read_table, unpacked)
+from deep_sparse_nb.checkpoints import origin, peek, restore, save
+from deep_sparse_nb.files import lock
+from deep_sparse_nb.results import KEY, TABLE_VERSION, append, identity, provenance, read_table
+from deep_sparse_nb.weights import compact, load_model, unpacked, worth_storing
 from deep_sparse_nb.sweeps import choose, file_name, finished, plan, sweep
 from deep_sparse_nb.report import report
 from deep_sparse_nb import contrast
@@ -91,11 +92,11 @@ def test_minutes_must_be_positive(home):
 def test_stored_weights_fit_a_repository():
     total = 0
     for dataset, model, lam in targets()[['dataset', 'model', 'lam']].drop_duplicates().itertuples(index=False):
-        if keeps(dataset, lam, model, 0):
+        if worth_storing(dataset, lam, model, 0):
             weights = compact(Autoencoder.from_recipes(recipe(dataset, model, lam)), eight_bits=dataset == 'patches' and 'NL' in model)
             total += sum(w.numel()*w.element_size() for w in weights.values())
     assert 5e6 < total < 25e6
-    assert not keeps('mnist', .02, 'VDL', 1) and not keeps('mnist', .003, 'VDL', 0)
+    assert not worth_storing('mnist', .02, 'VDL', 1) and not worth_storing('mnist', .003, 'VDL', 0)
 
 
 # ---- stacks and files ----
@@ -287,15 +288,21 @@ def test_a_trial_does_not_replace_better_weights(home):
     assert load_model('digits', 'VDL', .005, results=home['results']).shared.epochs == 4
 
 
+def test_weights_of_the_checkout_are_found_from_anywhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert load_model('mnist', 'VDL', .02).recipes[0].lam == .02
+    with pytest.raises(FileNotFoundError, match='results.* or .*results'): load_model('mnist', 'VDL', .01)
+
+
 def test_missing_weights_name_their_command(tmp_path):
     with pytest.raises(FileNotFoundError, match='sweep patches-nl --model VDL-NL --lam 0.01` makes'): load_model('patches', 'VDL-NL', .01, results=tmp_path)
     with pytest.raises(FileNotFoundError, match='not kept'): load_model('mnist', 'VDL', .02, seed=3, results=tmp_path)
 
 
-def test_pick_is_one_member():
+def test_a_selected_member_is_one():
     stack = Autoencoder.from_recipes([recipe('mnist', 'VDL', lam) for lam in (.001, .02)], [0, 1], d=64)
     Y = torch.randn(250, 64, generator=torch.Generator().manual_seed(0))
-    one = pick(stack, 1)
+    one = stack.member(1)
     assert one.seeds == (1,) and one.recipes[0].lam == .02 and torch.allclose(one.codes(Y)[0], stack.codes(Y)[1], atol=1e-6)
 
 
@@ -310,7 +317,7 @@ def test_append_keeps_every_old_byte(tmp_path):
     before = path.read_bytes()
     append(path, [ROW | dict(psnr=99.), ROW | dict(lam=.01), ROW | dict(lam=.01)], ['model', 'lam'])
     assert path.read_bytes().startswith(before) and read_table(path).psnr.tolist() == [17.7, 17.7]
-    assert os.listdir(tmp_path) == ['t.csv']
+    assert sorted(os.listdir(tmp_path)) == ['.lock', 't.csv']
 
 
 def test_words_that_look_like_numbers_stay_words(tmp_path):
@@ -364,7 +371,9 @@ def test_tables_of_version_1_are_read_and_grow(tmp_path, home, name, rule):
 def test_stored_tables_are_read(name):
     table = read_table(RESULTS/name)
     assert {'step_rule', 'precision'} <= {*table} and set(table.precision) == {'float32'}
-    assert set(table.step_rule) <= ({'safe'} if name.stem.startswith('safe') else {'recipe', '1/L'})
+    old = table[table.version == 1]              # rows that do not say it themselves
+    assert set(old.step_rule) <= {'safe' if name.stem.startswith('safe') else 'recipe'}
+    assert set(table.step_rule) <= {'recipe', 'safe', '1/L'}
 
 
 def test_rows_tell_rules_and_precisions_apart(home):
@@ -400,7 +409,7 @@ def test_full_disk_leaves_the_table(tmp_path, monkeypatch):
     def full(self, text): self.open('w').write(text[:5]); raise OSError(errno.ENOSPC, 'No space left on device')
     monkeypatch.setattr(Path, 'write_text', full)
     with pytest.raises(OSError, match='as it was.*No space'): append(path, [ROW | dict(model='SDL')], ['model'])
-    assert path.read_bytes() == before and os.listdir(tmp_path) == ['t.csv']
+    assert path.read_bytes() == before and sorted(os.listdir(tmp_path)) == ['.lock', 't.csv']
 
 
 def test_two_processes_lose_no_row(tmp_path):

@@ -1,0 +1,327 @@
+"""What cannot be right is refused, by an error that names the argument and what is allowed.
+
+A table: a call, and the words of its ValueError (or of another error, where one is named).
+"""
+# ruff: noqa: F401, that the table uses
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from deep_sparse_nb.arrays import Scaling, as_rows, batches
+from deep_sparse_nb.autoencoder import Autoencoder
+from deep_sparse_nb.checkpoints import origin, peek, restore, save
+from deep_sparse_nb.data import (
+    Dataset, Split, add_noise, data_folder, load, own_data, read_mnist, split_rows)
+from deep_sparse_nb.decoders import HiddenDecoder, LinearDecoder, atoms, decoder_loss
+from deep_sparse_nb.distributed import choose_device
+from deep_sparse_nb.encoders import LISTA
+from deep_sparse_nb.energy import Energy, deviation, hinge, hinge_gradient, planted
+from deep_sparse_nb.explore import show_code
+from deep_sparse_nb.inference import fista, lipschitz
+from deep_sparse_nb.kernels.active_set import exact_codes
+from deep_sparse_nb.metrics import explained_variance, match, psnr, stability
+from deep_sparse_nb.paper import Recipe, recipe
+from deep_sparse_nb.patches import cut, join, photographs, read_picture, split_files
+from deep_sparse_nb.plots import show_images, show_pairs
+from deep_sparse_nb.results import append, load_model, read_table
+from deep_sparse_nb.stacks import stack
+from deep_sparse_nb.sweeps import choose, deadline_in, finished
+from deep_sparse_nb.training import begin, evaluate, train
+
+NAN, INF = float('nan'), float('inf')
+Y, W, Z = planted(12, side=4)                  # (12, 16), (16, 8), (12, 8)
+D, H, E, HINGED = LinearDecoder(8, 16), HiddenDecoder(8, 5, 16), Energy(.01), Energy(.01, 10.)
+AE = Autoencoder.from_recipes(Recipe(l=8, epochs=1, batch=4), d=16)
+SPLIT = Split(Y, scale=1., shift=0.)
+DATA = Dataset('bars', SPLIT, shape=(4, 4))
+G = torch.Generator()
+HERE = Path(__file__).parent
+
+
+def with_(A, value):
+    "A copy of A whose first number is another."
+    A = A.clone()
+    A.view(-1)[0] = value
+    return A
+
+
+# call  ->  [type of the error:] how its message goes
+TABLE = r'''
+planted(3, side=8, k=0)                          -> k is 0
+planted(3, side=8, k=17)                         -> k is 17
+planted(-1)                                      -> n is -1
+planted(3, side=0)                               -> side is 0
+deviation(Z[:1])                                 -> Z has 1 sample
+deviation(Z[:0])                                 -> Z has 0 sample
+hinge(Z[:1])                                     -> Z has 1 sample
+hinge_gradient(Z[:1])                            -> Z has 1 sample
+Energy(-.1)                                      -> lam is -0.1
+Energy(NAN)                                      -> lam is nan
+Energy(INF)                                      -> lam is inf
+Energy(.1, beta=-1.)                             -> beta is -1
+Energy(.1, beta=NAN)                             -> beta is nan
+Energy(.1, T=-1.)                                -> T is -1
+Energy(.1, T=INF)                                -> T is inf
+Energy(.1, gamma=-1.)                            -> gamma is -1
+Energy(torch.tensor([.1, -.1]))                  -> lam is tensor
+Energy('much')                                   -> lam is 'much'
+Energy(None)                                     -> lam is None
+Energy(.1, gamma=1.).value(Z, Y, Y)              -> gamma is 1.*encoded=
+
+LinearDecoder(0, 16)                             -> l is 0
+LinearDecoder(8, -1)                             -> d is -1
+LinearDecoder(8.5, 16)                           -> l is 8.5
+HiddenDecoder(8, 0, 16)                          -> m is 0
+HiddenDecoder(0, 5, 16)                          -> l is 0
+HiddenDecoder(8, 5, 0)                           -> d is 0
+LISTA(16, 0)                                     -> l is 0
+LISTA(0, 8)                                      -> d is 0
+LISTA(16, 8, L=-1)                               -> L is -1
+atoms(torch.nn.Linear(8, 16))                    -> l is missing
+stack([])                                        -> modules is empty
+stack([D, H])                                    -> modules
+stack([D, LinearDecoder(9, 16)])                 -> modules
+
+fista(Y[0], D, E)                                -> Y has shape \(16,\)
+fista(Y.int(), D, E)                             -> Y has .*type torch.int32
+fista(Y > 0, D, E)                               -> Y has .*type torch.bool
+fista(Y[:, :9], D, E)                            -> Y has images of 9 pixels; the decoder makes 16
+fista(with_(Y, NAN), D, E)                       -> Y is not finite
+fista(with_(Y, INF), D, E)                       -> Y is not finite
+fista(with_(Y, NAN), H, E)                       -> Y is not finite
+fista(Y.numpy(), D, E)                           -> Y is a ndarray
+fista(Y.tolist(), D, E)                          -> Y is a list
+fista(None, D, E)                                -> Y is a NoneType
+fista(Y, None, E)                                -> decoder is a NoneType
+fista(Y, W, E)                                   -> decoder is a Tensor
+fista(Y, D, .1)                                  -> energy is a float
+fista(Y[:1], D, HINGED)                          -> Y has 1 image
+fista(Y[:0], D, HINGED)                          -> Y has 0 image
+fista(Y, D, E, start=Z[:5])                      -> start has 5 codes for 12 images
+fista(Y, D, E, start=Z[:, :5])                   -> start has shape .* the decoder takes 8
+fista(Y, D, E, start=Z[0])                       -> start has shape
+fista(Y, D, E, start=with_(Z, NAN))              -> start is not finite
+fista(Y, D, E, encoded=Z[:5])                    -> encoded has 5 codes for 12 images
+fista(Y, D, E, encoded=Z[:, :5])                 -> encoded has shape
+fista(Y, D, E, encoded=with_(Z, INF))            -> encoded is not finite
+fista(Y, D, Energy(.1, gamma=1.))                -> gamma is 1.*encoded=
+fista(Y, D, Energy(torch.ones(3)), start=Z.expand(2, 12, 8)) -> leading dimensions do not fit
+fista(Y, D, E, step=0.)                          -> step is 0
+fista(Y, D, E, step=-1.)                         -> step is -1
+fista(Y, D, E, step=NAN)                         -> step is nan
+fista(Y, D, E, step=INF)                         -> step is inf
+fista(Y, D, E, step='big')                       -> step is 'big'; it must be a number, 'auto' or
+fista(Y, D, E, max_iters=0)                      -> max_iters is 0; at least 1
+fista(Y, D, E, max_iters=-3)                     -> max_iters is -3
+fista(Y, D, E, tol=0.)                           -> tol is 0
+fista(Y, D, E, tol=-1.)                          -> tol is -1
+fista(Y, D, E, tol=NAN)                          -> tol is nan
+fista(Y, D, E, kernel='fast')                    -> kernel is 'fast'; it must be 'auto' or 'plain'
+fista(Y, D, E, precision='float8')               -> precision is 'float8'
+fista(Y, D, E, mask=Y)                           -> mask has type torch.float32
+fista(Y, D, E, mask=Y[:5] > 0)                   -> mask has shape
+fista(Y, torch.nn.Linear(8, 16), E)              -> start is missing
+lipschitz(H, E, 12)                              -> Z is missing
+exact_codes(Y[:, :9], W, .1)                     -> (Y|D)\b.*(9|16)
+exact_codes(with_(Y, NAN), W, .1)                -> (Y|B|finite)
+exact_codes(Y, W, -.1)                           -> lam is \[-0.1\]
+exact_codes(Y, W, NAN)                           -> lam is \[nan\]
+exact_codes(Y, W, .1, gamma=1.)                  -> gamma is 1
+
+as_rows([])                                      -> X
+as_rows(np.zeros((0, 3)))                        -> X
+as_rows(np.zeros(3))                             -> X
+as_rows(np.zeros((2, 0)))                        -> X
+as_rows(np.array([['a', 'b']]))                  -> X
+as_rows(np.array([[1., NAN]]))                   -> X
+as_rows(np.array([[1., INF]]))                   -> X
+as_rows(np.array([[1j, 2]]))                     -> X
+as_rows(np.array([[1e300, 0]]))                  -> X
+as_rows([[1, 2], [3]])                           -> X
+as_rows(None)                                    -> X holds object, not numbers
+as_rows('picture.png')                           -> X
+as_rows({1: 2})                                  -> X holds object, not numbers
+as_rows(7)                                       -> X
+as_rows([[1., None]], 'train')                   -> train
+next(batches(Y, 0))                              -> batch_size is 0
+next(batches(Y, -5))                             -> batch_size is -5
+next(batches(Y, 2.5))                            -> batch_size is 2.5
+next(batches(iter([]), 5))                       -> X
+Scaling('loud')                                  -> kind is 'loud'
+Scaling('standard').apply(Y)                     -> fit
+Scaling('standard').fit(with_(Y, NAN))           -> X
+own_data(None)                                   -> train
+own_data(with_(Y, NAN))                          -> train
+own_data(Y, with_(Y, NAN))                       -> valid
+own_data(Y, Y[:, :9])                            -> valid
+own_data(Y, test=Y[:, :9])                       -> test
+own_data(Y, scaling='loud')                      -> kind is 'loud'
+
+Split(with_(Y, NAN))                             -> images
+Split(Y[0])                                      -> images
+Split(Y, torch.zeros(5))                         -> labels
+Split(Y, scale=1.)                               -> shift
+SPLIT.to_pixels(Y[:, :9])                        -> Y has shape
+Split(Y).to_pixels(Y)                            -> this split has no way back
+add_noise(Y, -1.)                                -> sigma is -1
+add_noise(Y, NAN)                                -> sigma is nan
+add_noise(Y, INF)                                -> sigma is inf
+split_rows(5, (3, 3), 'bars', 0)                 -> sizes is \(3, 3\), 6 images in all; bars has 5
+load('cifar')                                    -> name is 'cifar'; it must be one of mnist
+load('')                                         -> name is ''
+load(None)                                       -> name is None
+load('digits', sizes=(1, 2))                     -> sizes is \(1, 2\); three positive
+load('digits', sizes=(0, 1, 1))                  -> sizes is
+load('digits', sizes=(-1, 1, 1))                 -> sizes is
+load('digits', sizes=(1.5, 1, 1))                -> sizes is
+load('digits', sizes=(9000, 1, 1))               -> sizes is .*digits has 1,797
+load('digits', images='here')                    -> images is for 'patches' only
+load('digits', picture_shares=(1, 1, 1))         -> picture_shares is for 'patches' only
+load('patches')                                  -> images
+load('patches', images=TMP/'none')               -> FileNotFoundError: none
+load('patches', images=TMP/'empty')              -> FileNotFoundError: empty
+load('patches', images=TMP/'text.png')           -> FileNotFoundError: text.png, which is not
+load('digits', device='tpu')                     -> device is 'tpu'
+load('mnist', data_dir=TMP/'text.png')           -> data_dir is .*a file, not a folder
+data_folder(TMP/'text.png')                      -> data_dir is
+read_mnist(TMP/'broken', True)                   -> does not begin as MNIST does
+
+read_picture(TMP/'none.png')                     -> none.png cannot be read
+read_picture(TMP/'text.png')                     -> text.png
+read_picture(TMP/'short.png')                    -> short.png
+read_picture(TMP/'empty.png')                    -> empty.png
+read_picture(TMP/'good.png', max_pixels=10)      -> good.png.*max_pixels
+read_picture(TMP/'thin.png')                     -> thin.png
+photographs('all')                               -> split is 'all'
+cut(torch.zeros(5, 5), 6)                        -> size is
+cut(torch.zeros(5, 5), 0)                        -> size is
+cut(torch.zeros(5, 5), 2, 0)                     -> stride is
+cut(torch.zeros(5), 2)                           -> picture has shape
+join(torch.zeros(4, 4), (5, 5), 2)               -> patches
+join(torch.zeros(16, 5), (5, 5), 2)              -> patches
+split_files(None, (1, 1, 1), G)                  -> images
+split_files(TMP/'pictures', (1, 1, 1), G)        -> FileNotFoundError: holds 1 picture
+
+psnr(Y, Y[:, :9])                                -> x has shape .* and y
+psnr(Y, Y[:5])                                   -> x has shape .* and y
+psnr(Y, Y, peak=0.)                              -> peak is 0
+psnr(Y, Y, peak=-1.)                             -> peak is -1
+explained_variance(Y, Y[:5])                     -> x has shape .* and y
+match(W.T, W)                                    -> A has shape .* and B
+match(with_(W.T, NAN), W.T)                      -> A is not finite
+stability(W.T[None])                             -> A has
+show_images(Y, shape=(3, 3))                     -> images
+show_images(Y, shape=(4, 4), ncols=0)            -> ncols is 0
+show_pairs({}, shape=(4, 4))                     -> pairs
+show_code(AE, SPLIT, i=99, shape=(4, 4))         -> i is 99
+show_code(AE, SPLIT, member=5, shape=(4, 4))     -> member is 5
+
+recipe('cifar', 'VDL', .1)                       -> dataset is 'cifar'; it must be one of
+recipe('mnist', 'XDL', .1)                       -> model is 'XDL'; it must be one of
+recipe('mnist', 'VDL', -1.)                      -> lam is -1
+recipe('mnist', 'VDL', NAN)                      -> lam is nan
+recipe('mnist', 'VDL', 'x')                      -> lam is 'x'
+Recipe(lamda=.1)                                 -> TypeError: lamda
+Autoencoder(None)                                -> decoder
+Autoencoder('D')                                 -> decoder
+Autoencoder(D, recipes=[])                       -> recipes
+Autoencoder(D, recipes=Recipe(l=8), seeds=[0, 1, 2][:0]) -> seeds
+Autoencoder(D, recipes=Recipe(l=8, lam=-1.))     -> lam is -1
+Autoencoder(D, recipes=Recipe(l=8, beta=NAN))    -> beta is nan
+Autoencoder(D, recipes=Recipe(l=8, batch=0))     -> batch is 0
+Autoencoder(D, recipes=Recipe(l=8, epochs=0))    -> epochs is 0
+Autoencoder(D, recipes=Recipe(l=8, lr_decoder=-1.)) -> lr_decoder is -1
+Autoencoder(D, recipes=Recipe(l=8, lr_encoder=NAN)) -> lr_encoder is nan
+Autoencoder(D, recipes=Recipe(l=8, step=-1.))    -> step is -1
+Autoencoder(D, recipes=Recipe(l=8, step='big'))  -> step is 'big'
+Autoencoder(D, recipes=Recipe(l=8, step_rule='x')) -> step_rule is 'x'
+Autoencoder(D, recipes=Recipe(l=8, precision='x')) -> precision is 'x'
+Autoencoder(D, recipes=[Recipe(l=8), Recipe(l=8, batch=9)], seeds=[0, 1]) -> differ in batch
+Autoencoder(lambda: 3, recipes=Recipe(l=8))      -> decoder is or makes a int
+Autoencoder([D, D], recipes=[Recipe(l=8)]*3, seeds=[0, 1, 2]) -> decoder has 2 modules for 3
+Autoencoder(torch.nn.Linear(7, 16), recipes=Recipe(l=8)) -> decoder
+Autoencoder(D, LISTA(9, 8), Recipe(l=8))         -> encoder
+Autoencoder(D, LISTA(16, 9), Recipe(l=8))        -> encoder
+Autoencoder.from_recipes(Recipe(l=0), d=16)      -> l is 0
+Autoencoder.from_recipes(Recipe(l=8), d=0)       -> d is 0
+AE.infer(Y[:, :9])                               -> Y has shape \(12, 9\); it must be \(n, 16\)
+AE.infer(Y[0])                                   -> Y has shape
+AE.infer(with_(Y, NAN))                          -> Y is not finite
+AE.codes(Y[:, :9])                               -> Y has shape
+AE.codes('picture.png')                          -> Y
+AE.infer(Y, tolerance=1.)                        -> TypeError: tolerance
+
+choose_device('gpu')                             -> device is 'gpu'; it must be 'auto', 'cpu'
+choose_device('tpu9')                            -> device is 'tpu9'
+choose_device('cuda:99')                         -> device is 'cuda:99'; PyTorch sees
+choose_device('')                                -> device is ''
+choose_device(None)                              -> device is None
+begin(D)                                         -> model is a LinearDecoder; it must be an Auto
+begin(AE, device='gpu')                          -> device is 'gpu'
+begin(AE, devcie='cpu')                          -> TypeError: devcie
+train(begin(AE), own_data(Y[:, :9]), progress=False) -> images of shape \(9,\)
+train(begin(AE), Y, progress=False)              -> data is Tensor, no Dataset
+train(begin(AE), DATA, epochs=0, progress=False) -> epochs is 0
+train(begin(AE), DATA, epochs=-2, progress=False) -> epochs is -2
+train(begin(AE), DATA, minutes=-1, progress=False) -> minutes is -1
+evaluate(AE, Split(Y[:, :9]))                    -> images of shape \(9,\)
+evaluate(AE, SPLIT, batch=0)                     -> batch is 0
+evaluate(AE, SPLIT, noise=Y[:5])                 -> noise has shape
+
+restore(TMP/'none')                              -> FileNotFoundError: no checkpoint at .*none
+restore(TMP/'text.png')                          -> text.png is not a checkpoint
+restore(TMP/'empty.png')                         -> empty.png is not a checkpoint
+restore(TMP/'half')                              -> half is not a checkpoint
+peek(TMP/'text.png')                             -> text.png is not a checkpoint
+save(begin(AE), TMP/'text.png'/'x')              -> OSError: text.png
+read_table(TMP/'none.csv')                       -> FileNotFoundError: no table at .*none.csv
+read_table(TMP/'text.png')                       -> text.png
+load_model('mnist', 'VDL', .777, results=TMP)    -> FileNotFoundError: 0.777
+choose('none')                                   -> name is 'none'; grids are
+choose('digits', models=['XDL'])                 -> models has 'XDL'; grid digits offers
+choose('digits', lams=[7.])                      -> lams has 7
+choose('digits', seeds=0)                        -> seeds is 0
+choose('digits', epochs=-1)                      -> epochs is -1
+deadline_in(0)                                   -> minutes is 0
+deadline_in(-1)                                  -> minutes is -1
+deadline_in(NAN)                                 -> minutes is nan
+finished(TMP, ['digits'])                        -> FileNotFoundError: no finished checkpoint
+'''
+ROWS = [re.split(r'\s+-> ', line) for line in TABLE.strip().splitlines() if line]
+KINDS = dict(FileNotFoundError=FileNotFoundError, OSError=OSError, TypeError=TypeError)
+
+
+@pytest.fixture(scope='module')
+def TMP(tmp_path_factory):
+    "A folder of odd files."
+    folder = tmp_path_factory.mktemp('odd')
+    for name in ('empty', 'pictures', 'broken/MNIST/raw'): (folder/name).mkdir(parents=True)
+    (folder/'text.png').write_text('no picture, no table, no checkpoint')
+    (folder/'empty.png').touch()
+    Image.new('L', (40, 40), 99).save(folder/'good.png')
+    Image.new('L', (20_000, 1)).save(folder/'thin.png')
+    Image.new('L', (9, 9)).save(folder/'pictures'/'only.png')
+    (folder/'short.png').write_bytes((folder/'good.png').read_bytes()[:60])
+    for part in ('images-idx3', 'labels-idx1'):
+        (folder/'broken'/'MNIST'/'raw'/f'train-{part}-ubyte').write_bytes(b'what is this?' * 9)
+    save(begin(AE), folder/'run')
+    (folder/'half').write_bytes((folder/'run').read_bytes()[:-50])
+    return folder
+
+
+def test_there_are_many():
+    calls = [call for call, _ in ROWS]
+    assert len(ROWS) >= 150 and len(set(calls)) == len(calls)
+
+
+@pytest.mark.parametrize('call,said', ROWS, ids=[call for call, _ in ROWS])
+def test_is_refused(call, said, TMP):
+    kind, _, words = said.partition(': ')
+    if kind not in KINDS: kind, words = 'ValueError', said
+    with pytest.raises(KINDS.get(kind, ValueError)) as caught:
+        eval(call, globals() | dict(TMP=TMP))
+    assert re.search(words, str(caught.value)), str(caught.value)
