@@ -20,7 +20,7 @@ from .checkpoints import restore, save
 from .data import Dataset, load
 from .decoders import atoms
 from .files import lock, write_atomically
-from .paper import Recipe, recipe
+from .paper import GRIDS, Recipe, recipe
 from .contrast import by_contrast, by_picture
 from .probes import PER_CLASS, few_labels, stable_atoms
 from .sweeps import deadline_in, sweep
@@ -135,9 +135,11 @@ def _step(name: str, args: argparse.Namespace, device: str, minutes: float | Non
         return 0
     after = {'stability': stable_atoms, 'contrast': by_contrast}
     if name in after: after[name](**which, **where, images=args.images)
-    else:
+    else:                        # pictures are for the grids that learn from them
+        patches = name in GRIDS and GRIDS[name].dataset == 'patches'
         return len(sweep(name, **which, **where, epochs=args.epochs, minutes=minutes,
-                         device=device, stack=args.stack, images=args.images,
+                         device=device, stack=args.stack,
+                         images=args.images if patches else None,
                          progress=not args.quiet))
     return 0
 

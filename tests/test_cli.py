@@ -45,6 +45,14 @@ def test_sweeps_run_one_after_the_other(tmp_path):
     assert call('sweep', 'digits', 'digts', *small).returncode == 2
 
 
+def test_pictures_are_for_the_grids_of_patches(tmp_path, capfd):
+    "One command runs them all, as `make results` does."
+    small = ['--model', 'VDL', '--lam', .005, '--seeds', 1, '--epochs', 1, '--device', 'cpu']
+    where = ['--results', tmp_path/'results', '--runs', tmp_path/'runs', '--images', tmp_path]
+    main([*map(str, ['sweep', 'digits', *small, *where, '--quiet'])])
+    assert json.loads(capfd.readouterr().out.splitlines()[-1])['left'] == 0
+
+
 def test_ctrl_c_leaves_a_resumable_checkpoint(tmp_path):
     out = tmp_path/'run'
     process = subprocess.Popen(command('train', '--dataset', 'digits', '--model', 'VDL', '--lam', .02, '--epochs', 10_000, '--device', 'cpu', '--out', out),
