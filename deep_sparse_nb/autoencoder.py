@@ -118,11 +118,11 @@ class Autoencoder(_Inferring):
     def from_recipes(cls, recipes: Recipe | Sequence[Recipe], seeds: int | Sequence[int] = 0,
                      d: int = 784) -> 'Autoencoder': # d: pixels of an image
         "The paper's models: a dictionary or, where m > 0, a hidden layer; LISTA if `encoder`."
-        recipes, seeds = _paired(recipes, seeds)
-        l, m, positive = recipes[0].l, recipes[0].m, recipes[0].positive
-        decoders = [HiddenDecoder(l, m, d, s) if m else LinearDecoder(l, d, s) for s in seeds]
-        encoders = [LISTA(d, l, seed=1_000_000 + s, positive=positive) for s in seeds]
-        return cls(decoders, encoders if recipes[0].encoder else None, recipes, seeds)
+        given, each = _paired(recipes, seeds)
+        l, m, positive = given[0].l, given[0].m, given[0].positive
+        decoders = [HiddenDecoder(l, m, d, s) if m else LinearDecoder(l, d, s) for s in each]
+        encoders = [LISTA(d, l, seed=1_000_000 + s, positive=positive) for s in each]
+        return cls(decoders, encoders if given[0].encoder else None, given, each)
 
     def member(self, i: int) -> 'Autoencoder':
         "A copy of member `i`, as a stack of one."
@@ -164,6 +164,7 @@ def _stacked_decoder(made: list[nn.Module], r: Recipe) -> Decoder:
     return OwnDecoder(made, r.l)
 
 def _stacked_encoder(made: list[nn.Module], decoder: Decoder, r: Recipe) -> nn.Module:
+    assert decoder.code_shape is not None and decoder.d is not None
     first, l = made[0], decoder.code_shape[-1]
     if not isinstance(first, LISTA):
         return OwnEncoder(made, decoder.image_shape or (decoder.d,), l)

@@ -42,9 +42,11 @@ def by_contrast(grids: Sequence[str] = ('patches-linear', 'patches-nl'),
         sizes = tuple(where[f'{s}_images'] for s in ('train', 'valid', 'test'))
         if sizes not in loaded: loaded[sizes] = load('patches', data_dir, images, sizes=sizes)
         data, run, rows = loaded[sizes], restore(path), []
-        order = data.test.scale.square().mean(-1).argsort(descending=True)
+        test = data.test
+        assert test is not None              # `load` always has one
+        order = torch.as_tensor(test.scale).square().mean(-1).argsort(descending=True)
         for share in SHARES:
-            kept = replace(data, test=data.test[order[:round(share*len(order))].sort().values])
+            kept = replace(data, test=test[order[:round(share*len(order))].sort().values])
             rows += [row | dict(share=share) for row in score(run, kept, where)]
         append(Path(results)/'contrast.csv', rows, [*KEY, 'sigma', 'share'])
 
@@ -75,9 +77,10 @@ def patches_by_picture(paths: Sequence[Path], reading: str = 'plain', # one of `
                        each: int = 30,                                # crops of a picture
                        ) -> tuple[Split, Tensor]: # patches, and each one's picture (N,)
     "Patches that have contrast, from crops at random places of every picture."
-    rng, made = generator(0), read_picture
-    if reading == 'shrunk': made = lambda path: shrink_picture(read_picture(path), 1.46)
-    crops = torch.cat([random_crops(made(path), each, rng) for path in paths])
+    rng, factor = generator(0), 1.46 if reading == 'shrunk' else 1.
+    pictures = (shrink_picture(read_picture(path), factor) if factor > 1 else read_picture(path)
+                for path in paths)
+    crops = torch.cat([random_crops(picture, each, rng) for picture in pictures])
     grey = lambda: map(normalise_grey, crops.split(1000))
     deviations = torch.cat([local_contrast(part)[2].mean((-2, -1)) for part in grey()])
     floor = deviations.mean().item()
@@ -105,7 +108,8 @@ def _patch_scores(model: Autoencoder, split: Split, noise: Tensor) -> dict[str, 
 def _spread(scores: dict[str, Tensor], picture: Tensor,
             group: Tensor) -> dict[str, float | None]:
     "Columns of a row: means and standard errors over the pictures of a group."
-    columns = dict(pictures=len(picture[group].unique()), patches=int(group.sum()))
+    columns: dict[str, float | None] = dict(
+        pictures=len(picture[group].unique()), patches=int(group.sum()))
     for name in ('psnr', 'psnr_input', 'sparsity'):
         columns |= {name: None, f'{name}_error': None}
         if name not in scores: continue

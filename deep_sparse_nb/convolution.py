@@ -52,10 +52,11 @@ class ConvDecoder(Decoder):
         self.b = nn.ParameterList(torch.zeros(c) for c in counts[1:])
 
     @property
-    def code_shape(self) -> torch.Size:
+    def code_shape(self) -> torch.Size:          # type: ignore[override]
         return self.W[0].shape[:-4] + (math.prod(self.maps[0]),)
     @property
-    def d(self) -> int: return math.prod(self.image_shape)
+    def d(self) -> int:                          # type: ignore[override]
+        return math.prod(self.image_shape or ())
 
     def forward(self, Z: Tensor) -> Tensor: return _layers(self, self.W, Z)[-1].flatten(-3)
 
@@ -104,13 +105,14 @@ def _image(shape: Sequence[int]) -> tuple[int, ...]:
 def _maps(image: tuple[int, ...], counts: list[int], kernels: list[int],
           strides: list[int]) -> list[tuple[int, int, int]]:
     "The shapes of the code's maps and of the hidden ones. Raises ValueError."
-    sides, found = image[1:], []
+    sides = image[1:]
+    found: list[tuple[int, int, int]] = []
     for c, k, s in list(zip(counts, kernels, strides))[::-1]:
         if any(side < k or (side - k) % s for side in sides):
             raise ValueError(f'image_shape or maps of {sides[0]} x {sides[1]} do not fit: '
                              f'kernel {k} and stride {s} make {k} plus a multiple of {s}')
-        sides = tuple((side - k)//s + 1 for side in sides)
-        found.insert(0, (c, *sides))
+        h, w = sides = tuple((side - k)//s + 1 for side in sides)
+        found.insert(0, (c, h, w))
     return found
 
 # %% ../nbs/library/01a_convolution.ipynb #c0a00013

@@ -22,7 +22,8 @@ def stack(modules: Sequence[nn.Module], # alike but for their parameters' values
     if strange := [i for i, each in enumerate(shapes) if each != shapes[0]]:
         raise ValueError(f'modules {strange} have parameters of other names or shapes than '
                          'modules[0]; those of a stack are alike but for their values')
-    stacked, made = copy.deepcopy(modules[0]), {}
+    stacked = copy.deepcopy(modules[0])
+    made: dict[int, nn.Parameter] = {}
     for name, first in parameters_of(modules[0]).items():
         values = torch.stack([parameters_of(m)[name].detach() for m in modules])
         made.setdefault(id(first), nn.Parameter(values, first.requires_grad))
@@ -33,7 +34,8 @@ def stack(modules: Sequence[nn.Module], # alike but for their parameters' values
 
 def unstack(module: nn.Module, i: int) -> nn.Module:
     "Member `i` of a stack, as a module of its own."
-    alone, made = copy.deepcopy(module), {}
+    alone = copy.deepcopy(module)
+    made: dict[int, nn.Parameter] = {}
     for name, values in parameters_of(module).items():
         member = nn.Parameter(values.detach()[i].clone(), values.requires_grad)
         put(alone, name, made.setdefault(id(values), member))
@@ -65,6 +67,8 @@ class OwnDecoder(Decoder):
 
     Raises ValueError where the modules make no images of codes (n, l).
     """
+    code_shape: torch.Size
+
     def __init__(self, modules: Sequence[nn.Module], l: int):
         super().__init__()
         first, told = modules[0], modules[0] if isinstance(modules[0], Decoder) else Decoder()

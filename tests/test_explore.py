@@ -24,7 +24,8 @@ def little(seeds=(0, 1)):
     images = torch.randn(5, 64, generator=torch.Generator().manual_seed(0))
     split = Split(images, scale=.1, shift=.5)
     recipes = [recipe('mnist', 'VDL', .01) for _ in seeds]
-    return Autoencoder.from_recipes(recipes, seeds, d=64), Dataset('any', split, split, split, shape=(8, 8))
+    data = Dataset('any', split, split, split, shape=(8, 8))
+    return Autoencoder.from_recipes(recipes, seeds, d=64), data
 
 
 @pytest.mark.parametrize('member, sigma', [(0, 0.), (1, .3)])

@@ -50,7 +50,7 @@ def test_masked_gradient_is_the_energys(name):
 @pytest.mark.parametrize('step', ['auto', 'backtracking'])
 @pytest.mark.parametrize('name', DECODERS)
 def test_a_mask_of_ones_is_none(name, step, kernel):
-    decoder, (Y, Z, counts) = DECODERS[name], some()
+    decoder, (Y, Z, _) = DECODERS[name], some()
     options = dict(start=Z/2, step=step, kernel=kernel, max_iters=40, certify=True)
     energy = Energy(lam=.01, beta=1.)
     found = fista(Y, decoder, energy, mask=torch.ones(64, dtype=torch.bool), **options)

@@ -122,7 +122,8 @@ def test_by_picture_scores_stored_models(home, pictures):
 def test_columns_are_never_longer_than_the_longest():
     changes = dict(longest=.9, epochs=3)
     r = replace(recipe('digits', 'VDL-NL', .02), m=32, lr_decoder=1e-2, **changes)
-    run = train(begin(Autoencoder.from_recipes(r)), load('digits', sizes=(500, 50, 50)), progress=False)
+    data = load('digits', sizes=(500, 50, 50))
+    run = train(begin(Autoencoder.from_recipes(r)), data, progress=False)
     norms = [W.norm(dim=-2) for W in (run.model.decoder.W1, run.model.decoder.W2)]
     assert all((n <= .9 + 1e-6).all() for n in norms) and any((n < .8).any() for n in norms)
     assert any((n > .9 - 1e-6).any() for n in norms)
