@@ -114,7 +114,7 @@ def sweep(name: str,                         # one of `GRIDS`
     device, deadline = choose_device(device), deadline_in(minutes)
     members, dataset = choose(name, models, lams, seeds, epochs), GRIDS[name].dataset
     data = load(dataset, data_dir, images, device=device, sizes=sizes)
-    origin = checkpoints.origin(dataset, sizes, images and Path(images).name)
+    origin = checkpoints.origin(dataset, sizes, Path(images).name if images else None)
     table, folder = Path(results)/f'{name}.csv', Path(runs)/name
     size = stack or (1 if device == 'cpu' else 30)
     units = plan(missing(members, origin, table), folder, origin, size)
@@ -164,6 +164,7 @@ NOISE = dict(mnist=(1., 1.5), patches=(1.,))
 def score(run: Run, data: Dataset, origin: dict, diverged: str = '',
           device: str = 'cpu') -> list[dict]:
     "Rows for a table: each member's best weights on the test images, clean and with each noise."
+    if data.test is None: raise ValueError('data has no test images; rows are about those')
     model, past, rows = run.best_model(), provenance(device), []
     test, n = data.test.images, len(run.model.seeds)
     pixels = data.test.to_pixels(test)
@@ -214,12 +215,14 @@ def finish(path: Path, group: list[Member], data: Dataset, origin: dict, table: 
     """
     run, problem = _resumed(path, group, data, origin, device), ''
     minutes = min((deadline - time.monotonic())/60, 1e9)
-    try: train(run, data, after_epoch=lambda run: save(run, path), minutes=minutes, progress=progress)
+    keep = lambda run: save(run, path)
+    try: train(run, data, after_epoch=keep, minutes=minutes, progress=progress)
     except Diverged as cause:
         if len(group) > 1: raise
         run, problem = restore(path, device), str(cause)
     if run.epoch < run.model.shared.epochs and not problem: return
-    append(table.parent/'histories'/table.name, history_rows(run, origin), [*KEY, 'epoch'], digits=5)
+    histories = table.parent/'histories'/table.name
+    append(histories, history_rows(run, origin), [*KEY, 'epoch'], digits=5)
     for i, (r, seed) in enumerate(group):
         published = table.stem in (*PUBLISHED, 'digits')
         if published and worth_storing(origin['dataset'], r.lam, r.model, seed):
