@@ -28,9 +28,9 @@ class SparsityKnob:
     def turn(self, inferred: float, used: float | None) -> None:
         "After a batch: the share of zeros in codes inferred and, where known, in those used."
         if self.target is None: return
-        if used is not None: self.gap += .2*(used - inferred - self.gap)
+        if used is not None: self.gap += .5*(used - inferred - self.gap)
         error = self.target - inferred - self.gap
-        self.alpha *= math.exp(max(-.05, min(.05, .25*error)))
+        self.alpha *= math.exp(max(-.1, min(.1, 2*error)))
 
 # %% ../nbs/library/11a_adaptive.ipynb #5ea00014
 def crossing(share: Callable[[float], float], target: float,
@@ -41,7 +41,7 @@ def crossing(share: Callable[[float], float], target: float,
     if abs(wrong) < 1e-3: return 0.
     sign = math.copysign(1., wrong)
     inner, outer = 0., sign*step
-    for _ in range(12):
+    for _ in range(15):
         if (share(outer) - target)*sign >= 0: break
         inner, outer = outer, 1.6*outer
     else: return 0.

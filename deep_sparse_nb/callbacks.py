@@ -9,7 +9,7 @@ __all__ = ['CSVLog', 'TensorBoardLog', 'WandbLog']
 from pathlib import Path
 from typing import Any
 import pandas as pd
-from .checkpoints import write_atomically
+from .files import write_atomically
 
 # %% ../nbs/library/11b_callbacks.ipynb #3c0a1f07
 class CSVLog:

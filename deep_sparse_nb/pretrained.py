@@ -21,7 +21,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 import deep_sparse_nb
 from .arrays import Scaling
-from .checkpoints import write_atomically
+from .files import write_atomically
 from .paper import recipe_from
 
 # %% ../nbs/library/12_pretrained.ipynb #5e120020
