@@ -1,4 +1,5 @@
 """Models kept in folders, loaded by name, shared: what comes back, and what is refused."""
+import importlib
 import json
 import re
 import sys
@@ -183,7 +184,7 @@ def test_push_to_hub_uploads_the_folder(kept, monkeypatch):
         def upload_folder(self, repo_id, folder_path, **options):
             seen[repo_id] = {f.name: f.read_bytes() for f in Path(folder_path).iterdir()}
             return 'done'
-    monkeypatch.setattr(hub.hub_mixin, 'HfApi', Api)
+    monkeypatch.setattr(importlib.import_module('huggingface_hub.hub_mixin'), 'HfApi', Api)
     assert kept[0].push_to_hub('me/digits', private=True) == 'done'
     files = seen['me/digits']
     assert {'config.json', 'model.safetensors', 'README.md'} == set(files)
