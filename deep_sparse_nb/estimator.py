@@ -272,7 +272,7 @@ class SparseCoder(Pretrained, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
     @tiny_is_zero()
     def partial_fit(self, X: Any, y: Any = None) -> 'SparseCoder':
         "One more pass, over X alone; the first call begins as `fit` does. Raises as `fit`."
-        first = not hasattr(self, 'model_')
+        first = 'model_' not in vars(self)
         rows = self._begin(X) if first else self._rows(X, reset=False)
         for Y in self._batches(rows): self.scaling_.partial_fit(Y, 'X')
         if first: self._build(self._recipe())

@@ -1,5 +1,4 @@
 """`SparseCoder`: scikit-learn's contract, sparsity on demand, data of every kind, wrong input."""
-import resource
 import subprocess
 import sys
 import warnings

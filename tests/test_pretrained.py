@@ -139,7 +139,8 @@ def test_names_lead_nowhere_else(name, tmp_path, monkeypatch):
 
 def test_a_file_is_no_folder(kept, tmp_path):
     (tmp_path/'file').write_text('')
-    with pytest.raises(ValueError, match='folder is .*file'): kept[0].save_pretrained(tmp_path/'file')
+    with pytest.raises(ValueError, match='folder is .*file'):
+        kept[0].save_pretrained(tmp_path/'file')
     with pytest.raises(NotFittedError): small().save_pretrained(tmp_path/'new')
     assert not (tmp_path/'new').exists()
 
@@ -161,8 +162,9 @@ def test_a_model_by_its_name_does_what_its_card_says(name):
     if name == 'digits':
         assert abs(coder.score(X) - coder.metrics_['explained_variance']) < .05
         assert abs((coder.transform(X) == 0).mean() - .8) < .02
-    elif name.startswith('mnist'):      # scikit-learn's digits, in the middle of 28 x 28 pixels
-        large = nn.functional.interpolate(torch.from_numpy(X.reshape(-1, 1, 8, 8)/16), size=(20, 20))
+    elif name.startswith('mnist'):      # digits in the middle of 28 x 28 pixels
+        small = torch.from_numpy(X.reshape(-1, 1, 8, 8)/16)
+        large = nn.functional.interpolate(small, size=(20, 20))
         images = nn.functional.pad(large, (4, 4, 4, 4))[:300, 0].float()
         kind, lam = coder.model_.shared.model, coder.model_.shared.lam
         stored = load_model('mnist', kind, lam, results=ROOT/'results')
@@ -175,7 +177,7 @@ def test_a_model_by_its_name_does_what_its_card_says(name):
 # ---- the hub ----
 
 def test_push_to_hub_uploads_the_folder(kept, monkeypatch):
-    hub = pytest.importorskip('huggingface_hub')
+    pytest.importorskip('huggingface_hub')
     seen = {}
     class Api:
         def __init__(self, **options): pass
@@ -184,7 +186,8 @@ def test_push_to_hub_uploads_the_folder(kept, monkeypatch):
         def upload_folder(self, repo_id, folder_path, **options):
             seen[repo_id] = {f.name: f.read_bytes() for f in Path(folder_path).iterdir()}
             return 'done'
-    monkeypatch.setattr(importlib.import_module('huggingface_hub.hub_mixin'), 'HfApi', Api)
+    mixin = importlib.import_module('huggingface_hub.hub_mixin')
+    monkeypatch.setattr(mixin, 'HfApi', Api)
     assert kept[0].push_to_hub('me/digits', private=True) == 'done'
     files = seen['me/digits']
     assert {'config.json', 'model.safetensors', 'README.md'} == set(files)
@@ -205,7 +208,7 @@ def test_without_the_hub_the_message_says_how_to_get_it(kept, monkeypatch):
     monkeypatch.setitem(sys.modules, 'huggingface_hub', None)
     for call in (lambda: kept[0].push_to_hub('me/digits'),
                  lambda: SparseCoder.from_pretrained('me/digits')):
-        with pytest.raises(ImportError, match=re.escape("pip install 'deep_sparse_nb[hub]'")): call()
+        with pytest.raises(ImportError, match=r"pip install 'deep_sparse_nb\[hub\]'"): call()
 
 
 # ---- callbacks ----

@@ -1,7 +1,8 @@
 """Make the trained models that travel inside the wheel, in deep_sparse_nb/models/.
 
-From results/weights come models of MNIST and of natural patches, with the paper's recipes and epochs;
-scikit-learn's digits are learned anew. Half precision, matrices of a hidden layer in eight bits.
+From results/weights come models of MNIST and of natural patches, with the paper's recipes and
+epochs; scikit-learn's digits are learned anew. Weights are in half precision, those of a model
+with a hidden layer in eight bits.
 """
 import json
 import shutil
@@ -28,8 +29,8 @@ STORED = {'mnist-sdl': ('mnist', 'SDL', .005), 'mnist-vdl': ('mnist', 'VDL', .00
 ABOUT = dict(
     mnist='Handwritten digits of 28 x 28 pixels (MNIST), values between 0 and 1.',
     patches='Natural patches of 28 x 28 pixels in grey, values between 0 and 1, with local '
-            "contrast normalized. Trained on a sample of ImageNet; the scaling's floor was measured "
-            'on the photographs that come with scikit-image.')
+            "contrast normalized. Trained on a sample of ImageNet; the scaling's floor was "
+            'measured on the photographs that come with scikit-image, and so were the numbers.')
 
 
 def standard(mean, std, d=784):
@@ -73,14 +74,15 @@ def stored(name):
 def digits():
     train, _ = train_test_split(load_digits().data, random_state=0)
     coder = SparseCoder(64, target_sparsity=.8, random_state=0, device='cpu')
-    return coder.fit(train.reshape(-1, 8, 8)), "scikit-learn's digits of 8 x 8 pixels, values 0 to 16."
+    about = "scikit-learn's digits of 8 x 8 pixels, values 0 to 16."
+    return coder.fit(train.reshape(-1, 8, 8)), about
 
 
 def write(name, coder, about):
     "The folder of one model, small."
     config, tensors = coder._content()
     config['history'] = config['history'][-1:]
-    weights = compact(coder.model_, eight_bits=isinstance(name, str) and name.endswith('-nl'))
+    weights = compact(coder.model_, eight_bits=name.endswith('-nl'))
     scaling = {k: v for k, v in tensors.items() if k.startswith('scaling.')}
     shutil.rmtree(MODELS/name, ignore_errors=True)
     write_folder(MODELS/name, config | dict(about=about), weights | scaling)
@@ -91,4 +93,5 @@ if __name__ == '__main__':
     write('digits', *digits())
     for folder in sorted(MODELS.iterdir()):
         size = sum(f.stat().st_size for f in folder.iterdir())
-        print(f'{folder.name}: {size:,} bytes', json.loads((folder/'config.json').read_text())['metrics'])
+        metrics = json.loads((folder/'config.json').read_text())['metrics']
+        print(f'{folder.name}: {size:,} bytes', metrics)
