@@ -315,7 +315,7 @@ def train(run: Run,
     """
     if not isinstance(data, Dataset): raise ValueError(f'data is {type(data).__name__}, no Dataset')
     if epochs is not None: check_sizes(epochs=epochs)
-    if minutes is not None and not minutes > 0: raise ValueError(f'minutes is {minutes}, no time')
+    if minutes is not None and not minutes > 0: raise ValueError(f'minutes is {minutes}, not > 0')
     epochs, started = epochs or run.model.shared.epochs, time.monotonic()
     images = _as_rows(data.train, run.model).images
     begin_alike_(run.epoch, [*run.model.state_dict().values(), *run.best.values()], ranks)
