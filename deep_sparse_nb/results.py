@@ -83,7 +83,8 @@ def read_table(path: str | Path) -> pd.DataFrame:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f'no table at {path}; `deep-sparse sweep {path.stem}` makes it')
-    table = pd.read_csv(path, dtype=WORDS)
+    try: table = pd.read_csv(path, dtype=WORDS)
+    except ValueError as cause: raise ValueError(f'{path} is no table: {cause}') from cause
     found = table['version'].unique().tolist() if 'version' in table else []
     if not found or max(found) > TABLE_VERSION or min(found) < 1:
         raise ValueError(f'{path} has version {found or None}; this library reads 1 to '
