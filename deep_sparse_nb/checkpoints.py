@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from .convolution import ConvDecoder
 from .decoders import HiddenDecoder, LinearDecoder
+from .distributed import choose_device
 from .encoders import LISTA
 from .files import write_atomically
 from .paper import SIZES, Member, recipe_from
@@ -116,7 +117,7 @@ def restore(path: str | Path, device: str = 'cpu',
     Raises FileNotFoundError, and ValueError when the file is no checkpoint of this version, or
     a module of your own is missing or another one.
     """
-    path = _find(Path(path))
+    path, device = _find(Path(path)), choose_device(device)
     about, tensors = _read(path, tensors=True, device=device)
     run = begin(_rebuilt(about, decoder, encoder), device, about['origin'])
     def part(name: str) -> dict[str, Tensor]:
@@ -148,7 +149,11 @@ def origin(dataset: str,
            sizes: tuple[int, ...] | None = None, # images in train, valid and test
            source: str | None = None,            # name of the folder of pictures
            ) -> dict[str, Any]:
-    "Where a run's images come from, in the words that checkpoints and tables use."
+    "Where a run's images come from, in the words of checkpoints and tables. ValueError."
+    if sizes is None and dataset not in SIZES:
+        raise ValueError(f'dataset is {dataset!r}; it must be one of {", ".join(SIZES)}')
+    if sizes is not None and len(sizes) != 3:
+        raise ValueError(f'sizes is {sizes}; three whole numbers are needed')
     train_images, valid_images, test_images = sizes or SIZES[dataset]
     return dict(dataset=dataset, source=source or dataset, train_images=train_images,
                 valid_images=valid_images, test_images=test_images)

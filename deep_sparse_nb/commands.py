@@ -12,6 +12,7 @@ import json
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 import pandas as pd
@@ -19,13 +20,14 @@ import torch
 from .checkpoints import restore, save
 from .data import Dataset, load
 from .decoders import atoms
+from .distributed import choose_device, joined
+from .energy import Ranks
 from .files import lock, write_atomically
 from .paper import GRIDS, Recipe, recipe
 from .contrast import by_contrast, by_picture
 from .probes import PER_CLASS, few_labels, stable_atoms
 from .sweeps import deadline_in, sweep
-from .training import (
-    Autoencoder, Run, begin, choose_device, evaluate, tiny_is_zero, train)
+from .training import Autoencoder, Run, begin, evaluate, tiny_is_zero, train
 
 # %% ../nbs/library/09a_commands.ipynb #6dfecc5c
 def _device(name: str) -> str:
@@ -66,18 +68,25 @@ def _begun(args: argparse.Namespace, out: Path) -> Run:
 # %% ../nbs/library/09a_commands.ipynb #e57e5282
 def train_command(args: argparse.Namespace) -> Iterator[dict]:
     "`deep-sparse train`: a new run, or with --resume an old one, to its last epoch."
-    out = args.resume or args.out
-    data = _load(_begun(args, out).origin, args)         # complain before a folder is made
-    with lock(out/'checkpoint.lock', wait=False) as mine:
+    with joined(args.device) as ranks: yield from _train(args, args.resume or args.out, ranks)
+
+def _train(args: argparse.Namespace, out: Path, ranks: Ranks) -> Iterator[dict]:
+    run, first = _begun(args, out), not ranks.rank
+    if not first: ranks.count(0)                         # wait, as the first may have to download
+    data = _load(run.origin, args)                       # complain before a folder is made
+    if first: ranks.count(0)                             # and until all have seen what there was
+    with lock(out/'checkpoint.lock', wait=False) if first else nullcontext(True) as mine:
         if not mine: raise ValueError(f'another process is at work on the run in {out}')
-        run = _begun(args, out)
+        if first: run = _begun(args, out)
         last = args.epochs or run.model.shared.epochs
         train(run, data, last, lambda run: save(run, out/CHECKPOINT),
-              progress=not args.quiet and run.epoch < last)
+              progress=not args.quiet and run.epoch < last, ranks=ranks)
+        if not first: return
         history = pd.DataFrame(run.history)
         write_atomically(out/'history.csv', lambda fresh: history.to_csv(
             fresh, index=False, float_format='%.6g'))
         yield from _describe(run, data, out)
+
 
 # %% ../nbs/library/09a_commands.ipynb #5eb62f05
 def evaluate_command(args: argparse.Namespace) -> Iterator[dict]:

@@ -97,7 +97,8 @@ def report(results: str | Path = 'results') -> pd.DataFrame: # one row per row o
             our_sparsity=None, epochs=None, seeds=None, within=None, sigma=point.sigma,
             train_images=None, verdict='not yet run') | _ours(point, ours))
     whole = dict.fromkeys(['epochs', 'seeds', 'train_images'], 'Int64')
-    return pd.DataFrame(rows).astype(whole | dict(our_psnr=float, our_sparsity=float, within=object))
+    types = whole | dict(our_psnr=float, our_sparsity=float, within=object)
+    return pd.DataFrame(rows).astype(types)
 
 # %% ../nbs/library/08a_report.ipynb #5d0c8002
 import pandas as pd

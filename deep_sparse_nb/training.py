@@ -246,16 +246,17 @@ def train_epoch(run: Run, images: Tensor, bar: tqdm) -> dict[str, Tensor]:
 @torch.no_grad()
 def _check_step(model: Autoencoder, Y: Tensor) -> None:
     "Raises `Diverged` where inference ends above the energy that it began with."
-    if isinstance(model.step, str): return
+    if model.shared.step == 'auto': return
     encoded = model.encoder(Y) if model.encoder is not None else None
     found = model.infer(Y, encoded).codes
     begun = torch.zeros_like(found) if encoded is None else encoded
+    if model.shared.positive: begun = begun.clamp(min=0)
     def value(Z: Tensor) -> Tensor: return model.energy.value(Z, Y, model.decoder(Z), encoded)
     risen = model.ranks.max((value(found) > 1.01*value(begun)).int()) > 0
     if not risen.any(): return
     L = lipschitz(model.decoder, model.energy, Y.shape[-2], begun)
-    raise Diverged(f'inference of members {_numbers(risen)} climbs: step {model.step:g} is '
-                   f"beyond the stable limit. 1/L is {(1/L).min():.3g}; or take step='auto'")
+    raise Diverged(f'inference of members {_numbers(risen)} climbs: step {model.shared.step:g} '
+                   f"is beyond the stable limit. 1/L is {(1/L).min():.3g}; or take step='auto'")
 
 def _check_norms(model: Autoencoder, where: str, limit: float = 1e4) -> None:
     "Raises `Diverged` when a decoder's weights have a column longer than `limit`."
@@ -314,7 +315,7 @@ def train(run: Run,
     """
     if not isinstance(data, Dataset): raise ValueError(f'data is {type(data).__name__}, no Dataset')
     if epochs is not None: check_sizes(epochs=epochs)
-    if minutes is not None and not minutes > 0: raise ValueError(f'minutes is {minutes}, no time')
+    if minutes is not None and not minutes > 0: raise ValueError(f'minutes is {minutes}, not > 0')
     epochs, started = epochs or run.model.shared.epochs, time.monotonic()
     images = _as_rows(data.train, run.model).images
     begin_alike_(run.epoch, [*run.model.state_dict().values(), *run.best.values()], ranks)

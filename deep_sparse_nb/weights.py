@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 import deep_sparse_nb
 from .files import write_atomically
-from .paper import GRIDS, recipe_from, targets
+from .paper import GRIDS, recipe_from, table_row, targets
 from .training import Autoencoder
 
 # %% ../nbs/library/07c_weights.ipynb #6fcbf82d
@@ -86,8 +86,10 @@ def load_model(dataset: str, model: str, lam: float, seed: int = 0,
                results: str | Path | None = None) -> Autoencoder:
     """A stack of one trained model, float32, from the stored weights.
 
-    Raises FileNotFoundError, which says what makes them and who has them.
+    Raises FileNotFoundError, which says what makes them and who has them, and ValueError for
+    a data set or a model that is none of the paper's.
     """
+    table_row(dataset, model)                   # raises where there is none
     ours = Path(deep_sparse_nb.__file__).parents[1]/'results'
     folders = [Path(results)] if results else [Path('results'), ours]
     paths = [weights_file(folder, dataset, model, lam, seed) for folder in folders]

@@ -11,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
+from deep_sparse_nb.__main__ import main
 from deep_sparse_nb.arrays import Scaling, as_rows, batches
 from deep_sparse_nb.autoencoder import Autoencoder
 from deep_sparse_nb.checkpoints import origin, peek, restore, save
@@ -27,7 +28,8 @@ from deep_sparse_nb.metrics import explained_variance, match, psnr, stability
 from deep_sparse_nb.paper import Recipe, recipe
 from deep_sparse_nb.patches import cut, join, photographs, read_picture, split_files
 from deep_sparse_nb.plots import show_images, show_pairs
-from deep_sparse_nb.results import append, load_model, read_table
+from deep_sparse_nb.results import append, read_table
+from deep_sparse_nb.weights import load_model
 from deep_sparse_nb.stacks import stack
 from deep_sparse_nb.sweeps import choose, deadline_in, finished
 from deep_sparse_nb.training import begin, evaluate, train
@@ -275,6 +277,13 @@ evaluate(AE, SPLIT, noise=Y[:5])                 -> noise has shape
 restore(TMP/'none')                              -> FileNotFoundError: no checkpoint at .*none
 restore(TMP/'text.png')                          -> text.png is not a checkpoint
 restore(TMP/'empty.png')                         -> empty.png is not a checkpoint
+restore(TMP/'run', device='gpu')                 -> device is 'gpu'
+origin('cifar')                                  -> dataset is 'cifar'
+origin('digits', (1, 2))                         -> sizes is
+read_table(TMP/'empty.png')                      -> empty.png
+append(TMP/'text.png', [dict(a=1)], ['a'])       -> text.png
+load_model('cifar', 'VDL', .01)                  -> dataset is 'cifar'
+load_model('mnist', 'XDL', .01)                  -> model is 'XDL'
 restore(TMP/'half')                              -> half is not a checkpoint
 peek(TMP/'text.png')                             -> text.png is not a checkpoint
 save(begin(AE), TMP/'text.png'/'x')              -> OSError: text.png
@@ -325,3 +334,48 @@ def test_is_refused(call, said, TMP):
     with pytest.raises(KINDS.get(kind, ValueError)) as caught:
         eval(call, globals() | dict(TMP=TMP))
     assert re.search(words, str(caught.value)), str(caught.value)
+
+
+# words after `deep-sparse`  ->  exit code, and how the message goes
+SHELL = r'''
+                                                 -> 2 usage
+paint                                            -> 2 paint
+train                                            -> 2 needs .*--dataset
+train --dataset cifar                            -> 2 --dataset: invalid choice: 'cifar'
+train --dataset digits --model VDL --lam .1      -> 2 --out
+train --dataset digits --model XDL --lam .1 --out TMP/new -> 2 --model: invalid choice: 'XDL'
+train --dataset digits --model VDL --lam x --out TMP/new  -> 2 --lam: invalid float value: 'x'
+train --dataset digits --model VDL --lam -1 --out TMP/new -> 1 lam is -1
+train --dataset digits --model VDL --lam nan --out TMP/new -> 1 lam is nan
+train --dataset digits --model VDL --lam .1 --epochs 0 --out TMP/new -> 2 --epochs is 0
+train --dataset digits --model VDL --lam .1 --batch 0 --out TMP/new -> 1 batch is 0
+train --dataset digits --model VDL --lam .1 --step -1 --out TMP/new -> 1 step is -1
+train --dataset digits --model VDL --lam .1 --device tpu9 --out TMP/new -> 2 --device: 'tpu9'
+train --dataset digits --model VDL --lam .1 --device cuda:99 --out TMP/new -> 1 cuda:99
+train --dataset patches --model VDL --lam .1 --out TMP/new -> 1 images
+train --dataset patches --model VDL --lam .1 --images TMP/empty --out TMP/new -> 1 images
+train --dataset mnist --model VDL --lam .1 --data-dir TMP/broken --out TMP/new -> 1 MNIST
+train --resume TMP/none                          -> 1 no checkpoint at
+train --resume TMP --lam 3                       -> 2 --resume .*--lam
+evaluate                                         -> 2 DIR
+evaluate TMP/none                                -> 1 no checkpoint at
+sweep                                            -> 2 NAME
+sweep none                                       -> 2 none
+sweep digits --seeds 0                           -> 1 seeds is 0
+sweep digits --epochs -1                         -> 1 epochs is -1
+sweep digits --lam 7                             -> 1 lams has 7
+sweep digits --minutes -1                        -> 1 minutes is -1
+report --results TMP/none                        -> 1 none
+bench --device tpu9                              -> 2 --device
+'''
+LINES = [re.split(r'\s+-> ', line) for line in SHELL.strip('\n').splitlines()]
+
+
+@pytest.mark.parametrize('words,said', LINES, ids=[words for words, _ in LINES])
+def test_the_shell_refuses_it(words, said, TMP, capsys):
+    code, _, message = said.partition(' ')
+    try: returned = main([w.replace('TMP', str(TMP)) for w in words.split()])
+    except SystemExit as end: returned = end.code
+    out, err = capsys.readouterr()
+    assert returned == int(code) and re.search(message, ' '.join(err.split())), err
+    assert out == '' and 'Traceback' not in err and not (TMP/'new').exists()

@@ -1,33 +1,47 @@
 "The program as other programs use it: stdout, exit codes, and what an interruption leaves."
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import fields
 from pathlib import Path
-import pytest
-from deep_sparse_nb.__main__ import main
-from deep_sparse_nb.paper import MODELS
-from deep_sparse_nb.checkpoints import restore
 
-KEYS = {'model', 'dataset', 'lam', 'seed', 'epochs_run', 'best_epoch', 'test_psnr', 'test_sparsity', 'seconds', 'device'}
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from deep_sparse_nb import __version__
+from deep_sparse_nb.__main__ import main, parser
+from deep_sparse_nb.checkpoints import restore
+from deep_sparse_nb.files import lock
+from deep_sparse_nb.paper import MODELS, Recipe
+
+ROOT = Path(__file__).resolve().parents[1]
+KEYS = {'model', 'dataset', 'lam', 'seed', 'epochs_run', 'best_epoch', 'test_psnr',
+        'test_sparsity', 'seconds', 'device'}
 
 
 def command(*words): return [sys.executable, '-m', 'deep_sparse_nb', *map(str, words)]
 
 
 def call(*words, **env):
-    return subprocess.run(command(*words), capture_output=True, text=True, timeout=300, env=os.environ | env)
+    return subprocess.run(command(*words), capture_output=True, text=True, timeout=300,
+                          env=os.environ | env)
 
 
 def test_train_resume_evaluate(tmp_path):
     out = tmp_path/'run'
-    first = call('train', '--dataset', 'digits', '--model', 'VDL', '--lam', .005, '--lam', .02, '--seed', 0, '--epochs', 1, '--device', 'cpu', '--out', out)
+    first = call('train', '--dataset', 'digits', '--model', 'VDL', '--lam', .005, '--lam', .02,
+                 '--seed', 0, '--epochs', 1, '--device', 'cpu', '--out', out)
     rows = [json.loads(line) for line in first.stdout.splitlines()]
     assert first.returncode == 0 and [(r['lam'], r['seed']) for r in rows] == [(.005, 0), (.02, 0)]
     for r in rows:
-        assert KEYS <= set(r) and r['epochs_run'] == r['best_epoch'] == 1 and r['dataset'] == 'digits' and r['device'] == 'cpu'
+        assert KEYS <= set(r) and r['epochs_run'] == r['best_epoch'] == 1
+        assert r['dataset'] == 'digits' and r['device'] == 'cpu'
         assert Path(r['atoms']).is_file() and 0 <= r['test_sparsity'] <= 1
     assert 'batch' in first.stderr                                       # the progress bar
     again = call('evaluate', out, '--device', 'cpu')
@@ -37,11 +51,14 @@ def test_train_resume_evaluate(tmp_path):
 
 
 def test_sweeps_run_one_after_the_other(tmp_path):
-    small = ['--model', 'VDL', '--lam', .02, '--seeds', 1, '--epochs', 1, '--device', 'cpu', '--results', tmp_path/'results', '--runs', tmp_path/'runs']
+    small = ['--model', 'VDL', '--lam', .02, '--seeds', 1, '--epochs', 1, '--device', 'cpu',
+             '--results', tmp_path/'results', '--runs', tmp_path/'runs']
     done = call('sweep', 'digits', 'digits', *small)
-    assert done.returncode == 0 and [(r['grid'], r['left']) for r in map(json.loads, done.stdout.splitlines()[-2:])] == [('digits', 0)]*2
+    rows = [json.loads(line) for line in done.stdout.splitlines()[-2:]]
+    assert done.returncode == 0 and [(r['grid'], r['left']) for r in rows] == [('digits', 0)]*2
     late = call('sweep', 'digits', 'digits', '--minutes', 1e-9, *small)
-    assert late.returncode == 0 and [json.loads(line)['left'] for line in late.stdout.splitlines()[-2:]] == [None]*2
+    rows = [json.loads(line) for line in late.stdout.splitlines()[-2:]]
+    assert late.returncode == 0 and [r['left'] for r in rows] == [None]*2
     assert call('sweep', 'digits', 'digts', *small).returncode == 2
 
 
@@ -55,17 +72,21 @@ def test_pictures_are_for_the_grids_of_patches(tmp_path, capfd):
 
 def test_ctrl_c_leaves_a_resumable_checkpoint(tmp_path):
     out = tmp_path/'run'
-    process = subprocess.Popen(command('train', '--dataset', 'digits', '--model', 'VDL', '--lam', .02, '--epochs', 10_000, '--device', 'cpu', '--out', out),
-                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                               preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))   # a runner in the background ignores it, and so would we
+    words = ['train', '--dataset', 'digits', '--model', 'VDL', '--lam', .02, '--epochs', 10_000,
+             '--device', 'cpu', '--out', out]
+    listen = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)   # a runner may ignore it
+    process = subprocess.Popen(command(*words), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                               text=True, preexec_fn=listen)
     deadline = time.monotonic() + 120
-    while not (out/'checkpoint.safetensors').exists() or restore(out/'checkpoint.safetensors').epoch < 2:
+    done = out/'checkpoint.safetensors'
+    while not done.exists() or restore(done).epoch < 2:
         assert time.monotonic() < deadline and process.poll() is None
         time.sleep(.1)
     process.send_signal(signal.SIGINT)
     stdout, stderr = process.communicate(timeout=60)
-    assert process.returncode == 130 and stdout == '' and 'resumed' in stderr and 'Traceback' not in stderr
-    done = restore(out/'checkpoint.safetensors').epoch
+    assert process.returncode == 130 and stdout == ''
+    assert 'resumed' in stderr and 'Traceback' not in stderr
+    done = restore(done).epoch
     resumed = call('train', '--resume', out, '--epochs', done + 1, '--device', 'cpu')
     assert resumed.returncode == 0 and json.loads(resumed.stdout)['epochs_run'] == done + 1
 
@@ -78,7 +99,8 @@ def test_ctrl_c_leaves_a_resumable_checkpoint(tmp_path):
     (['train', '--resume', 'nowhere'], 1, 'no checkpoint'),
     (['evaluate', 'nowhere'], 1, 'no checkpoint'),
     (['train', '--dataset', 'digits', '--model', 'VDL', '--lam', '-1', '--out', 'x'], 1, 'lam'),
-    (['train', '--dataset', 'digits', '--model', 'VDL', '--lam', '1', '--out', 'x', '--epochs', '0'], 2, 'epochs'),
+    (['train', '--dataset', 'digits', '--model', 'VDL', '--lam', '1', '--out', 'x',
+      '--epochs', '0'], 2, 'epochs'),
     (['train', '--dataset', 'patches', '--model', 'VDL', '--lam', '1', '--out', 'x'], 1, 'images')])
 def test_bad_commands(words, code, message, tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
@@ -90,13 +112,15 @@ def test_bad_commands(words, code, message, tmp_path, monkeypatch, capfd):
 
 
 def test_missing_mnist_names_the_ways_out(tmp_path):
-    done = call('train', '--dataset', 'mnist', '--model', 'VDL', '--lam', .02, '--out', tmp_path/'run', '--data-dir', tmp_path,
-                http_proxy='http://127.0.0.1:9', https_proxy='http://127.0.0.1:9')
+    done = call('train', '--dataset', 'mnist', '--model', 'VDL', '--lam', .02,
+                '--data-dir', tmp_path, '--out', tmp_path/'run', http_proxy='http://127.0.0.1:9',
+                https_proxy='http://127.0.0.1:9')
     assert done.returncode == 1 and 'DEEP_SPARSE_DATA' in done.stderr and done.stdout == ''
 
 
 def test_a_run_is_not_overwritten(tmp_path, capfd):
-    words = ['train', '--dataset', 'digits', '--model', 'DO', '--lam', '.02', '--epochs', '1', '--device', 'cpu', '--out', str(tmp_path/'run')]
+    words = ['train', '--dataset', 'digits', '--model', 'DO', '--lam', '.02', '--epochs', '1',
+             '--device', 'cpu', '--out', str(tmp_path/'run')]
     assert main(words) == 0
     before = (tmp_path/'run'/'checkpoint.safetensors').read_bytes()
     assert main(words) == 1 and '--resume' in capfd.readouterr().err
@@ -107,3 +131,211 @@ def test_installed_program_is_the_module():
     program = Path(sys.executable).with_name('deep-sparse')
     done = subprocess.run([program, '--help'], capture_output=True, text=True)
     assert done.returncode == 0 and done.stdout == call('--help').stdout
+
+
+# ---- what may go wrong ----
+
+SMALL = ['train', '--dataset', 'digits', '--model', 'SDL', '--lam', '.02', '--epochs', '1',
+         '--device', 'cpu', '--quiet']
+
+
+@pytest.fixture(scope='module')
+def trained(tmp_path_factory):
+    "A folder with a run of one epoch."
+    out = tmp_path_factory.mktemp('trained')/'run'
+    assert main([*SMALL, '--out', str(out)]) == 0
+    return out
+
+
+def one_line(stderr):
+    "The complaint, without the progress that came before."
+    told = [line for line in stderr.splitlines() if line.startswith('deep-sparse')]
+    assert 'Traceback' not in stderr and len(told) == 1, stderr
+    return told[0]
+
+
+def test_version(capsys):
+    with pytest.raises(SystemExit) as stop: main(['--version'])
+    assert stop.value.code == 0 and capsys.readouterr().out == f'deep-sparse {__version__}\n'
+
+
+@pytest.mark.parametrize('device', ['tpu9', 'gpu', 'cuda:x', 'mps:', ''])
+def test_unknown_devices_are_usage_errors(device, tmp_path, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main([*SMALL, '--device', device, '--out', str(tmp_path/'run')])
+    assert stop.value.code == 2 and 'cuda:0' in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_missing_gpu_is_named(tmp_path, capsys):
+    assert main([*SMALL, '--device', 'cuda:99', '--out', str(tmp_path/'run')]) == 1
+    assert 'cuda:99' in one_line(capsys.readouterr().err) and not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize('words', [
+    ['--lam', '.5'], ['--seed', '3'], ['--model', 'SDL'], ['--out', 'elsewhere'], ['--beta', '3'],
+    ['--dataset', 'digits'], ['--encoder'], ['--lr-decoder', '1e-3'], ['--batch', '10']])
+def test_resume_refuses_what_it_cannot_change(words, trained, capsys):
+    before = (trained/'checkpoint.safetensors').read_bytes()
+    with pytest.raises(SystemExit) as stop: main(['train', '--resume', str(trained), *words])
+    assert stop.value.code == 2 and f'cannot change {words[0]}' in capsys.readouterr().err
+    assert (trained/'checkpoint.safetensors').read_bytes() == before
+
+
+@pytest.mark.parametrize('missing', ['dataset', 'model', 'lam', 'out'])
+def test_required_options_are_shown_as_such(missing, capsys):
+    words = dict(dataset='digits', model='SDL', lam='.02', out='x')
+    given = [w for k, v in words.items() if k != missing for w in (f'--{k}', v)]
+    with pytest.raises(SystemExit) as stop: main(['train', *given])
+    told = capsys.readouterr().err
+    assert stop.value.code == 2 and f'needs --{missing}' in told and '[--dataset' not in told
+
+
+def test_every_field_of_a_recipe_is_an_option(tmp_path):
+    words = ['--T', '.25', '--l', '32', '--step', '.2', '--no-encoder', '--unit-columns',
+             '--batch', '100']
+    assert main([*SMALL, *words, '--out', str(tmp_path)]) == 0
+    r = restore(tmp_path/'checkpoint.safetensors').model.shared
+    assert (r.T, r.l, r.step, r.encoder, r.unit_columns, r.batch) == (.25, 32, .2, False, True, 100)
+    options = parser().parse_args([*SMALL, '--out', 'x'])
+    assert {f.name for f in fields(Recipe)} <= set(vars(options))
+
+
+@pytest.mark.parametrize('words, message', [
+    (['--step-rule', 'slow'], 'step_rule'), (['--beta', '-1'], 'beta'), (['--T', '-1'], 'T'),
+    (['--lam', 'nan'], 'lam')])
+def test_bad_fields_are_named(words, message, tmp_path, capsys):
+    assert main([*SMALL, *words, '--out', str(tmp_path/'run')]) == 1
+    assert message in one_line(capsys.readouterr().err)
+
+
+def test_report_needs_its_folder(tmp_path, capsys):
+    assert main(['report', '--results', str(tmp_path/'no'/'such')]) == 1
+    assert 'no folder' in one_line(capsys.readouterr().err)
+
+
+def test_an_unforeseen_error_is_one_line_too(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr('deep_sparse_nb.commands.train', lambda *a, **k: {}['something\nodd'])
+    assert main([*SMALL, '--out', str(tmp_path)]) == 1
+    assert one_line(capsys.readouterr().err).startswith('deep-sparse: KeyError')
+    monkeypatch.setenv('DEEP_SPARSE_TRACEBACK', '1')
+    with pytest.raises(KeyError): main([*SMALL, '--out', str(tmp_path), '--lam', '.03'][:-2])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('backend', ['no-such-backend', 'module://no_such_module'])
+def test_an_unknown_backend_costs_nothing(backend, trained):
+    done = call('evaluate', trained, '--device', 'cpu', MPLBACKEND=backend)
+    assert done.returncode == 0 and len(json.loads(done.stdout)) > 5
+    assert (trained/'atoms.png').stat().st_size > 1000
+
+
+@pytest.mark.skipif(not Path('/dev/full').exists(), reason='has no /dev/full')
+@pytest.mark.parametrize('words', [['report', '--results', 'results'], ['evaluate']])
+def test_results_meet_a_full_disk(words, trained):
+    more = [trained, '--device', 'cpu'] if words == ['evaluate'] else []
+    with open('/dev/full', 'w') as full:
+        done = subprocess.run(command(*words, *more), stdout=full, stderr=subprocess.PIPE,
+                              text=True, cwd=ROOT)
+    assert done.returncode == 1 and 'stdout takes no more' in one_line(done.stderr)
+    assert 'Exception ignored' not in done.stderr
+
+
+def test_results_meet_a_closed_pipe():
+    process = subprocess.Popen(command('report', '--results', 'results'), stdout=subprocess.PIPE,
+                               stderr=subprocess.PIPE, text=True, cwd=ROOT)
+    process.stdout.close()
+    stderr = process.stderr.read()
+    assert process.wait() == 1 and 'what was made is kept' in one_line(stderr)
+    assert 'Exception ignored' not in stderr
+
+
+@pytest.mark.skipif(sys.platform == 'win32', reason='has no such limit')
+def test_a_full_disk_while_training_keeps_the_last_epoch(trained, tmp_path):
+    "The limit lets no file grow beyond 50 kB, and a checkpoint is larger."
+    shutil.copytree(trained, tmp_path/'run')
+    before = (tmp_path/'run'/'checkpoint.safetensors').read_bytes()
+    assert len(before) > 50_000
+    import resource
+    limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
+    words = ['train', '--resume', tmp_path/'run', '--epochs', 3, '--device', 'cpu', '--quiet']
+    env = os.environ | dict(DEEP_SPARSE_KERNEL='plain')          # no machine code to store
+    done = subprocess.run(command(*words), capture_output=True, text=True, preexec_fn=limit,
+                          env=env)
+    assert done.returncode == 1 and 'is as it was before' in one_line(done.stderr)
+    assert (tmp_path/'run'/'checkpoint.safetensors').read_bytes() == before
+    assert restore(tmp_path/'run'/'checkpoint.safetensors').epoch == 1
+
+
+def test_a_folder_that_cannot_be_written(tmp_path, capsys):
+    (tmp_path/'file').write_text('in the way')
+    assert main([*SMALL, '--out', str(tmp_path/'file'/'run')]) == 1
+    assert 'file' in one_line(capsys.readouterr().err)
+    assert (tmp_path/'file').read_text() == 'in the way'
+
+
+@pytest.mark.skipif(not hasattr(os, 'geteuid'), reason='has no users')
+def test_a_read_only_folder(trained, tmp_path, capsys):
+    if os.geteuid() == 0: pytest.skip('nothing is read-only for the superuser')
+    shutil.copytree(trained, tmp_path/'run')
+    before = (tmp_path/'run'/'checkpoint.safetensors').read_bytes()
+    os.chmod(tmp_path/'run', 0o500)
+    words = ['train', '--resume', str(tmp_path/'run'), '--epochs', '2', '--device', 'cpu']
+    assert main(words) == 1
+    assert 'denied' in one_line(capsys.readouterr().err)
+    assert (tmp_path/'run'/'checkpoint.safetensors').read_bytes() == before
+
+
+def test_a_second_process_is_refused(trained, tmp_path, capsys):
+    shutil.copytree(trained, tmp_path/'run')
+    words = ['train', '--resume', str(tmp_path/'run'), '--epochs', '2', '--device', 'cpu']
+    with lock(tmp_path/'run'/'checkpoint.lock', wait=False) as mine:
+        assert mine and main(words) == 1
+    assert 'another process' in one_line(capsys.readouterr().err)
+    assert restore(tmp_path/'run'/'checkpoint.safetensors').epoch == 1
+
+
+@pytest.mark.slow
+def test_two_new_runs_in_one_folder_lose_nothing(tmp_path):
+    out = tmp_path/'two'
+    models = {'VDL': .01, 'SDL': .03}
+    words = lambda m: ['train', '--dataset', 'digits', '--model', m, '--lam', models[m],
+                       '--epochs', 2, '--quiet', '--device', 'cpu', '--out', out]
+    both = {m: subprocess.Popen(command(*words(m)), stdout=subprocess.PIPE, text=True,
+                                stderr=subprocess.PIPE) for m in models}
+    ended = {m: (*p.communicate(timeout=300), p.returncode) for m, p in both.items()}
+    first, = (m for m, (_, _, code) in ended.items() if code == 0)
+    second, = (m for m in models if m != first)
+    assert ended[second][2] == 1 and str(out) in one_line(ended[second][1])
+    assert json.loads(ended[first][0])['model'] == first
+    run = restore(out/'checkpoint.safetensors')
+    assert (run.model.recipes[0].model, run.epoch) == (first, 2)
+
+
+@pytest.mark.parametrize('damage', ['truncated', 'empty', 'foreign', 'newer', 'no metadata'])
+def test_damaged_checkpoints_are_told_and_kept(damage, trained, tmp_path, capsys):
+    shutil.copytree(trained, tmp_path/'run')
+    path = tmp_path/'run'/'checkpoint.safetensors'
+    whole = path.read_bytes()
+    if damage == 'newer':
+        with safe_open(path, 'pt') as file:
+            about = json.loads(file.metadata()['run']) | dict(version=99)
+        save_file({'a': torch.zeros(1)}, path, {'run': json.dumps(about)})
+    elif damage == 'no metadata': save_file({'a': torch.zeros(1)}, path)
+    else:
+        damaged = dict(truncated=whole[:-100], empty=b'', foreign=b'not a checkpoint')
+        path.write_bytes(damaged[damage])
+    before = path.read_bytes()
+    for words in (['train', '--resume'], ['evaluate']):
+        assert main([*words, str(tmp_path/'run'), '--device', 'cpu']) == 1
+        assert 'checkpoint.safetensors' in one_line(capsys.readouterr().err)
+    assert path.read_bytes() == before
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == 'win32', reason='has no /proc')
+def test_works_without_a_home_and_a_cache(trained):
+    nowhere = {k: '/proc/nowhere' for k in (
+        'HOME', 'XDG_CACHE_HOME', 'XDG_CONFIG_HOME', 'MPLCONFIGDIR', 'NUMBA_CACHE_DIR')}
+    done = call('evaluate', trained, '--device', 'cpu', **nowhere)
+    assert done.returncode == 0 and json.loads(done.stdout)['epochs_run'] == 1, done.stderr

@@ -1,7 +1,10 @@
 "Processes that share a batch: on each the same numbers, and those of one process that has it all."
+import json
 import os
 import signal
 import socket
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -10,7 +13,9 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from deep_sparse_nb import sweeps
+from deep_sparse_nb.__main__ import main
 from deep_sparse_nb.autoencoder import Autoencoder
+from deep_sparse_nb.checkpoints import restore
 from deep_sparse_nb.data import Dataset, Split
 from deep_sparse_nb.decoders import HiddenDecoder, LinearDecoder
 from deep_sparse_nb.distributed import ProcessRanks, joined
@@ -236,3 +241,20 @@ def test_a_lost_ranks_stacks_are_picked_up(tmp_path):
     same = ['lam', 'seed', 'sigma', 'psnr', 'sparsity', 'best_epoch']
     alone, shared = (t.sort_values(['lam', 'sigma']).reset_index()[same] for t in (alone, shared))
     assert alone.equals(shared)
+
+
+def test_torchrun_is_all_that_one_types(tmp_path):
+    words = ['train', '--dataset', 'digits', '--model', 'VDL', '--lam', '.01', '--epochs', '1',
+             '--device', 'cpu', '--quiet', '--out']
+    start = [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc-per-node', '2']
+    done = subprocess.run([*start, '-m', 'deep_sparse_nb', *words, str(tmp_path/'two')],
+                          capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    row, = map(json.loads, done.stdout.splitlines())         # the first process speaks for all
+    assert main([*words, str(tmp_path/'one')]) == 0
+    one, two = (restore(tmp_path/name/'checkpoint.safetensors') for name in ('one', 'two'))
+    assert row['epochs_run'] == two.epoch == 1
+    for name, value in one.model.state_dict().items():
+        torch.testing.assert_close(two.model.state_dict()[name], value, rtol=0, atol=1e-4)
+    assert main(['train', '--resume', str(tmp_path/'two'), '--epochs', '2', '--quiet']) == 0
+    assert restore(tmp_path/'two'/'checkpoint.safetensors').epoch == 2

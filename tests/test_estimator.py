@@ -1,0 +1,334 @@
+"""`SparseCoder`: scikit-learn's contract, sparsity on demand, data of every kind, wrong input."""
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import joblib
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from sklearn.base import clone
+from sklearn.datasets import load_digits
+from sklearn.exceptions import NotFittedError
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV, train_test_split
+from sklearn.pipeline import make_pipeline
+from sklearn.utils.estimator_checks import check_estimator
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+import deep_sparse_nb
+from deep_sparse_nb.adaptive import SparsityKnob, crossing
+from deep_sparse_nb.energy import planted
+from deep_sparse_nb.estimator import SparseCoder
+
+TRAIN, TEST = train_test_split(load_digits().data, random_state=0)
+BARS, MORE_BARS = (planted(n, noise=.05, seed=seed)[0].numpy() for n, seed in ((2000, 0), (500, 1)))
+
+
+def small(**changes):
+    return SparseCoder(**dict(n_components=8, max_epochs=2, random_state=0) | changes)
+
+
+@pytest.fixture(scope='module')
+def fitted(): return small(n_components=16, max_epochs=5).fit(TRAIN)
+
+
+# ---- scikit-learn's contract ----
+
+@pytest.mark.parametrize('decoder, algorithm', [
+    ('linear', 'encoder'), ('linear', 'inference'), ('hidden', 'encoder'),
+    pytest.param('hidden', 'inference', marks=pytest.mark.slow)])
+def test_scikit_learn_checks(decoder, algorithm):
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        done = check_estimator(small(n_components=4, max_epochs=1, decoder=decoder,
+                                     transform_algorithm=algorithm))
+    assert len(done) > 30 and {check['status'] for check in done} <= {'passed', 'skipped'}
+    skipped = {check['check_name'] for check in done if check['status'] == 'skipped'}
+    assert not skipped - {'check_array_api_input', 'check_estimator_sparse_tag'}, skipped
+
+
+def test_works_in_a_pipeline_and_in_a_grid_search():
+    labels = load_digits().target[:400]
+    pipeline = make_pipeline(small(n_components=16), LogisticRegression(max_iter=50))
+    grid = dict(sparsecoder__target_sparsity=[.5, .8])
+    search = GridSearchCV(pipeline, grid, cv=2, n_jobs=2, error_score='raise')
+    search.fit(load_digits().data[:400], labels)
+    assert search.best_score_ > .5
+    assert len(search.cv_results_['params']) == 2
+
+
+def test_frames_have_names_and_set_output_makes_frames(fitted):
+    X = pd.DataFrame(TRAIN, columns=[f'pixel{i}' for i in range(64)])
+    coder = small().fit(X).set_output(transform='pandas')
+    made = coder.transform(X)
+    assert [*made] == [f'sparsecoder{i}' for i in range(8)] == [*coder.get_feature_names_out()]
+    assert (coder.feature_names_in_ == X.columns).all()
+    with pytest.raises(ValueError, match='feature names'): coder.transform(X[X.columns[::-1]])
+
+
+def test_clones_and_joblib_keep_what_they_should(fitted, tmp_path):
+    assert clone(fitted).get_params() == fitted.get_params()
+    assert not hasattr(clone(fitted), 'model_')
+    joblib.dump(fitted, tmp_path/'coder.joblib')
+    again = joblib.load(tmp_path/'coder.joblib')
+    np.testing.assert_array_equal(again.transform(TEST), fitted.transform(TEST))
+    again.partial_fit(TRAIN[:250])
+    assert again.n_iter_ == fitted.n_iter_ + 1
+
+
+def test_fit_begins_anew_and_repeats_itself(fitted):
+    again = clone(fitted).fit(BARS).fit(TRAIN)
+    np.testing.assert_allclose(again.transform(TEST), fitted.transform(TEST), atol=1e-5)
+    assert again.n_iter_ == 5 == len(again.history_)
+
+
+def test_partial_fit_learns():
+    coder = small(n_components=16)
+    for _ in range(20): coder.partial_fit(BARS)
+    assert coder.score(MORE_BARS) > .3 > coder.history_[0]['explained_variance']
+    assert coder.n_iter_ == 20
+
+
+# ---- rows by themselves ----
+
+@pytest.mark.parametrize('changes', [
+    dict(), dict(transform_algorithm='inference'), dict(encoder=None),
+    dict(decoder='hidden', transform_algorithm='inference')], ids=str)
+def test_a_row_has_its_codes_whoever_stands_beside_it(changes):
+    coder = small(n_components=16, **changes).fit(TRAIN)
+    codes = coder.transform(TEST)
+    alone = np.concatenate([coder.transform(TEST[i:i + 1]) for i in range(5)])
+    np.testing.assert_allclose(alone, codes[:5], atol=1e-9)
+    np.testing.assert_allclose(coder.transform(TEST[::-1])[::-1], codes, atol=1e-9)
+    strangers = np.concatenate([TEST[:5], 100*TEST[5:10]])
+    np.testing.assert_allclose(coder.transform(strangers)[:5], codes[:5], atol=1e-9)
+
+
+# ---- sparsity ----
+
+@pytest.mark.parametrize('data, changes', [
+    ('digits', dict(target_sparsity=.7)), ('digits', dict(target_sparsity=.9)),
+    ('digits', dict(target_sparsity=.8, transform_algorithm='inference')),
+    ('digits', dict(target_sparsity=.8, regularization='unit_norm')),
+    ('bars', dict(target_sparsity=.8)), ('bars', dict(target_sparsity=.9)),
+    ('digits', dict(target_sparsity=.7, positive=False)),
+    ('digits', dict(target_sparsity=.8, decoder='hidden'))], ids=str)
+def test_share_of_zeros_is_what_was_asked_for_on_held_out_data(data, changes):
+    train, test = dict(digits=(TRAIN, TEST), bars=(BARS, MORE_BARS))[data]
+    coder = SparseCoder(32, max_epochs=40, random_state=0, **changes).fit(train)
+    zeros = (coder.transform(test) == 0).mean()
+    assert abs(zeros - changes['target_sparsity']) < .015
+    assert coder.score(test) > .3
+    assert (coder.transform(test) >= 0).all() == coder.positive
+
+
+def test_alpha_is_left_alone():
+    coder = small(alpha=.03).fit(TRAIN)
+    assert coder.alpha_ == .03 and {row['alpha'] for row in coder.history_} == {.03}
+
+
+def test_the_knob_turns_the_right_way():
+    knob = SparsityKnob(1., .8)
+    knob.turn(.5, None)
+    once = knob.alpha
+    assert 1 < once <= 1.11
+    knob.turn(.99, .99)
+    assert knob.alpha < once
+    knob = SparsityKnob(1., .8)
+    for _ in range(50): knob.turn(.7, .8)
+    assert knob.gap == pytest.approx(.1, abs=1e-4)
+    assert crossing(lambda x: .5 - x**3, .9, .1) == 0
+
+
+# ---- units ----
+
+@pytest.mark.parametrize('scaling', ['standard', 'features'])
+def test_a_thousand_times_the_data_changes_the_scale_alone(scaling):
+    one, many = (small(scaling=scaling).fit(k*BARS) for k in (1, 1000))
+    Z = one.transform(MORE_BARS)
+    np.testing.assert_allclose(many.transform(1000*MORE_BARS), Z, atol=1e-3)
+    back = one.inverse_transform(Z)
+    np.testing.assert_allclose(many.inverse_transform(Z), 1000*back, atol=10*back.std())
+    np.testing.assert_allclose(many.components_, 1000*one.components_, atol=10*back.std())
+
+
+def test_components_are_what_a_unit_of_code_adds(fitted):
+    none, unit = np.zeros((1, 16)), np.eye(16)
+    added = fitted.inverse_transform(unit) - fitted.inverse_transform(none)
+    np.testing.assert_allclose(fitted.components_, added, atol=1e-4)
+
+
+def test_score_is_the_share_of_variance_explained(fitted):
+    back = fitted.inverse_transform(fitted.transform(TEST))
+    expected = 1 - ((TEST - back)**2).sum()/((TEST - TEST.mean(0))**2).sum()
+    assert fitted.score(TEST) == pytest.approx(expected, abs=1e-9)
+    assert fitted.score([TEST[:100], TEST[100:]]) == pytest.approx(expected, abs=1e-6)
+
+
+def test_contrast_is_given_back_from_the_data():
+    images = TRAIN.reshape(-1, 8, 8)
+    coder = small(scaling='contrast').fit(images)
+    Z = coder.transform(images[:5])
+    assert coder.inverse_transform(Z, like=images[:5]).shape == (5, 8, 8)
+    with pytest.raises(ValueError, match='like is None'): coder.inverse_transform(Z)
+
+
+# ---- data of every kind ----
+
+def test_sources_of_the_same_rows_give_the_same_kind_of_model(tmp_path):
+    X = TRAIN.astype(np.float32)
+    np.save(tmp_path/'X.npy', X)
+    dataset = TensorDataset(torch.from_numpy(X), torch.zeros(len(X)))
+    sources = dict(file=np.load(tmp_path/'X.npy', mmap_mode='r'), dataset=dataset,
+                   loader=DataLoader(dataset, 100), batches=[X[:500], X[500:501], X[501:]],
+                   tensor=torch.from_numpy(X), rows=X.tolist(), half=torch.from_numpy(X).half(),
+                   numbers=X.astype(np.uint8))
+    for name, source in sources.items():
+        coder = small(n_components=16, batch_size=100, max_epochs=12).fit(source)
+        assert coder.n_features_in_ == 64 and coder.score(TEST) > .1, name
+        assert coder.transform(source).shape == (len(X), 16), name
+
+
+def test_images_come_back_as_images():
+    for shape in ((8, 8), (4, 4, 4)):
+        images = TRAIN.reshape(-1, *shape)
+        coder = small().fit(images)
+        Z = coder.transform(images)
+        assert coder.inverse_transform(Z).shape == images.shape and Z.shape == (len(images), 8)
+        assert coder.components_.shape == (8, 64)
+        np.testing.assert_array_equal(coder.transform(TRAIN), Z)
+        with pytest.raises(ValueError, match='X has images of shape'):
+            coder.transform(images.reshape(-1, 2, 32))
+
+
+def test_few_rows_and_remainders_of_one():
+    for n in (2, 3, 11, 251, 501):
+        assert small().fit(TRAIN[:n]).transform(TRAIN[:n]).shape == (n, 8)
+
+
+@pytest.mark.slow
+def test_a_large_file_is_not_read_into_memory(tmp_path):
+    "4 GB, most of it holes, in a process that may not hold as much."
+    script = f'''
+import numpy as np, resource
+from deep_sparse_nb.estimator import SparseCoder
+X = np.lib.format.open_memmap({str(tmp_path/'X.npy')!r}, 'w+', np.float32, (1_000_000, 1000))
+X[::1000] = np.random.default_rng(0).standard_normal((1000, 1000))
+coder = SparseCoder(4, max_epochs=1, batch_size=20_000, encoder='lista', alpha=.01)
+coder.fit(np.load({str(tmp_path/'X.npy')!r}, mmap_mode='r'))
+assert coder.history_[0]['rows'] == 1_000_000
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss/2**20)
+'''
+    done = subprocess.run([sys.executable, '-c', script], capture_output=True, text=True,
+                          cwd=Path(__file__).parents[1])
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout) < 1.5
+
+
+# ---- decoders and encoders of one's own ----
+
+class Pictures(nn.Module):
+    def __init__(self, l=8):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(l, 32), nn.Tanh(), nn.Linear(32, 64))
+    def forward(self, Z): return self.layers(Z).unflatten(-1, (8, 8))
+
+
+def codes(): return nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.ReLU())
+
+
+@pytest.mark.parametrize('decoder', [Pictures, Pictures()], ids=['a class', 'a module'])
+def test_modules_of_ones_own_learn(decoder):
+    weights = [*decoder.parameters()] if isinstance(decoder, nn.Module) else []
+    given = [p.clone() for p in weights]
+    coder = small(decoder=decoder, encoder=codes, max_epochs=10).fit(TRAIN.reshape(-1, 8, 8))
+    assert coder.history_[-1]['error'] < .9*coder.history_[0]['error']
+    assert coder.inverse_transform(coder.transform(TEST)).shape == (len(TEST), 8, 8)
+    assert all(torch.equal(before, after) for before, after in zip(given, weights))
+
+
+def test_dead_components_are_counted_and_revived():
+    common = dict(n_components=128, max_epochs=15, target_sparsity=.9, batch_size=100,
+                  regularization='unit_norm')
+    left, revived = (small(**common, revive=revive).fit(TRAIN) for revive in (False, True))
+    assert not any(row['revived'] for row in left.history_)
+    assert any(row['revived'] for row in revived.history_)
+    assert revived.history_[-1]['dead'] < .75*left.history_[-1]['dead']
+    hinged = small(**common | dict(regularization='variance')).fit(TRAIN)
+    assert hinged.history_[-1]['dead'] == 0
+
+
+def test_callbacks_hear_of_each_epoch():
+    heard = []
+    coder = small(callbacks=[lambda history: heard.append(len(history))]).fit(TRAIN)
+    assert heard == [1, 2] and coder.history_[-1]['epoch'] == 2
+
+
+# ---- wrong input ----
+
+WRONG = [
+    (dict(n_components=0), 'n_components is 0'), (dict(max_epochs=-1), 'max_epochs is -1'),
+    (dict(batch_size=1.5), 'batch_size is 1.5'), (dict(batch_size=1), 'batch_size is 1'),
+    (dict(alpha=-1), 'alpha is -1'), (dict(alpha=.1, target_sparsity=.5), 'alpha is 0.1'),
+    (dict(target_sparsity=1.), 'target_sparsity is 1'), (dict(decoder='deep'), 'decoder is'),
+    (dict(encoder='mlp'), 'encoder is'), (dict(regularization='l2'), 'regularization is'),
+    (dict(transform_algorithm='omp'), 'transform_algorithm is'),
+    (dict(scaling='minmax'), 'scaling is'), (dict(device='tpu'), 'device is'),
+    (dict(revive=True, decoder=Pictures), 'revive is True'),
+    (dict(decoder=lambda: Pictures(5)), 'decoder'),
+    (dict(decoder=nn.Linear(8, 60)), 'decoder makes images'),
+]
+
+
+@pytest.mark.parametrize('changes, message', WRONG, ids=lambda value: str(value)[:40])
+def test_wrong_parameters_are_named(changes, message):
+    with pytest.raises(ValueError, match=message): small(**changes).fit(TRAIN)
+
+
+def broken(value):
+    X = TRAIN.copy()
+    X[7, 3] = value
+    return X
+
+
+ROWS = dict(
+    one_row=TRAIN[0], scalar=3., text='rows', words=[['a', 'b']], none=None,
+    nan=broken(np.nan), infinite=broken(np.inf), complex=TRAIN*1j, empty=np.ones((0, 64)),
+    ragged=[[1., 2.], [3.]], generator=(X for X in [TRAIN]), batch_of_nan=[broken(np.nan)],
+    batches_of_two_widths=[TRAIN[:300], TRAIN[:300, :60]], nothing=[], mapping={'a': 1})
+
+
+@pytest.mark.parametrize('X', ROWS.values(), ids=ROWS)
+def test_wrong_rows_are_named(X, fitted):
+    for method in (small().fit, fitted.transform, fitted.score, small().partial_fit):
+        with pytest.raises((ValueError, TypeError), match='X'): method(X)
+
+
+def test_other_widths_are_named(fitted):
+    with pytest.raises(ValueError, match='X has 60 features'): fitted.transform(TEST[:, :60])
+    with pytest.raises(ValueError, match='X has 60 features'): fitted.partial_fit(TEST[:, :60])
+    with pytest.raises(ValueError, match='X has'): fitted.transform([TEST[:, :60]])
+
+
+@pytest.mark.parametrize('Z', [np.ones((3, 5)), np.ones(16), np.full((2, 16), np.nan), 'Z', None])
+def test_wrong_codes_are_named(Z, fitted):
+    with pytest.raises(ValueError, match='Z'): fitted.inverse_transform(Z)
+
+
+def test_nothing_works_before_fit():
+    for method in (small().transform, small().score, small().inverse_transform):
+        with pytest.raises(NotFittedError): method(TRAIN)
+    with pytest.raises(NotFittedError): small().components_  # noqa: B018
+
+
+def test_the_package_has_it_without_importing_torch():
+    script = ('import sys, deep_sparse_nb; assert "torch" not in sys.modules; '
+              'from deep_sparse_nb import SparseCoder; print(SparseCoder.__module__)')
+    done = subprocess.run([sys.executable, '-c', script], capture_output=True, text=True,
+                          cwd=Path(__file__).parents[1])
+    assert done.stdout.strip() == 'deep_sparse_nb.estimator', done.stderr
+    with pytest.raises(AttributeError, match='nonsense'): deep_sparse_nb.nonsense  # noqa: B018

@@ -1,0 +1,320 @@
+"The open model: any decoder, any encoder, any images, and what is said where they do not fit."
+import os
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+from deep_sparse_nb.autoencoder import Autoencoder
+from deep_sparse_nb.checkpoints import restore, save
+from deep_sparse_nb.convolution import ConvDecoder
+from deep_sparse_nb.data import Dataset, Split, own_data
+from deep_sparse_nb.decoders import AnyDecoder, HiddenDecoder, LinearDecoder, atoms
+from deep_sparse_nb.distributed import choose_device
+from deep_sparse_nb.encoders import LISTA
+from deep_sparse_nb.energy import Energy, planted
+from deep_sparse_nb.inference import Diverged, lipschitz
+from deep_sparse_nb.paper import Recipe, recipe
+from deep_sparse_nb.stacks import OwnDecoder, stack, unstack
+from deep_sparse_nb.training import begin, evaluate, train
+
+QUICK = Recipe(l=16, batch=20, epochs=2, lr_decoder=1e-2, lr_encoder=3e-3)
+
+
+class Deep(nn.Module):
+    "Two hidden layers."
+    def __init__(self):
+        super().__init__()
+        self.net = nn.Sequential(nn.Linear(16, 12), nn.ReLU(), nn.Linear(12, 12), nn.ReLU(),
+                                 nn.Linear(12, 64))
+    def forward(self, Z): return self.net(Z)
+
+
+class Residual(nn.Module):
+    "A residual connection; its images are pictures."
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Linear(16, 64), nn.Linear(64, 64)
+    def forward(self, Z):
+        a = self.first(Z)
+        return (a + self.second(a.tanh())).unflatten(-1, (1, 8, 8))
+
+
+def pixel_encoder(): return nn.Sequential(nn.Flatten(), nn.Linear(64, 16))
+
+
+@pytest.fixture(scope='module')
+def bars():
+    Y = planted(100, noise=.05)[0]
+    return own_data(Y[:60], Y[60:80], Y[80:])
+
+
+CASES = {
+    'deep': (Deep, None, {}),
+    'deep, signed, two': (Deep, None, dict(positive=False)),
+    'residual': (Residual, pixel_encoder, dict(positive=False)),
+    'linear': (lambda: LinearDecoder(16, 64), lambda: LISTA(64, 16), {}),
+    'linear, signed': (lambda: LinearDecoder(16, 64), lambda: LISTA(64, 16, positive=False),
+                       dict(positive=False)),
+    'convolution': (lambda: ConvDecoder((1, 8, 8), 4, kernel=4, stride=4), None, {}),
+    'two layers': (lambda: ConvDecoder((1, 8, 8), (4, 3), kernel=(1, 4), stride=(1, 4)), None, {}),
+}
+
+
+@pytest.mark.parametrize('name', CASES)
+def test_any_model_learns_and_comes_back(name, bars, tmp_path):
+    decoder, encoder, changes = CASES[name]
+    seeds = (0, 3) if 'two' in name else 0
+    model = Autoencoder(decoder, encoder, replace(QUICK, **changes), seeds)
+    run = train(begin(model), bars, progress=False)
+    members = len(model.seeds)
+    assert [row['epoch'] for row in run.history] == sorted([1, 2]*members)
+    assert run.history[-1]['loss_decoder'] < run.history[0]['loss_decoder']
+    assert model.step == 'auto'
+    Y = bars.test.images
+    codes = model.codes(Y)
+    assert codes.shape == (members, 20, model.shared.l) and codes.isfinite().all()
+    assert (codes >= 0).all() if model.shared.positive else (codes < 0).any()
+    save(run, tmp_path/'c.safetensors')
+    own = {k: v for k, v in (('decoder', decoder), ('encoder', encoder))
+           if v in (Deep, Residual, pixel_encoder)}
+    for missing in own:
+        with pytest.raises(ValueError, match=f'{missing} is missing.*of your own'):
+            restore(tmp_path, **{k: v for k, v in own.items() if k != missing})
+    again = restore(tmp_path, **own)
+    assert again.model.recipes == model.recipes and again.history == run.history
+    assert torch.equal(again.model.codes(Y), codes)
+
+
+def test_a_member_is_what_it_is_alone(bars):
+    stacked = Autoencoder(Deep, pixel_encoder, [replace(QUICK, lam=v) for v in (.01, .03)], (0, 1))
+    alone = Autoencoder(Deep, pixel_encoder, replace(QUICK, lam=.03), 1)
+    for run in (begin(stacked), begin(alone)): train(run, bars, epochs=1, progress=False)
+    for a, b in zip(alone.state_dict().values(), stacked.member(1).state_dict().values()):
+        assert (a - b).norm() <= 1e-4*a.norm()
+    assert isinstance(unstack(stacked.decoder.module, 0), Deep)
+
+
+def test_images_of_any_shape_are_rows_inside():
+    model = Autoencoder(Residual, pixel_encoder, replace(QUICK, positive=False))
+    rows = torch.randn(5, 64)
+    assert model.image_shape == (1, 8, 8) and model.d == 64
+    for Y in (rows, rows.double().numpy(), rows.reshape(5, 1, 8, 8), rows[None]):
+        torch.testing.assert_close(model.codes(Y), model.codes(rows))
+    pictures = rows.reshape(5, 1, 8, 8).repeat(8, 1, 1, 1)
+    data = Dataset('pictures', Split(pictures, scale=2., shift=1.), None, shape=(8, 8))
+    run = train(begin(model), data, epochs=1, progress=False)
+    assert run.best_epoch.tolist() == [1] and 'valid_energy' not in run.history[0]
+    assert torch.equal(run.best_model().codes(rows), model.codes(rows))
+    found = evaluate(model, data.train)
+    assert found['psnr'].shape == found['dead'].shape == (1,)
+    assert 'psnr' not in evaluate(model, Split(rows))
+
+
+def test_codes_do_not_depend_on_their_neighbours():
+    model = Autoencoder(Deep, recipes=QUICK)
+    Y = planted(6)[0]
+    torch.testing.assert_close(model.codes(Y)[:, 2:3], model.codes(Y[2:3]), rtol=1e-4, atol=1e-5)
+
+
+MISTAKES = [
+    (lambda: Autoencoder(nn.Linear(16, 64)), 'no codes .n, 128.'),
+    (lambda: Autoencoder(nn.Linear(16, 64), recipes=replace(QUICK, unit_columns=True)),
+     'unit_columns is True.*Linear'),
+    (lambda: Autoencoder('linear'), 'decoder is or makes a str'),
+    (lambda: Autoencoder([Deep()], None, [QUICK]*2), 'decoder has 1 modules for 2 members'),
+    (lambda: Autoencoder(Deep, LISTA(99, 16), QUICK), 'from 99 pixels'),
+    (lambda: Autoencoder(Deep, LISTA(64, 16), replace(QUICK, positive=False)), 'positive is False'),
+    (lambda: Autoencoder(Deep, nn.Linear(64, 9), QUICK).codes(torch.rand(3, 64)),
+     r'the encoder, a Linear, makes codes .3, 9., not .3, 16.'),
+    (lambda: Autoencoder(Deep().to('meta'), recipes=QUICK), 'meta'),
+    (lambda: Autoencoder(Deep, recipes=QUICK).codes(torch.rand(3, 60)), r'Y has shape .3, 60.'),
+    (lambda: Autoencoder(Deep, recipes=QUICK).codes(torch.rand(64)), r'Y has shape .64,.'),
+    (lambda: Autoencoder(Deep, recipes=replace(QUICK, step='fast')), "step is 'fast'"),
+    (lambda: Autoencoder(Deep, recipes=replace(QUICK, step_rule='1/L')), "step is 'auto', but"),
+    (lambda: Autoencoder(Deep, recipes=replace(QUICK, batch=0)), 'batch is 0'),
+    (lambda: begin([QUICK]), 'model is a list; it must be an Autoencoder'),
+    (lambda: begin(Autoencoder(Deep, recipes=QUICK), 'tpu9'), "device is 'tpu9'"),
+    (lambda: save(Autoencoder(Deep, recipes=QUICK), 'x'), 'run is a Autoencoder|run is an Auto'),
+    (lambda: ConvDecoder((1, 8, 8), kernel=3, stride=2), 'kernel 3 and stride 2'),
+    (lambda: ConvDecoder((8, 8)), 'image_shape is'),
+    (lambda: ConvDecoder((1, 8, 8), (4, 2), kernel=(3, 3, 3)), 'kernel is .3, 3, 3.'),
+]
+
+
+@pytest.mark.parametrize('mistake, words', MISTAKES, ids=[words for _, words in MISTAKES])
+def test_mistakes_are_named(mistake, words):
+    with pytest.raises(ValueError, match=words): mistake()
+
+
+def test_misspelt_arguments_are_refused():
+    model = Autoencoder(Deep, recipes=QUICK)
+    for wrong in (dict(devcie='cpu'), dict(dataset='digits'), dict(lr=.1)):
+        with pytest.raises(TypeError, match=next(iter(wrong))): begin(model, **wrong)
+
+
+def test_devices():
+    assert choose_device('cpu') == 'cpu' and choose_device('auto') in ('cpu', 'cuda')
+    for name in ('gpu', 'cuda:99'):
+        with pytest.raises(ValueError, match=f'device is .{name}'): choose_device(name)
+
+
+# ---- the step ----
+
+def test_auto_is_1_over_L_of_a_dictionary(bars, monkeypatch):
+    steps = []
+    model = Autoencoder(LinearDecoder(16, 64), recipes=replace(QUICK, beta=0.))
+    before = Autoencoder.infer
+    def infer(self, Y, *args, **options):
+        L = lipschitz(self.decoder, self.energy, Y.shape[-2])
+        if torch.is_tensor(self.step): steps.append((self.step*L).item())
+        return before(self, Y, *args, **options)
+    monkeypatch.setattr(Autoencoder, 'infer', infer)
+    train(begin(model), bars, epochs=3, progress=False)
+    assert len(steps) >= 6 and all(.7 < s < 1.3 for s in steps)   # follows the decoder as it learns
+
+
+@pytest.mark.parametrize('scale', [1e-2, 1., 30.])
+@pytest.mark.parametrize('decoder', [Deep, lambda: LinearDecoder(16, 64)])
+def test_auto_is_safe_whatever_the_weights(scale, decoder, bars):
+    model = Autoencoder(decoder, recipes=replace(QUICK, lam=1e-3, epochs=1))
+    for p in model.decoder.parameters(): p.data *= scale
+    run = train(begin(model), bars, progress=False)
+    assert torch.tensor(run.history[-1]['loss_decoder']).isfinite()
+
+
+@pytest.mark.parametrize('factor, words', [(1.5, 'inference of members .0. climbs: step'),
+                                           (9., 'codes of models .0. are not finite')])
+def test_a_step_that_is_too_long_is_named_in_the_first_batches(factor, words, bars):
+    model = Autoencoder(LinearDecoder(16, 64, 1), recipes=replace(QUICK, beta=0.))
+    step = 1/lipschitz(model.decoder, model.energy, 20).item()
+    def of(factor):
+        r = replace(QUICK, beta=0., step=factor*step, positive=False)
+        return begin(Autoencoder(LinearDecoder(16, 64, 1), recipes=r))
+    with pytest.raises(Diverged, match=f'epoch 1, batch [1-3]: {words}.*1/L is {step:.3g}'):
+        train(of(factor), bars, progress=False)
+    train(of(.5), bars, epochs=1, progress=False)
+
+
+# ---- data of one's own ----
+
+@pytest.mark.parametrize('n', [1, 2, 21, 40, 41])
+def test_a_last_batch_of_one_is_evaluated(n, bars):
+    model = Autoencoder(LinearDecoder(16, 64), LISTA(64, 16), QUICK)
+    split = Split(planted(n, seed=1)[0], scale=1., shift=0.)
+    found = evaluate(model, split, batch=20)
+    codes = model.codes(split.images)
+    assert found['sparsity'].item() == pytest.approx((codes == 0).float().mean().item())
+    assert found['energy'].isfinite().all()
+    run = train(begin(model), replace(bars, valid=split), epochs=1, progress=False)
+    assert run.history[0]['valid_energy'] > 0
+
+
+@pytest.mark.parametrize('seed', [-1, 2**47, 1_790_000_000_000_000_000, 2**63, 2**64 - 1])
+def test_seeds_of_64_bits(seed, bars, tmp_path):
+    run = begin(Autoencoder.from_recipes(replace(recipe('mnist', 'VDL', .01), l=8), seed, d=64))
+    train(run, bars, epochs=1, progress=False)
+    save(run, tmp_path/'c')
+    assert restore(tmp_path/'c').model.seeds == (seed,)
+
+
+# ---- checkpoints ----
+
+def test_a_finished_run_is_not_overwritten(bars, tmp_path):
+    def fresh(lam=.01): return begin(Autoencoder(LinearDecoder(16, 64), recipes=replace(QUICK, lam=lam)))
+    path = tmp_path/'c.safetensors'
+    def keep(run): save(run, path)
+    train(fresh(), bars, after_epoch=keep, progress=False)
+    before = path.read_bytes()
+    for run, words in ((fresh(.02), 'another run, of 2 epochs'), (fresh(), 'at epoch 0: restore')):
+        with pytest.raises(ValueError, match=words): train(run, bars, after_epoch=keep, progress=False)
+    with pytest.raises(ValueError, match='a folder'): save(fresh(), tmp_path)
+    (tmp_path/'other').write_text('a letter')
+    with pytest.raises(ValueError, match='not a checkpoint'): save(fresh(), tmp_path/'other')
+    assert path.read_bytes() == before and (tmp_path/'other').read_text() == 'a letter'
+    train(restore(path), bars, epochs=3, after_epoch=keep, progress=False)
+    assert restore(path).epoch == 3
+
+
+def test_a_folder_with_one_checkpoint_is_enough(tmp_path):
+    run = begin(Autoencoder(LinearDecoder(16, 64), recipes=QUICK))
+    with pytest.raises(FileNotFoundError, match='no checkpoint'): restore(tmp_path)
+    save(run, tmp_path/'a.safetensors')
+    assert restore(tmp_path).epoch == 0
+    save(run, tmp_path/'b.safetensors')
+    with pytest.raises(FileNotFoundError, match='a.safetensors, b.safetensors'): restore(tmp_path)
+
+
+@pytest.mark.skipif(os.name == 'nt', reason='Windows has no umask')
+def test_files_have_the_mode_that_the_umask_gives(tmp_path):
+    old = os.umask(0o027)
+    try: save(begin(Autoencoder(LinearDecoder(16, 64), recipes=QUICK)), tmp_path/'c')
+    finally: os.umask(old)
+    assert (tmp_path/'c').stat().st_mode & 0o777 == 0o640
+
+
+def test_other_modules_than_the_checkpoints_are_named(tmp_path):
+    save(begin(Autoencoder(Deep, recipes=QUICK)), tmp_path/'c')
+    with pytest.raises(ValueError, match='written by other modules'):
+        restore(tmp_path/'c', decoder=lambda: nn.Linear(16, 64))
+
+
+def test_a_run_introduces_itself_and_a_finished_one_is_silent(bars, capsys):
+    run = train(begin(Autoencoder(LinearDecoder(16, 64), recipes=QUICK)), bars, progress=False)
+    assert repr(run) == 'Run(own lam=0.01 seed=0; 2 of 2 epochs)'
+    train(run, bars)
+    assert capsys.readouterr().err == ''
+
+
+# ---- convolutions and stacks ----
+
+@pytest.mark.parametrize('channels, strides', [(4, 2), ((4, 5), (1, 2)), ((4, 5, 3), (1, 1, 1))])
+def test_gradients_of_convolutions_are_autograds(channels, strides):
+    rng = torch.Generator().manual_seed(0)
+    made = [ConvDecoder((2, 9, 9), channels, 3, strides, seed).double() for seed in (0, 1)]
+    for decoder in made:
+        for b in decoder.b: b.data = torch.randn(b.shape, generator=rng, dtype=torch.double)/4
+    Y = torch.randn(6, 162, generator=rng, dtype=torch.double)
+    Z = torch.rand(2, 6, made[0].code_shape[-1], generator=rng, dtype=torch.double)
+    together = stack(made)
+    free = Z.clone().requires_grad_()
+    error = (together(free) - Y).square().mean(-1).sum()
+    expected, *weights = torch.autograd.grad(error, [free, *together.parameters()])
+    gradient = together.reconstruction_gradient(Y)
+    torch.testing.assert_close(gradient.full(Z), expected, rtol=1e-10, atol=1e-12)
+    gradient.restrict_to(torch.arange(6).expand(2, 6) > 2)
+    torch.testing.assert_close(gradient.full(Z)[:, 3:], expected[:, 3:], rtol=1e-10, atol=1e-12)
+    for i, one in enumerate(made):
+        torch.testing.assert_close(together(Z)[i], one(Z[i]))
+        torch.testing.assert_close(one.reconstruction_gradient(Y).full(Z[i]), expected[i])
+    together.loss(Z, Y)
+    for p, g in zip(together.parameters(), weights): torch.testing.assert_close(p.grad, g/6)
+
+
+def test_an_atom_of_a_convolution_is_its_filter_somewhere():
+    decoder = ConvDecoder((1, 6, 6), 2, kernel=3, stride=1, seed=3)
+    decoder.normalize_()
+    shown = atoms(decoder).detach().reshape(2, 4, 4, 6, 6)
+    assert torch.allclose(shown[1, 2, 1, 2:5, 1:4], decoder.W[0][1, 0])
+    assert torch.allclose(shown.flatten(3).norm(dim=-1), torch.ones(2, 4, 4))
+
+
+def test_stacks_keep_ties_buffers_and_frozen_weights():
+    class Tied(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Linear(4, 4), nn.Linear(4, 4)
+            self.b.weight = self.a.weight
+            self.a.bias.requires_grad_(False)
+            self.register_buffer('scale', torch.rand(4))
+        def forward(self, Z): return self.b(self.a(Z).tanh())*self.scale
+    members, Z = [Tied(), Tied(), Tied()], torch.rand(3, 5, 4)
+    own = OwnDecoder(members, l=4)
+    assert own.module.a.weight is own.module.b.weight and not own.module.a.bias.requires_grad
+    for i, m in enumerate(members):
+        torch.testing.assert_close(own(Z)[i], m(Z[i]))
+        alone = unstack(own.module, i)
+        assert alone.a.weight is alone.b.weight and torch.equal(alone.scale, m.scale)
+    gradient = AnyDecoder(own).reconstruction_gradient(torch.rand(5, 4)).full(Z)
+    assert gradient.shape == Z.shape and gradient.isfinite().all()
