@@ -78,8 +78,8 @@ def patches_by_picture(paths: Sequence[Path], reading: str = 'plain', # one of `
                        ) -> tuple[Split, Tensor]: # patches, and each one's picture (N,)
     "Patches that have contrast, from crops at random places of every picture."
     rng, factor = generator(0), 1.46 if reading == 'shrunk' else 1.
-    pictures = (shrink_picture(read_picture(path), factor) if factor > 1 else read_picture(path)
-                for path in paths)
+    pictures = [read_picture(path) for path in paths]
+    if factor > 1: pictures = [shrink_picture(picture, factor) for picture in pictures]
     crops = torch.cat([random_crops(picture, each, rng) for picture in pictures])
     grey = lambda: map(normalise_grey, crops.split(1000))
     deviations = torch.cat([local_contrast(part)[2].mean((-2, -1)) for part in grey()])

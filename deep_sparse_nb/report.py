@@ -128,7 +128,7 @@ def remaining(results: str | Path = 'results', # folder with the tables
 
 # %% ../nbs/library/08a_report.ipynb #5d0c8004
 def _seconds_an_epoch(rows: pd.DataFrame, lam: float) -> float:
-    "Of a model's rows, those of the nearest lambda and the longest run; nan where it has none."
+    "From a model's rows of the nearest lambda and the longest run; nan where it has none."
     if rows.empty: return math.nan
     apart = (rows.lam - lam).abs()
     near = rows[apart == apart.min()]
