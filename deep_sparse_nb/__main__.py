@@ -144,13 +144,76 @@ def _add_report(p: _Parser) -> None:
     p.add_argument('--results', type=Path, default=Path('results'), metavar='DIR',
                    help='folder with the tables (default: results)')
 
+# %% ../nbs/library/09_cli.ipynb #fe57fdf1
+def _add_out(p: _Parser, said: str) -> None:
+    p.add_argument('--out', type=Path, required=True, metavar='PATH', help=said)
+    _add_device(p)
+
+def _add_trained(p: _Parser) -> None:
+    p.add_argument('trained', metavar='MODEL',
+                   help='folder of a model, or the name of one that comes with the library')
+
+def _add_encode(p: _Parser) -> None:
+    _add_trained(p)
+    p.add_argument('data', type=Path, metavar='X.npy', help='rows or images')
+    _add_out(p, 'file for the codes')
+
+def _add_decode(p: _Parser) -> None:
+    _add_trained(p)
+    p.add_argument('data', type=Path, metavar='Z.npy', help='codes')
+    p.add_argument('--like', type=Path, metavar='X.npy',
+                   help='the data, where the scaling takes contrast from them')
+    _add_out(p, 'file for what they stand for')
+
+# %% ../nbs/library/09_cli.ipynb #572e6865
+def _add_fit(p: _Parser) -> None:
+    p.add_argument('data', type=Path, metavar='X.npy', help='rows (N, d) or images to learn from')
+    p.add_argument('--components', type=int, default=128, metavar='L', help='default: 128')
+    p.add_argument('--target-sparsity', type=float, metavar='S', help='share of zeros in codes')
+    p.add_argument('--alpha', type=float, help='weight of the l1 norm, in place of that share')
+    p.add_argument('--decoder', choices=('linear', 'hidden'), default='linear')
+    p.add_argument('--encoder', choices=('lista', 'none'), default='lista')
+    p.add_argument('--regularization', choices=('variance', 'unit_norm', 'weight_decay'),
+                   default='variance', help='what keeps the codes from collapsing')
+    p.add_argument('--scaling', choices=('none', 'mean', 'standard', 'features', 'contrast'),
+                   default='standard', help='of the data, undone by decode')
+    p.add_argument('--signed', action='store_true', help='codes may be negative')
+    p.add_argument('--batch-size', type=int, default=250, metavar='N', help='default: 250')
+    p.add_argument('--epochs', type=int, help='passes over the data (default: by their size)')
+    p.add_argument('--seed', type=int, default=0, help='default: 0')
+    p.add_argument('--quiet', action='store_true', help='no progress bar')
+    _add_out(p, 'new folder for the model')
+
+# %% ../nbs/library/09_cli.ipynb #77997f62
+def _add_picture(p: _Parser) -> None:
+    _add_trained(p)
+    p.add_argument('picture', type=Path, metavar='PICTURE', help='grey or colour, of any size')
+    p.add_argument('--strength', type=float, default=1., metavar='S',
+                   help="times the l1 weight: more changes more (default: 1)")
+    _add_out(p, 'file for the picture')
+
+def _add_denoise(p: _Parser) -> None:
+    _add_picture(p)
+    p.add_argument('--sigma', type=float, metavar='S',
+                   help="the noise's standard deviation, of 255 (default: the model's l1 weight)")
+
+def _add_inpaint(p: _Parser) -> None:
+    _add_picture(p)
+    p.add_argument('--mask', type=Path, required=True, metavar='PICTURE',
+                   help='white where the picture is to be filled')
+
 # %% ../nbs/library/09_cli.ipynb #7d44a3dd
 _COMMANDS: dict[str, tuple[Callable[[_Parser], None], str]] = dict(
     train=(_add_train, 'train one model, or a stack of models for several lambdas and seeds'),
     evaluate=(_add_evaluate, "test a run's best weights"),
     sweep=(_add_sweep, 'run named grids of models, as far as the minutes allow'),
     bench=(_add_bench, 'measure speed, everything side by side'),
-    report=(_add_report, "lay the paper's numbers beside ours"))
+    report=(_add_report, "lay the paper's numbers beside ours"),
+    fit=(_add_fit, 'learn from a file of your own'),
+    encode=(_add_encode, 'turn a file into codes'),
+    decode=(_add_decode, 'turn codes into what they stand for'),
+    denoise=(_add_denoise, 'clean a picture'),
+    inpaint=(_add_inpaint, 'fill a picture where a mask is white'))
 
 # %% ../nbs/library/09_cli.ipynb #0a616158
 def parser() -> argparse.ArgumentParser:

@@ -17,6 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 import pandas as pd
 import torch
+from . import coding
 from .checkpoints import restore, save
 from .data import Dataset, load
 from .decoders import atoms
@@ -178,5 +179,7 @@ def bench_command(args: argparse.Namespace) -> Iterator[dict]:
 def perform(args: argparse.Namespace) -> Iterator[dict]:
     "The results of the command that `args.command` names."
     commands = dict(train=train_command, evaluate=evaluate_command, sweep=sweep_command,
-                    bench=bench_command)
+                    bench=bench_command, fit=coding.fit_command, encode=coding.encode_command,
+                    decode=coding.decode_command, denoise=coding.denoise_command,
+                    inpaint=coding.inpaint_command)
     with tiny_is_zero(): yield from commands[args.command](args)

@@ -214,7 +214,7 @@ def finish(path: Path, group: list[Member], data: Dataset, origin: dict, table: 
     Raises Diverged for a stack of several.
     """
     run, problem = _resumed(path, group, data, origin, device), ''
-    minutes = min((deadline - time.monotonic())/60, 1e9)
+    minutes = min(max(deadline - time.monotonic(), 1e-3)/60, 1e9)   # an epoch at least
     keep = lambda run: save(run, path)
     try: train(run, data, after_epoch=keep, minutes=minutes, progress=progress)
     except Diverged as cause:

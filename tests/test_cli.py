@@ -1,6 +1,7 @@
 "The program as other programs use it: stdout, exit codes, and what an interruption leaves."
 import json
 import os
+import pickle
 import shutil
 import signal
 import subprocess
@@ -9,8 +10,10 @@ import time
 from dataclasses import fields
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import save_file
 
@@ -339,3 +342,82 @@ def test_works_without_a_home_and_a_cache(trained):
         'HOME', 'XDG_CACHE_HOME', 'XDG_CONFIG_HOME', 'MPLCONFIGDIR', 'NUMBA_CACHE_DIR')}
     done = call('evaluate', trained, '--device', 'cpu', **nowhere)
     assert done.returncode == 0 and json.loads(done.stdout)['epochs_run'] == 1, done.stderr
+
+
+# ---- files of your own ----
+
+@pytest.fixture(scope='module')
+def learned(tmp_path_factory):
+    "A folder with an array, a model of it, and its codes."
+    folder = tmp_path_factory.mktemp('learned')
+    rng = np.random.default_rng(0)
+    strengths = 100*rng.random((400, 8))*(rng.random((400, 8)) < .3)
+    np.save(folder/'X.npy', strengths @ rng.random((8, 16)))
+    words = ['--components', '12', '--target-sparsity', '.6', '--epochs', '3', '--quiet']
+    assert main(['fit', str(folder/'X.npy'), *words, '--device', 'cpu',
+                 '--out', str(folder/'model')]) == 0
+    assert main(['encode', str(folder/'model'), str(folder/'X.npy'), '--device', 'cpu',
+                 '--out', str(folder/'Z.npy')]) == 0
+    return folder
+
+
+def test_fit_encode_decode(learned, tmp_path, capsys):
+    from deep_sparse_nb import SparseCoder
+    coder, X = SparseCoder.from_pretrained(learned/'model', device='cpu'), np.load(learned/'X.npy')
+    Z = np.load(learned/'Z.npy')
+    assert Z.shape == (400, 12) and np.allclose(Z, coder.transform(X), rtol=1e-4, atol=1e-6)
+    assert main(['decode', str(learned/'model'), str(learned/'Z.npy'), '--device', 'cpu',
+                 '--out', str(tmp_path/'Y.npy')]) == 0
+    assert json.loads(capsys.readouterr().out)['shape'] == [400, 16]
+    Y = np.load(tmp_path/'Y.npy')
+    assert np.allclose(Y, coder.inverse_transform(Z), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize('content, message', [
+    (b'', 'X.npy'), (b'no array', 'X.npy'), (None, 'X.npy'),
+    (pickle.dumps([1]), 'X.npy'), (np.ones(()), 'X'), (np.full((40, 3), np.nan), 'X'),
+    (np.array(['a', 'b']), 'X')], ids=list('abcdefg'))
+def test_files_that_are_no_data(content, message, tmp_path, capsys):
+    path = tmp_path/'X.npy'
+    if isinstance(content, bytes): path.write_bytes(content)
+    elif content is not None: np.save(path, content)
+    assert main(['fit', str(path), '--out', str(tmp_path/'model'), '--quiet']) == 1
+    assert message in one_line(capsys.readouterr().err)
+    assert not (tmp_path/'model').exists()
+
+
+def test_a_model_is_not_overwritten(learned, capsys):
+    before = {p.name: p.read_bytes() for p in (learned/'model').iterdir()}
+    assert main(['fit', str(learned/'X.npy'), '--out', str(learned/'model')]) == 1
+    assert 'there already' in one_line(capsys.readouterr().err)
+    assert before == {p.name: p.read_bytes() for p in (learned/'model').iterdir()}
+
+
+@pytest.mark.parametrize('words', [['encode', 'X.npy'], ['denoise', 'a.png'], ['decode', 'Z.npy']])
+def test_unknown_models_are_named(words, learned, capsys):
+    if words[0] == 'denoise': pytest.importorskip('deep_sparse_nb.pictures')
+    Image.new('L', (20, 20)).save(learned/'a.png')
+    where = str(learned/words[1])
+    assert main([words[0], 'no-such-model', where, '--out', str(learned/'made.png')]) == 1
+    assert 'no-such-model' in one_line(capsys.readouterr().err)
+    assert not (learned/'made.png').exists()
+
+
+def test_pictures_are_cleaned_and_filled(tmp_path, capsys):
+    pytest.importorskip('deep_sparse_nb.pictures')
+    rng = np.random.default_rng(0)
+    smooth = np.add.outer(np.arange(36.), np.arange(40.))*2 + 40
+    Image.fromarray((smooth + rng.normal(0, 20, smooth.shape)).clip(0, 255).astype('uint8')).save(
+        tmp_path/'noisy.png')
+    words = ['mnist-vdl', str(tmp_path/'noisy.png'), '--device', 'cpu']
+    assert main(['denoise', *words, '--sigma', '20', '--out', str(tmp_path/'clean.png')]) == 0
+    clean = np.asarray(Image.open(tmp_path/'clean.png'))
+    assert clean.shape == smooth.shape and clean.dtype == np.uint8
+    mask = np.zeros(smooth.shape, bool)
+    mask[10:14, 20:25] = True
+    Image.fromarray(mask).save(tmp_path/'mask.png')
+    out = ['--mask', str(tmp_path/'mask.png'), '--out', str(tmp_path/'filled.png')]
+    assert main(['inpaint', *words, *out]) == 0
+    noisy, filled = (np.asarray(Image.open(tmp_path/f'{n}.png')) for n in ('noisy', 'filled'))
+    assert np.array_equal(noisy[~mask], filled[~mask]) and not np.array_equal(noisy, filled)
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])['filled'] == mask.sum()
