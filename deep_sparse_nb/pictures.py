@@ -137,7 +137,7 @@ def _whole(model: Autoencoder, planes: Tensor, known: Tensor, scaling: str | Sca
            strength: float) -> Tensor: # (c, h, w)
     "All planes. Raises ValueError where model, picture and arguments do not fit."
     if len(model.seeds) > 1:
-        raise ValueError(f'model is a stack of {len(model.seeds)}; pick(model, 0) is its first')
+        raise ValueError(f'model is a stack of {len(model.seeds)}; model.member(0) is its first')
     if not strength > 0: raise ValueError(f'strength is {strength}; it must be positive')
     if not planes.isfinite().all(): raise ValueError('picture is not finite')
     channels, size = _patch_form(model.decoder.d, size, len(planes))

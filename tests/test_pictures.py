@@ -116,7 +116,7 @@ SIDE = 8
 def bars_model():
     "A model that knows the bars of the toy world, and how its patches vary; no encoder."
     made = replace(recipe('mnist', 'DO', .01), l=4*SIDE, unit_columns=False)
-    model = Autoencoder([made], [0], SIDE**2)
+    model = Autoencoder.from_recipes([made], [0], SIDE**2)
     model.decoder.W.data = torch.cat([planted(1)[1], -planted(1)[1]], 1)[None]
     return model
 
@@ -236,4 +236,4 @@ def test_bad_arguments_are_named(change, said):
 def test_stacks_are_refused():
     made = replace(recipe('mnist', 'DO', .01), l=16)
     with pytest.raises(ValueError, match='model is a stack of 2'):
-        denoise(Autoencoder([made]*2, [0, 1], 64), NOISY)
+        denoise(Autoencoder.from_recipes([made]*2, [0, 1], 64), NOISY)
