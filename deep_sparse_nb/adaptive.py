@@ -111,7 +111,8 @@ class Learning:
               rate: float) -> dict[str, Any]:  # share of the learning rates
         "One pass; a row of the history. Raises `Diverged`."
         for group, lr in zip(self.adam.param_groups, self.rates): group['lr'] = lr*rate
-        begun, before, self.uses = time.monotonic(), self.batches, 0
+        begun, before = time.monotonic(), self.batches
+        self.uses: Any = 0                  # of each component, once there is a batch
         self.seen = dict(rows=0., error=0., spread=0., zeros=0.)
         for Y in batches: self.step(Y, held)
         seen, n = self.seen, self.seen['rows']

@@ -7,6 +7,7 @@ __all__ = ['Picture', 'THRESHOLD', 'noise_weight', 'denoise', 'inpaint']
 
 # %% ../nbs/howto/whole_pictures.ipynb #46fe3ecb
 import math
+from typing import Any, TypeAlias
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -18,19 +19,17 @@ from .patches import cut, join
 from .training import Autoencoder
 
 # %% ../nbs/howto/whole_pictures.ipynb #1efa5f3a
-Picture = np.ndarray | Tensor
+Picture: TypeAlias = 'np.ndarray | Tensor'
 
 # %% ../nbs/howto/whole_pictures.ipynb #f0ecb529
 def _tensor(picture: Picture, name: str) -> Tensor:
     "The numbers of a picture. Raises ValueError for what holds none."
-    if not torch.is_tensor(picture):
-        picture = np.asarray(picture)
-        if picture.dtype.kind not in 'uif':
-            raise ValueError(f'{name} holds {picture.dtype}, not whole or real numbers')
-        picture = torch.from_numpy(picture.astype(picture.dtype.newbyteorder('='), order='C'))
-    if picture.dtype == torch.bool or picture.is_complex():
-        raise ValueError(f'{name} holds {picture.dtype}, not whole or real numbers')
-    return picture
+    found: Any = picture if torch.is_tensor(picture) else np.asarray(picture)
+    odd = found.is_complex() if torch.is_tensor(found) else found.dtype.kind not in 'uif'
+    if odd or found.dtype == torch.bool:
+        raise ValueError(f'{name} holds {found.dtype}, not whole or real numbers')
+    if torch.is_tensor(found): return found
+    return torch.from_numpy(found.astype(found.dtype.newbyteorder('='), order='C'))
 
 def _channels_last(shape: tuple[int, ...], name: str) -> bool:
     if len(shape) == 2: return False
@@ -174,7 +173,7 @@ def _known(mask: Picture, shape: torch.Size) -> Tensor: # (c, h, w) bool
     if mask.dtype != torch.bool:
         raise ValueError(f'mask holds {mask.dtype}; it must be bool, True where a pixel is known')
     if mask.ndim == 3 and _channels_last(mask.shape, 'mask'): mask = mask.movedim(2, 0)
-    if mask.shape[-2:] != shape[-2:] or mask.ndim == 3 and mask.shape != shape:
+    if mask.shape[-2:] != shape[-2:] or (mask.ndim == 3 and mask.shape != shape):
         raise ValueError(f'mask has shape {tuple(mask.shape)}; the picture has '
                          f'{shape[1]} x {shape[2]} pixels and {shape[0]} channel(s)')
     if not mask.any(): raise ValueError('mask is False everywhere; something must be known')
