@@ -111,15 +111,14 @@ class Learning:
               rate: float) -> dict[str, Any]:  # share of the learning rates
         "One pass; a row of the history. Raises `Diverged`."
         for group, lr in zip(self.adam.param_groups, self.rates): group['lr'] = lr*rate
-        begun, before = time.monotonic(), self.batches
-        self.uses: Any = 0                  # of each component, once there is a batch
+        begun, before, self.uses = time.monotonic(), self.batches, 0
         self.seen = dict(rows=0., error=0., spread=0., zeros=0.)
         for Y in batches: self.step(Y, held)
         seen, n = self.seen, self.seen['rows']
         return dict(batches=self.batches - before, rows=int(n), error=seen['error']/n,
                     explained_variance=1 - seen['error']/max(seen['spread'], 1e-30),
                     sparsity=seen['zeros']/n + self.knob.gap, alpha=self.knob.alpha,
-                    dead=int((self.uses == 0).sum()), revived=0,
+                    dead=int(torch.as_tensor(self.uses == 0).sum()), revived=0,
                     seconds=time.monotonic() - begun)
 
     @torch.no_grad()

@@ -321,8 +321,7 @@ class SparseCoder(Pretrained, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
         Raises ValueError naming X, NotFittedError before `fit`.
         """
         check_is_fitted(self)
-        n, error, squares, first = 0, 0., 0., None
-        total: Any = 0.
+        n, error, total, squares, first = 0, 0., torch.zeros(()), 0., None
         for Y in self._batches(self._rows(X, reset=False)):
             scaled = self.scaling_.apply(Y, 'X')
             back = self._decoded(self._codes(scaled.to(self.model_.lam.device)))
