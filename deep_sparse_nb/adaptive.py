@@ -118,7 +118,7 @@ class Learning:
         return dict(batches=self.batches - before, rows=int(n), error=seen['error']/n,
                     explained_variance=1 - seen['error']/max(seen['spread'], 1e-30),
                     sparsity=seen['zeros']/n + self.knob.gap, alpha=self.knob.alpha,
-                    dead=int((self.uses == 0).sum()), revived=0,
+                    dead=int(torch.as_tensor(self.uses == 0).sum()), revived=0,
                     seconds=time.monotonic() - begun)
 
     @torch.no_grad()

@@ -256,7 +256,8 @@ def load(name: str,                            # 'mnist', 'patches', 'natural' o
         raise ValueError(f'name is {name!r}; it must be one of {", ".join(SIZES)}')
     try: torch.device(device)
     except RuntimeError:
-        raise ValueError(f"device is {device!r}; it must be 'cpu', 'cuda' or 'cuda:N'") from None
+        wrong = f"device is {device!r}; it must be 'cpu', 'cuda' or 'cuda:N'"
+        raise ValueError(wrong) from None
     for argument, value in dict(images=images, picture_shares=picture_shares).items():
         if value is not None and name != 'patches':
             raise ValueError(f"{argument} is for 'patches' only, not for {name!r}")

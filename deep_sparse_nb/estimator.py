@@ -69,7 +69,7 @@ class _Learner(RowsEstimator):
     history_: list[dict[str, Any]]
     alpha_: float | None
     _seed: int
-    _training: Learning | None
+    _training: Any                     # a `Learning`, or None where nothing goes on
 
     def _begin(self, X: Any) -> Any: # rows
         "Check everything, and forget all that was learned."
@@ -321,7 +321,7 @@ class SparseCoder(Pretrained, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
         Raises ValueError naming X, NotFittedError before `fit`.
         """
         check_is_fitted(self)
-        n, error, total, squares, first = 0, 0., 0., 0., None
+        n, error, total, squares, first = 0, 0., torch.zeros(()), 0., None
         for Y in self._batches(self._rows(X, reset=False)):
             scaled = self.scaling_.apply(Y, 'X')
             back = self._decoded(self._codes(scaled.to(self.model_.lam.device)))

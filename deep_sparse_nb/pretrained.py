@@ -13,7 +13,7 @@ import platform
 import re
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 import torch
 import numpy as np
 from safetensors import safe_open
@@ -142,6 +142,9 @@ class _Kept:
     "A fitted `SparseCoder` as plain data and tensors, and the way back."
     model_: Any
     scaling_: Scaling
+    if TYPE_CHECKING:                       # the estimator has the rest
+        def __init__(self, **options: Any): ...
+        def __getattr__(self, name: str) -> Any: ...
 
     def _content(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         model, state = self.model_, self.scaling_.state()
@@ -168,7 +171,7 @@ class _Kept:
             elif given is None:
                 raise ValueError(f'{part} is missing: this model was trained with a {kind} of '
                                  f'its own; pass {part}=a module, or what makes one')
-        coder = cls(**config['estimator'] | parts, device=device)
+        coder: Any = cls(**config['estimator'] | parts, device=device)
         fitted, recipe = config['fitted'], recipe_from(config['recipe'])
         coder.n_features_in_, coder._seed = fitted['n_features_in'], fitted['seed']
         coder.image_shape_, coder._training = tuple(fitted['image_shape']), None

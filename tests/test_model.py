@@ -10,10 +10,10 @@ from deep_sparse_nb.autoencoder import Autoencoder
 from deep_sparse_nb.checkpoints import restore, save
 from deep_sparse_nb.convolution import ConvDecoder
 from deep_sparse_nb.data import Dataset, Split, own_data
-from deep_sparse_nb.decoders import AnyDecoder, HiddenDecoder, LinearDecoder, atoms
+from deep_sparse_nb.decoders import AnyDecoder, LinearDecoder, atoms
 from deep_sparse_nb.distributed import choose_device
 from deep_sparse_nb.encoders import LISTA
-from deep_sparse_nb.energy import Energy, planted
+from deep_sparse_nb.energy import planted
 from deep_sparse_nb.inference import Diverged, lipschitz
 from deep_sparse_nb.paper import Recipe, recipe
 from deep_sparse_nb.stacks import OwnDecoder, stack, unstack
@@ -222,13 +222,15 @@ def test_seeds_of_64_bits(seed, bars, tmp_path):
 # ---- checkpoints ----
 
 def test_a_finished_run_is_not_overwritten(bars, tmp_path):
-    def fresh(lam=.01): return begin(Autoencoder(LinearDecoder(16, 64), recipes=replace(QUICK, lam=lam)))
+    def fresh(lam=.01):
+        return begin(Autoencoder(LinearDecoder(16, 64), recipes=replace(QUICK, lam=lam)))
     path = tmp_path/'c.safetensors'
     def keep(run): save(run, path)
     train(fresh(), bars, after_epoch=keep, progress=False)
     before = path.read_bytes()
     for run, words in ((fresh(.02), 'another run, of 2 epochs'), (fresh(), 'at epoch 0: restore')):
-        with pytest.raises(ValueError, match=words): train(run, bars, after_epoch=keep, progress=False)
+        with pytest.raises(ValueError, match=words):
+            train(run, bars, after_epoch=keep, progress=False)
     with pytest.raises(ValueError, match='a folder'): save(fresh(), tmp_path)
     (tmp_path/'other').write_text('a letter')
     with pytest.raises(ValueError, match='not a checkpoint'): save(fresh(), tmp_path/'other')

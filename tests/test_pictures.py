@@ -1,12 +1,20 @@
 "Pixels that count, and whole pictures, denoised and inpainted."
+import math
+from dataclasses import replace
+
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from deep_sparse_nb.arrays import Scaling
 from deep_sparse_nb.decoders import HiddenDecoder, LinearDecoder, as_decoder
 from deep_sparse_nb.stacks import stack
 from deep_sparse_nb.energy import Energy, planted
 from deep_sparse_nb.inference import Masked, fista
+from deep_sparse_nb.paper import recipe
+from deep_sparse_nb.pictures import denoise, inpaint
+from deep_sparse_nb.training import Autoencoder
 
 
 class Curved(nn.Module):
@@ -98,3 +106,136 @@ def test_hidden_pixels_may_be_nan_and_others_not():
     Y[3, 5], counts[3, 5] = torch.nan, True
     with pytest.raises(ValueError, match='Y is not finite'):
         fista(Y, LinearDecoder(16, 64), Energy(lam=.01), mask=counts)
+
+
+# ---- whole pictures ----
+
+SIDE = 8
+
+
+def bars_model():
+    "A model that knows the bars of the toy world, and how its patches vary; no encoder."
+    made = replace(recipe('mnist', 'DO', .01), l=4*SIDE, unit_columns=False)
+    model = Autoencoder.from_recipes([made], [0], SIDE**2)
+    model.decoder.W.data = torch.cat([planted(1)[1], -planted(1)[1]], 1)[None]
+    return model
+
+
+def bars_picture(h=40, w=44, seed=0):
+    "Grey levels around 120 with patches of bars side by side, and cut off at the border."
+    down, right = math.ceil(h/SIDE), math.ceil(w/SIDE)
+    tiles = planted(down*right, k=2, seed=seed)[0].reshape(down, right, SIDE, SIDE)
+    return (100 + 60*tiles.transpose(1, 2).reshape(down*SIDE, right*SIDE))[:h, :w]
+
+
+def mse(a, b): return (torch.as_tensor(a).double() - torch.as_tensor(b).double()).square().mean()
+
+
+NOISY = bars_picture() + 20*torch.randn(40, 44, generator=torch.Generator().manual_seed(1))
+FORMS = {
+    'float32': NOISY,
+    'float64': NOISY.double(),
+    'float16': NOISY.half(),
+    'numpy': NOISY.numpy(),
+    'other bytes': NOISY.numpy().astype('>f8'),
+    'read only': np.broadcast_to(NOISY.numpy()[:1], (40, 44)),
+    'strided': NOISY.numpy()[::-1, ::2],
+    'uint8': NOISY.clamp(0, 255).byte(),
+    'numpy uint8': NOISY.clamp(0, 255).byte().numpy(),
+    'int32': NOISY.int(),
+    'channels first': torch.stack([NOISY, NOISY.flip(0), NOISY.flip(1)]),
+    'channels last': np.stack([NOISY, NOISY.flip(0), NOISY.flip(1)], -1),
+    'a patch': NOISY[:8, :8],
+    'thin': NOISY[:9],
+}
+
+
+@pytest.mark.parametrize('form', FORMS)
+def test_pictures_come_back_as_they_went_in(form):
+    given = FORMS[form]
+    before = given.clone() if torch.is_tensor(given) else given.copy()
+    mask = torch.rand(given.shape[-2:] if form != 'channels last' else given.shape[:2]) < .8
+    for made in (denoise(bars_model(), given, sigma=20.), inpaint(bars_model(), given, mask)):
+        assert type(made) is type(given) and made.shape == given.shape
+        kind = given.dtype if torch.is_tensor(given) else given.dtype.newbyteorder('=')
+        assert made.dtype == kind
+        assert np.isfinite(np.asarray(made, dtype=float)).all()
+    assert (np.asarray(given) == np.asarray(before)).all()
+
+
+def test_noise_goes_and_bars_stay():
+    clean, made = bars_picture(), denoise(bars_model(), NOISY, sigma=20., stride=1)
+    assert mse(made, clean) < mse(NOISY, clean)/2
+    assert mse(denoise(bars_model(), NOISY, sigma=20., strength=20.), clean) > mse(made, clean)
+
+
+@pytest.mark.parametrize('scale', [1e-3, 1., 1e3])
+def test_units_are_the_pictures(scale):
+    expected = denoise(bars_model(), NOISY, sigma=20.)
+    assert torch.allclose(denoise(bars_model(), scale*NOISY, sigma=20.*scale), scale*expected,
+                          rtol=1e-3)
+
+
+def test_channels_are_taken_one_by_one():
+    made = denoise(bars_model(), FORMS['channels last'], sigma=20.)
+    for c in range(3):
+        alone = denoise(bars_model(), FORMS['channels last'][..., c], sigma=20.)
+        assert np.allclose(made[..., c], alone, atol=.5)
+
+
+def test_holes_are_filled_and_the_rest_is_kept():
+    picture = bars_picture(w=40)            # five tiles each way
+    rng = torch.Generator().manual_seed(2)
+    mask = torch.rand(picture.shape, generator=rng) < .7
+    torn = picture.where(mask, torch.tensor(torch.nan))
+    made = inpaint(bars_model(), torn, mask, strength=.1, stride=8)
+    assert made[mask].equal(picture[mask])
+    flat = torch.where(mask, picture, picture[mask].mean())
+    assert mse(made, picture) < mse(flat, picture)/20
+
+
+def test_a_whole_picture_is_its_own_inpainting():
+    assert inpaint(bars_model(), NOISY, NOISY == NOISY).equal(NOISY)
+
+
+@pytest.mark.parametrize('scaling', [None, 'none', 'mean', 'standard', 'features', 'contrast',
+                                     Scaling('standard').fit(torch.randn(100, 64)*30)])
+def test_scaling_is_undone(scaling):
+    made = denoise(bars_model(), NOISY, scaling=scaling, strength=1e-4)
+    assert abs(made.mean() - NOISY.mean()) < 3 and mse(made, NOISY) < NOISY.var()
+
+
+def test_patches_of_other_forms():
+    model = bars_model()
+    made = denoise(model, NOISY, sigma=20., size=(4, 16))
+    assert made.shape == NOISY.shape and mse(made, denoise(model, NOISY, sigma=20.)) > 1
+
+
+@pytest.mark.parametrize('change, said', [
+    (dict(picture=torch.zeros(3)), r'picture has shape \(3,\); it must be \(h, w\)'),
+    (dict(picture=torch.zeros(20, 20, 4)), r'picture has shape \(20, 20, 4\)'),
+    (dict(picture=torch.zeros(20, 20) == 0), 'picture holds torch.bool'),
+    (dict(picture=np.full((20, 20), 'a')), 'picture holds <U1'),
+    (dict(picture=torch.full((20, 20), torch.nan)), 'picture is not finite'),
+    (dict(picture=torch.zeros(5, 20)), r'size is \(8, 8\); the picture has 5 x 20 pixels'),
+    (dict(size=7), 'size is 7; it must be height and width of a patch of 64 numbers'),
+    (dict(stride=9), 'stride is 9'),
+    (dict(stride=0), 'stride is 0'),
+    (dict(strength=0.), 'strength is 0.0; it must be positive'),
+    (dict(scaling='best'), "kind is 'best'"),
+    (dict(sigma=-1.), 'sigma is -1.0; it must be positive'),
+    (dict(mask=torch.ones(20, 20)), 'mask holds torch.float32; it must be bool'),
+    (dict(mask=torch.ones(20, 19) == 1), r'mask has shape \(20, 19\); the picture has 20 x 20'),
+    (dict(mask=torch.ones(20, 20) == 0), 'mask is False everywhere')])
+def test_bad_arguments_are_named(change, said):
+    arguments = dict(model=bars_model(), picture=torch.rand(20, 20)) | change
+    mend = denoise if 'sigma' in change else inpaint
+    if mend is inpaint:
+        arguments = dict(mask=torch.rand(arguments['picture'].shape[:2]) < 2) | arguments
+    with pytest.raises(ValueError, match=said): mend(**arguments)
+
+
+def test_stacks_are_refused():
+    made = replace(recipe('mnist', 'DO', .01), l=16)
+    with pytest.raises(ValueError, match='model is a stack of 2'):
+        denoise(Autoencoder.from_recipes([made]*2, [0, 1], 64), NOISY)
