@@ -63,8 +63,7 @@ def training_step(model: Autoencoder,
 
 # %% ../nbs/library/07_training.ipynb #5d0c3002
 @torch.no_grad()
-def shorten_columns_(decoder: nn.Module,  # a stack, changed in place
-                     longest: float) -> None:
+def shorten_columns_(decoder: nn.Module, longest: float) -> None:
     "Scale down the columns of a stack's matrices that are longer than `longest`."
     for W in decoder.parameters():
         if W.dim() < 3: continue
