@@ -97,9 +97,10 @@ def _rebuilt(about: dict[str, Any], decoder: Any, encoder: Any) -> Autoencoder:
             raise ValueError(f'{name} is missing: the model has one of your own, a '
                              f"{part['name']}. Pass {name}= it, or a function that makes it")
         made[name] = dict(part or {})
-    kinds = dict(LinearDecoder=lambda: LinearDecoder(r.l, d), ConvDecoder=ConvDecoder,
-                 HiddenDecoder=lambda: HiddenDecoder(r.l, r.m, d),
-                 LISTA=lambda L=3: LISTA(d, r.l, L, positive=r.positive))
+    kinds: dict[str, Any] = dict(
+        LinearDecoder=lambda: LinearDecoder(r.l, d), ConvDecoder=ConvDecoder,
+        HiddenDecoder=lambda: HiddenDecoder(r.l, r.m, d),
+        LISTA=lambda L=3: LISTA(d, r.l, L, positive=r.positive))
     usual = dict(decoder='HiddenDecoder' if r.m else 'LinearDecoder', encoder='LISTA')
     for name in given:
         kind = made.get(name, {}).pop('kind', usual[name])
@@ -125,7 +126,7 @@ def restore(path: str | Path, device: str = 'cpu',
     try: run.model.load_state_dict(part('model.'))
     except RuntimeError as cause:
         raise ValueError(f'{path} was written by other modules than these: {cause}') from cause
-    run.best, state = part('best.'), {}
+    run.best, state = part('best.'), dict[int, dict[str, Tensor]]()
     for key, value in part('adam.').items():
         i, name = key.split('.')
         state.setdefault(int(i), {})[name] = value

@@ -124,9 +124,10 @@ class LinearDecoder(Decoder):
         self.W = uniform(d, l, seeded(seed))
 
     @property
-    def code_shape(self) -> torch.Size: return self.W.shape[:-2] + self.W.shape[-1:]
+    def code_shape(self) -> torch.Size:      # type: ignore[override]
+        return self.W.shape[:-2] + self.W.shape[-1:]
     @property
-    def d(self) -> int: return self.W.shape[-2]
+    def d(self) -> int: return self.W.shape[-2]      # type: ignore[override]
 
     def forward(self, Z: Tensor) -> Tensor: return Z @ as_matrix(self.W, Z).mT
 
@@ -192,7 +193,8 @@ class HiddenGradient(Gradient):
 # %% ../nbs/library/01_decoders.ipynb #b1f0a006
 class Workspaces:
     "Memory (..., n, width) by name, which calls with equally many codes share."
-    def __init__(self, models: torch.Size): self.models, self.held = models, {}
+    def __init__(self, models: torch.Size):
+        self.models, self.held = models, dict[str, Tensor]()
 
     def __call__(self, name: str, like: Tensor, width: int,
                  dtype: torch.dtype | None = None) -> Tensor:
@@ -240,9 +242,10 @@ class HiddenDecoder(Decoder):
         self.W2 = uniform(d, m, rng)
 
     @property
-    def code_shape(self) -> torch.Size: return self.W1.shape[:-2] + self.W1.shape[-1:]
+    def code_shape(self) -> torch.Size:      # type: ignore[override]
+        return self.W1.shape[:-2] + self.W1.shape[-1:]
     @property
-    def d(self) -> int: return self.W2.shape[-2]
+    def d(self) -> int: return self.W2.shape[-2]      # type: ignore[override]
 
     def forward(self, Z: Tensor) -> Tensor:
         return (Z @ self.W1.mT + self.b1[..., None, :]).relu() @ self.W2.mT

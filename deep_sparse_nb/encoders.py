@@ -80,7 +80,7 @@ class LISTA(_Backward):
         error, S = Z[-1] - codes, as_matrix(self.S, Z[-1])
         size = codes.shape[-2]*codes.shape[-1]
         value = torch.linalg.vector_norm(error, dim=(-2, -1)).square()/size
-        g, deltas, S_grad = error.mul_(2/size), [], 0
+        g, deltas, S_grad = error.mul_(2/size), [], torch.zeros_like(self.S[..., :1, :1])
         for after, before in zip(Z[:0:-1], Z[-2::-1]):
             deltas.append(self.passed_on(after, g))
             S_grad = S_grad + deltas[-1].mT @ before

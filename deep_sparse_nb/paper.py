@@ -144,7 +144,8 @@ STEPS = 'labels', 'labels-last', 'stability', 'contrast', 'by-picture'
 # %% ../nbs/library/06a_paper.ipynb #d0a0a003
 GROWTH = dict(m=128, epochs=160, lr_decoder=3e-3, lr_encoder=1e-3, halve_every=0,
               step_rule='safe')
-_safe, _three = dict(step_rule='safe'), dict(seeds=3, lambdas=(.03,))
+_safe: dict[str, Any] = dict(step_rule='safe')
+_three: dict[str, Any] = dict(seeds=3, lambdas=(.03,))
 GRIDS |= {
     'short-step': Grid('mnist', ('VDL-NL',), 1, (.01, .02), changes=dict(step=.25)),
     'safe-step': Grid('mnist', ('VDL-NL',), 1, (.01, .02), changes=_safe),

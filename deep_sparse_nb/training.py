@@ -31,7 +31,7 @@ def optimizer(model: Autoencoder) -> torch.optim.Adam:
     Vectors, which are biases, have `wd_b1` in the decoder and `wd_b` in the encoder; the other
     weights of the decoder have `wd_decoder`. The fewer groups of them, the faster a step.
     """
-    r, groups = model.shared, {}
+    r, groups = model.shared, dict[tuple[str, float], list[nn.Parameter]]()
     rates = dict(decoder=r.lr_decoder, encoder=r.lr_encoder)
     for name, parameter in model.named_parameters():
         part = name.partition('.')[0]
@@ -84,7 +84,7 @@ def evaluate(model: Autoencoder, split: Split, batch: int = 250,
     if noise is not None and len(noise) != len(split):
         raise ValueError(f'noise has shape {tuple(noise.shape)}; there are {len(split)} images')
     images, energy = _as_rows(split, model), replace(model.energy, gamma=0., ranks=ALONE)
-    totals, alive, batches = {}, [], _batches(len(split), batch)
+    totals, alive, batches = dict[str, Tensor](), [], _batches(len(split), batch)
     with _evaluating(model):
         for rows in batches[ranks.rank::ranks.size] or batches[:1]:  # which then counts as zero
             part = images[rows]
@@ -147,8 +147,8 @@ class Run:
     def __repr__(self) -> str:
         r, seeds = self.model.shared, self.model.seeds
         more = f' and {len(seeds) - 1} more' if len(seeds) > 1 else ''
-        return (f'Run({r.model} lam={r.lam:g} seed={seeds[0]}{more}; '
-                f'{self.epoch} of {r.epochs} epochs)')
+        first = f'{r.model} lam={r.lam:g} seed={seeds[0]}'
+        return f'Run({first}{more}; {self.epoch} of {r.epochs} epochs)'
 
     def best_model(self) -> Autoencoder:
         "A copy of the model with each member's best weights."
@@ -218,7 +218,7 @@ class _Steps:
 # %% ../nbs/library/07_training.ipynb #6960f226
 def train_epoch(run: Run, images: Tensor, bar: tqdm) -> dict[str, Tensor]:
     "One pass over images (N, d). Mean losses and iterations, (members,). Raises `Diverged`."
-    model, N, losses, iterations = run.model, len(images), 0, 0
+    model, N, losses, iterations = run.model, len(images), images.new_zeros(2, 1), 0
     n, steps, ranks = min(model.shared.batch, N), _Steps(model), model.ranks
     if n < ranks.size: raise ValueError(f'a batch has {n} images for {ranks.size} processes')
     order = data_order(model.seeds, run.epoch, N).to(images.device)
@@ -238,8 +238,8 @@ def train_epoch(run: Run, images: Tensor, bar: tqdm) -> dict[str, Tensor]:
         bar.update()
     if steps.auto: model.step = 'auto'
     _check_norms(model, where)
-    sums = dict(loss_decoder=losses[0], loss_encoder=losses[1], iterations=iterations)
-    return {name: total/len(batches) for name, total in sums.items()}
+    names = 'loss_decoder', 'loss_encoder', 'iterations'
+    return {name: total/len(batches) for name, total in zip(names, (*losses, iterations))}
 
 # %% ../nbs/library/07_training.ipynb #c0de0010
 @torch.no_grad()
@@ -252,10 +252,10 @@ def _check_step(model: Autoencoder, Y: Tensor) -> None:
     if model.shared.positive: begun = begun.clamp(min=0)
     def value(Z: Tensor) -> Tensor: return model.energy.value(Z, Y, model.decoder(Z), encoded)
     risen = model.ranks.max((value(found) > 1.01*value(begun)).int()) > 0
-    if not risen.any(): return
-    L = lipschitz(model.decoder, model.energy, Y.shape[-2], begun)
-    raise Diverged(f'inference of members {_numbers(risen)} climbs: step {model.shared.step:g} '
-                   f"is beyond the stable limit. 1/L is {(1/L).min():.3g}; or take step='auto'")
+    if risen.any():
+        L = lipschitz(model.decoder, model.energy, Y.shape[-2], begun)
+        raise Diverged(f'inference of members {_numbers(risen)} climbs: step {model.shared.step:g} '
+                       f"is too long. 1/L, the stable one, is {(1/L).min():.3g}")
 
 def _check_norms(model: Autoencoder, where: str, limit: float = 1e4) -> None:
     "Raises `Diverged` when a decoder's weights have a column longer than `limit`."
@@ -282,7 +282,7 @@ def _validate(run: Run, data: Dataset, losses: dict[str, Tensor], seconds: float
               ranks: Ranks) -> None:
     "Add the epoch's rows to the history; keep the weights that validate best, or the last."
     model, scores = run.model, {}
-    if data.valid is not None: scores = evaluate(model, data.valid, model.shared.batch, ranks=ranks)
+    if valid := data.valid: scores = evaluate(model, valid, model.shared.batch, ranks=ranks)
     energy = scores.get('energy', torch.full_like(run.best_energy, torch.inf)).cpu()
     better = energy < run.best_energy if scores else energy == energy
     run.best_energy = torch.where(better, energy, run.best_energy)

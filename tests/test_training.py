@@ -13,7 +13,15 @@ from deep_sparse_nb.checkpoints import restore, save
 @pytest.fixture(scope='module')
 def bars():
     Y = planted(1300, noise=.05)[0]
-    return Dataset('bars', *(Split(y, scale=1., shift=0.) for y in Y.split([800, 250, 250])), shape=(8, 8))
+    splits = [Split(y, scale=1., shift=0.) for y in Y.split([800, 250, 250])]
+    return Dataset('bars', *splits, shape=(8, 8))
+
+
+def fit(run, data, epochs=None, **options):
+    return train(run, data, epochs, progress=False, **options)
+
+
+def keep(folder): return lambda run: save(run, folder/'c')
 
 
 def run_of(recipes, seeds=0): return begin(Autoencoder.from_recipes(recipes, seeds, d=64))
@@ -26,9 +34,9 @@ def small(model='VDL', lam=.01, **changes):
 
 @pytest.mark.parametrize('model', MODELS)
 def test_every_model_learns(model, bars):
-    run = train(run_of([small(model, lr_decoder=3e-3, lr_encoder=3e-3)], [0]), bars, epochs=1, progress=False)
+    run = fit(run_of([small(model, lr_decoder=3e-3, lr_encoder=3e-3)], [0]), bars, epochs=1)
     before = evaluate(run.model, bars.valid)['psnr']
-    train(run, bars, epochs=4, progress=False)
+    fit(run, bars, epochs=4)
     after = evaluate(run.model, bars.valid)
     assert after['psnr'] > before and 0 <= after['sparsity'] <= 1
     norms = [W.detach().norm(dim=-2) for W in run.model.decoder.parameters() if W.dim() > 2]
@@ -36,13 +44,15 @@ def test_every_model_learns(model, bars):
     assert unit == model.startswith(('SDL', 'DO'))
 
 
-@pytest.mark.parametrize('change', [dict(halve_every=1), dict(step_rule='safe', step=5.), dict(step_rule='1/L', step=.1)])
+@pytest.mark.parametrize('change', [dict(halve_every=1), dict(step_rule='safe', step=5.),
+                                    dict(step_rule='1/L', step=.1)])
 def test_a_resumed_run_continues_bit_for_bit(change, bars, tmp_path):
     recipes = [small('VDL-NL', lam, **change) for lam in (.01, .02)]
-    straight = train(run_of(recipes, [0, 3]), bars, progress=False)
-    train(run_of(recipes, [0, 3]), bars, epochs=1, after_epoch=lambda run: save(run, tmp_path/'c'), progress=False)
-    resumed = train(restore(tmp_path/'c'), bars, progress=False)
-    for name, value in straight.model.state_dict().items(): assert torch.equal(value, resumed.model.state_dict()[name]), name
+    straight = fit(run_of(recipes, [0, 3]), bars)
+    fit(run_of(recipes, [0, 3]), bars, epochs=1, after_epoch=keep(tmp_path))
+    resumed = fit(restore(tmp_path/'c'), bars)
+    there = resumed.model.state_dict()
+    for name, value in straight.model.state_dict().items(): assert torch.equal(value, there[name])
     for name, value in straight.best.items(): assert torch.equal(value, resumed.best[name]), name
     drop = lambda rows: [{k: v for k, v in r.items() if k != 'seconds'} for r in rows]
     assert drop(straight.history) == drop(resumed.history)
@@ -51,18 +61,19 @@ def test_a_resumed_run_continues_bit_for_bit(change, bars, tmp_path):
 @pytest.mark.parametrize('model', ['SDL', 'VDL', 'DO', 'VDL-NL'])
 def test_a_member_gets_what_it_gets_alone(model, bars):
     members = [(small(model, lam), seed) for lam, seed in ((.005, 0), (.02, 0), (.01, 7))]
-    together = train(run_of(*zip(*members)), bars, epochs=2, progress=False)
+    together = fit(run_of(*zip(*members)), bars, epochs=2)
     for i, (r, seed) in enumerate(members):
-        alone = train(run_of([r], [seed]), bars, epochs=2, progress=False)
+        alone = fit(run_of([r], [seed]), bars, epochs=2)
+        there = together.model.state_dict()
         for name, value in alone.model.state_dict().items():
-            assert (value[0] - together.model.state_dict()[name][i]).norm() <= 1e-5*value.norm(), name
+            assert (value[0] - there[name][i]).norm() <= 1e-5*value.norm(), name
         assert alone.best_epoch[0] == together.best_epoch[i]
 
 
 def test_best_weights_are_those_of_the_best_epoch(bars):
     run, energies = run_of([small(), small(lam=.02)], [0, 1]), []
     for epoch in (1, 2, 3):
-        train(run, bars, epochs=epoch, progress=False)
+        fit(run, bars, epochs=epoch)
         energies.append(evaluate(run.model, bars.valid)['energy'])
     energies = torch.stack(energies)
     assert (run.best_epoch == energies.argmin(0) + 1).all()
@@ -73,40 +84,48 @@ def test_best_weights_are_those_of_the_best_epoch(bars):
 def test_exploding_weights_are_reported(model, bars, tmp_path):
     run = run_of([small(model), small(model, .02)], [0, 1])
     next(run.model.decoder.parameters()).data[1] *= 1e6
-    with pytest.raises(Diverged, match=r'epoch 1, batch 1.*\[1\]'): train(run, bars, after_epoch=lambda run: save(run, tmp_path/'c'), progress=False)
+    with pytest.raises(Diverged, match=r'epoch 1, batch 1.*\[1\]'):
+        fit(run, bars, after_epoch=keep(tmp_path))
     assert restore(tmp_path/'c').epoch == 0
 
 
 def test_a_safe_step_follows_the_curvature(bars):
     recipe = small('VDL', step=100., step_rule='safe')
-    run = train(run_of([recipe], [0]), bars, epochs=2, progress=False)
+    run = fit(run_of([recipe], [0]), bars, epochs=2)
     assert run.model.step < 5
-    with pytest.raises(Diverged): train(run_of([replace(recipe, step_rule='recipe')], [0]), bars, epochs=2, progress=False)
-    short = train(run_of([replace(recipe, step=.01)], [0]), bars, epochs=1, progress=False)
+    with pytest.raises(Diverged):
+        fit(run_of([replace(recipe, step_rule='recipe')], [0]), bars, epochs=2)
+    short = fit(run_of([replace(recipe, step=.01)], [0]), bars, epochs=1)
     assert short.model.step == .01
 
 
 @pytest.mark.parametrize('model', ['SDL', 'SDL-NL'])
 def test_a_step_of_1_over_L_is_longer_than_a_short_recipe_and_takes_no_more_iterations(model, bars):
     recipe = small(model, step=.05)
-    slow, fast = (train(run_of([replace(recipe, step_rule=rule)], [0]), bars, progress=False) for rule in ('recipe', '1/L'))
+    slow, fast = (fit(run_of([replace(recipe, step_rule=rule)], [0]), bars)
+                  for rule in ('recipe', '1/L'))
     assert (fast.model.step > .05).all()
-    assert fast.history[-1]['iterations'] <= slow.history[-1]['iterations']     # the limit of 200 with a hidden layer
+    # with a hidden layer both have the limit of 200
+    assert fast.history[-1]['iterations'] <= slow.history[-1]['iterations']
     assert fast.history[-1]['valid_energy'] < 1.02*slow.history[-1]['valid_energy']
-    with pytest.raises(ValueError, match='step_rule is .fastest.'): run_of([replace(recipe, step_rule='fastest')], [0])
+    with pytest.raises(ValueError, match='step_rule is .fastest.'):
+        run_of([replace(recipe, step_rule='fastest')], [0])
 
 
 def test_column_norms_are_watched(bars):
     run = run_of([small(step=1e-9)], [0])
     run.model.decoder.W.data *= 1e5
-    with pytest.raises(Diverged, match='columns of norm'): train(run, bars, progress=False)
+    with pytest.raises(Diverged, match='columns of norm'): fit(run, bars)
 
 
 def test_training_takes_slow_tiny_numbers_as_zero(bars, monkeypatch):
     tiny, seen = torch.tensor([1e-39]), []
-    monkeypatch.setattr('deep_sparse_nb.training.train_epoch', lambda *a: seen.append((tiny*1).count_nonzero().item()) or {})
+    def epoch(*args):
+        seen.append((tiny*1).count_nonzero().item())
+        return {}
+    monkeypatch.setattr('deep_sparse_nb.training.train_epoch', epoch)
     run = run_of([small('WDL')], [0])
-    try: train(run, bars, epochs=1, progress=False)
+    try: fit(run, bars, epochs=1)
     finally: after = (tiny*1).count_nonzero().item()
     assert seen == [0] and after == 1
 
@@ -128,9 +147,10 @@ def test_a_missing_checkpoint_is_named(tmp_path):
 
 
 def test_saving_is_atomic(bars, tmp_path, monkeypatch):
-    run = train(run_of([small()], [0]), bars, epochs=1, after_epoch=lambda run: save(run, tmp_path/'c'), progress=False)
+    run = fit(run_of([small()], [0]), bars, epochs=1, after_epoch=keep(tmp_path))
     whole = (tmp_path/'c').read_bytes()
-    monkeypatch.setattr('deep_sparse_nb.checkpoints.os.replace', lambda *a: (_ for _ in ()).throw(OSError('disk full')))
+    def full(*args): raise OSError('disk full')
+    monkeypatch.setattr('deep_sparse_nb.files.os.replace', full)
     with pytest.raises(OSError, match='disk full'): save(run, tmp_path/'c')
     assert (tmp_path/'c').read_bytes() == whole
 
@@ -143,23 +163,28 @@ def test_unknown_names_list_the_valid_ones():
 
 def test_fewer_images_than_a_batch_are_one_batch(bars):
     few = replace(bars, train=bars.train[:100])
-    run = train(run_of(small()), few, epochs=2, progress=False)
+    run = fit(run_of(small()), few, epochs=2)
     assert len(run.history) == 2 and run.history[1]['valid_energy'] < run.history[0]['valid_energy']
 
 
 def test_recipes_of_the_paper():
-    assert asdict(recipe('mnist', 'SDL', .005)) | dict(epochs=200, gamma=1, step=1, lr_decoder=1e-3, lr_encoder=3e-4) == asdict(recipe('mnist', 'SDL', .005))
-    assert recipe('patches', 'VDL-NL', .005).gamma == 20 and recipe('patches', 'VDL-NL', .02).gamma == 40
-    assert recipe('mnist', 'WDL-NL', .01).wd_decoder == 5e-4 and not recipe('mnist', 'WDL', .01).unit_columns
+    sdl = asdict(recipe('mnist', 'SDL', .005))
+    assert sdl == sdl | dict(epochs=200, gamma=1, step=1, lr_decoder=1e-3, lr_encoder=3e-4)
+    assert recipe('patches', 'VDL-NL', .005).gamma == 20
+    assert recipe('patches', 'VDL-NL', .02).gamma == 40
+    assert recipe('mnist', 'WDL-NL', .01).wd_decoder == 5e-4
+    assert not recipe('mnist', 'WDL', .01).unit_columns
     assert not recipe('mnist', 'DO', .01).encoder and recipe('mnist', 'DO', .01).gamma == 0
-    assert recipe('mnist', 'Free', .01).beta == 0 and recipe('digits', 'VDL', .01) == recipe('mnist', 'VDL', .01)
+    assert recipe('mnist', 'Free', .01).beta == 0
+    assert recipe('digits', 'VDL', .01) == recipe('mnist', 'VDL', .01)
     assert sum(map(len, LAMBDAS.values())) == 49
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')
 def test_on_a_gpu():
-    run = begin(Autoencoder.from_recipes([recipe('digits', 'VDL', lam) for lam in (.005, .02)]), 'cuda')
-    train(run, load('digits', device='cuda'), epochs=2, progress=False)
+    recipes = [recipe('digits', 'VDL', lam) for lam in (.005, .02)]
+    run = begin(Autoencoder.from_recipes(recipes), 'cuda')
+    fit(run, load('digits', device='cuda'), epochs=2)
     assert run.history[-1]['valid_psnr'] > run.history[1]['valid_psnr']
 
 def test_order_of_images_is_new_in_each_epoch_and_for_each_seed():
