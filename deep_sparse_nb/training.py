@@ -238,8 +238,8 @@ def train_epoch(run: Run, images: Tensor, bar: tqdm) -> dict[str, Tensor]:
         bar.update()
     if steps.auto: model.step = 'auto'
     _check_norms(model, where)
-    names = 'loss_decoder', 'loss_encoder', 'iterations'
-    return {name: total/len(batches) for name, total in zip(names, (*losses, iterations))}
+    sums = dict(loss_decoder=losses[0], loss_encoder=losses[1], iterations=iterations)
+    return {name: total/len(batches) for name, total in sums.items()}
 
 # %% ../nbs/library/07_training.ipynb #c0de0010
 @torch.no_grad()
@@ -255,7 +255,7 @@ def _check_step(model: Autoencoder, Y: Tensor) -> None:
     if risen.any():
         L = lipschitz(model.decoder, model.energy, Y.shape[-2], begun)
         raise Diverged(f'inference of members {_numbers(risen)} climbs: step {model.shared.step:g} '
-                       f"is too long. 1/L, the stable one, is {(1/L).min():.3g}")
+                       f"is too long; 1/L is {(1/L).min():.3g}")
 
 def _check_norms(model: Autoencoder, where: str, limit: float = 1e4) -> None:
     "Raises `Diverged` when a decoder's weights have a column longer than `limit`."
@@ -344,7 +344,6 @@ def learning_rates(run: Run) -> dict[str, float]:
 
 # %% ../nbs/library/07_training.ipynb #c0de0012
 def _summary(row: dict[str, Any]) -> str:
-    "A row of the history, for the bar."
     words = dict(valid_psnr='valid PSNR {:.2f} dB', valid_sparsity='sparsity {:.1%}')
     told = [text.format(row[name]) for name, text in words.items() if name in row]
     return ', '.join(told) or f"loss {row['loss_decoder']:.4g}"
