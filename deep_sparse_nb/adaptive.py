@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from .decoders import HiddenDecoder, LinearDecoder
+from .distributed import joined
+from .energy import ALONE
 from .encoders import LISTA
 from .autoencoder import Autoencoder
 from .inference import Diverged
@@ -95,13 +97,24 @@ class Learning:
         self.rates = [group['lr'] for group in self.adam.param_groups]
 
     def begin(self) -> None:
-        "To be called before the first of several epochs."
+        """To be called before the first of several epochs. Under `torchrun` processes share them.
+
+        Raises ValueError where processes have begun with other weights.
+        """
+        self.joined = joined(self.model.lam.device.type)
+        self.model.ranks = ranks = self.joined.__enter__()
+        for W in self.model.parameters():
+            if ranks.count(not torch.equal(ranks.max(W.detach()), W)):
+                raise ValueError('processes begin with other weights: give random_state a number')
         self.steps, self.batches, self.recent = _Steps(self.model), 0, deque[Tensor](maxlen=4)
         self.model.train()
 
     def end(self) -> Tensor: # (n, d)
         "To be called after the last epoch. Returns the images of the last batches."
         self.model.eval()
+        self.joined.__exit__(None, None, None)
+        del self.joined                                     # which cannot be pickled
+        self.model.ranks = ALONE
         self.model.step, recent = 'auto', torch.cat([*self.recent])
         self.recent.clear()
         return recent
@@ -128,14 +141,18 @@ class Learning:
 
     def step(self, Y: Tensor, held: Tensor | None) -> None:
         "One batch (n, d)."
-        model, n = self.model, len(Y)
+        model, n, ranks = self.model, len(Y), self.model.ranks
         model.lam.fill_(self.knob.alpha)
-        self.steps.before(self.batches, Y)
-        loss, found = training_step(model, self.adam, Y[None])
+        here = ranks.part(Y)
+        self.steps.before(self.batches, here)
+        loss, found = training_step(model, self.adam, here[None])
         if not loss.isfinite().all():
             raise Diverged(f'batch {self.batches + 1}: the loss is not finite')
-        self.steps.after(self.batches, Y, found.codes)
-        self.codes, zeros = found.codes, (found.codes == 0).float().mean().item()
+        self.steps.after(self.batches, here, found.codes)
+        self.codes = found.codes.new_zeros(1, n, found.codes.shape[-1])
+        ranks.part(self.codes, 1).copy_(found.codes)        # and the others' add theirs
+        self.codes = ranks.sum(self.codes)
+        zeros = (self.codes == 0).float().mean().item()
         self.recent.append(Y)
         self.knob.turn(zeros, self._share(Y if held is None else held))
         spread = Y.var(0, correction=0).mean().item()

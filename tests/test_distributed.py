@@ -20,13 +20,15 @@ from deep_sparse_nb.data import Dataset, Split
 from deep_sparse_nb.decoders import HiddenDecoder, LinearDecoder
 from deep_sparse_nb.distributed import ProcessRanks, joined
 from deep_sparse_nb.energy import ALONE, Energy, hinge_gradient, planted
+from deep_sparse_nb.estimator import SparseCoder
 from deep_sparse_nb.inference import Diverged, fista
 from deep_sparse_nb.paper import Recipe
 from deep_sparse_nb.results import read_table
 from deep_sparse_nb.training import begin, train
 
 SIZES = 2, 4
-PRELOADED = ['deep_sparse_nb.sweeps', 'pytest']     # by the server that processes are forked from
+# imported once, by the server that processes are forked from
+PRELOADED = ['deep_sparse_nb.sweeps', 'deep_sparse_nb.estimator', 'pytest']
 
 
 # ---- what every process computes ----
@@ -137,6 +139,24 @@ def learning_a_decoder_of_ones_own(ranks):
     return learned(ranks, Recipe(lam=.01, beta=1., gamma=0., step=.3), decoder=Own(), double=True)
 
 
+def fitting(ranks):
+    "The estimator on an iterable, which every process goes through."
+    Y = planted(100, noise=.05)[0].numpy()
+    coder = SparseCoder(16, alpha=.02, max_epochs=2, batch_size=50, random_state=0, device='cpu')
+    coder.fit([Y[:50], Y[50:]])
+    assert coder.model_.ranks is ALONE
+    return {'everywhere components': torch.tensor(coder.components_),
+            'everywhere codes': torch.tensor(coder.transform(Y)),
+            'everywhere step': torch.tensor(coder.step_)}
+
+
+def other_weights_are_refused(ranks):
+    coder = SparseCoder(16, alpha=.02, max_epochs=1, random_state=ranks.rank, device='cpu')
+    if ranks.size > 1:
+        with pytest.raises(ValueError, match='give random_state'): coder.fit(planted(100)[0])
+    return {}
+
+
 def numbers(ranks):
     "Sums, the largest, and counts, which are the same everywhere."
     here = torch.tensor([ranks.rank + 1., -ranks.rank])
@@ -161,7 +181,8 @@ def all_or_none_diverge(ranks):
 CASES = (a_dictionary, a_hidden_layer, a_measured_step, a_searched_step, without_a_hinge,
          fewer_images_than_processes, gradients, energies, numbers, all_or_none_diverge,
          learning_a_dictionary, learning_a_hidden_layer, learning_with_unit_columns,
-         learning_with_a_measured_step, learning_with_a_safe_step, learning_a_decoder_of_ones_own)
+         learning_with_a_measured_step, learning_with_a_safe_step, learning_a_decoder_of_ones_own,
+         fitting, other_weights_are_refused)
 
 
 # ---- how they are started ----
