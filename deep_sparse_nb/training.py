@@ -114,11 +114,10 @@ def _batches(N: int, batch: int) -> list[slice]:
 
 def _as_rows(split: Split, model: Autoencoder) -> Split:
     "The split with images (N, d). Raises ValueError where the decoder makes others."
-    shape = tuple(split.images.shape[1:])
     flat = split.map(lambda x: x.flatten(1) if x.dim() > 2 else x)
     if flat.images.shape[1] != model.d:
-        raise ValueError(f'the data have images of shape {shape}; the decoder makes '
-                         f'{model.image_shape}')
+        raise ValueError(f'the data have images of shape {tuple(split.images.shape[1:])}; '
+                         f'the decoder makes {model.image_shape}')
     return flat
 
 # %% ../nbs/library/07_training.ipynb #c0de0013
