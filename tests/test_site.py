@@ -3,6 +3,7 @@ import ast
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -166,6 +167,37 @@ def test_no_table_shows_what_only_a_program_reads(pages):
                     troubles.setdefault(page, []).append(f'{page}: a table says {cell}')
     assert seen > 10
     by_page(troubles, LEFT['tables'])
+
+
+# ---- what a reader may copy, or reads without JavaScript ----
+
+def snippets(cell, language):
+    return re.findall(rf'^```{language}\n(.*?)^```$', text(cell), re.S | re.M)
+
+
+def test_commands_on_pages_exist(pages):
+    "Each `deep-sparse` has its options, each `make` its target."
+    from deep_sparse_nb.__main__ import parser
+    targets = set(re.findall(r'^([\w-]+):', (ROOT/'Makefile').read_text(encoding='utf-8'), re.M))
+    blocks = [b for cells in pages.values() for c in cells if c['cell_type'] == 'markdown'
+              for language in ('bash', 'sh') for b in snippets(c, language)]
+    lines = [shlex.split(line, comments=True) for b in blocks
+             for line in b.replace('\\\n', ' ').splitlines()]
+    for words in filter(None, lines):
+        if words[0] == 'deep-sparse': parser().parse_args(words[1:])
+        if words[0] == 'make': assert {w for w in words[1:] if '=' not in w} <= targets, words
+    assert sum(words[:1] == ['deep-sparse'] for words in lines) > 1
+
+
+def test_pieces_that_move_say_what_they_show_without_moving(pages):
+    seen = 0
+    for page, cells in pages.items():
+        for c in (c for c in cells if c['cell_type'] == 'markdown'):
+            for piece in re.findall(r'<div data-widget=.*?</div>', text(c), re.S):
+                still = re.search(r'<p class="w-still">(.*?)</p>', piece, re.S)
+                seen += 1
+                assert still and len(still[1]) > 60, f'{page}: {piece}'
+    assert seen > 4
 
 
 # ---- links to places within pages ----
