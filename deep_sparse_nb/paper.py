@@ -69,7 +69,7 @@ LAMBDAS = {
 
 # %% ../nbs/library/06a_paper.ipynb #a05ade12
 SIZES = dict(mnist=(55_000, 5_000, 10_000), patches=(200_000, 20_000, 20_000),
-             natural=(40_000, 2_000, 2_000), digits=(1297, 250, 250)) # train, valid and test images
+             natural=(40_000, 2_000, 2_000), digits=(1297, 250, 250)) # train, valid, test
 ELDER = {'mnist': 'mnist', 'digits': 'mnist', 'patches': 'patches', 'natural': 'patches'}
 MODELS = ('SDL', 'VDL', 'WDL', 'DO', 'SDL-NL', 'VDL-NL', 'WDL-NL', 'DO-NL', 'Free', 'Free-NL')
 
@@ -182,7 +182,7 @@ patches SDL .002 0 74.6 26.9; patches SDL .002 1 72.7 25.6; patches VDL .005 0 7
 patches VDL .005 1 73.5 25.2'''
 
 # %% ../nbs/library/06a_paper.ipynb #c5e6404e
-def targets() -> Any: # frame: figure, dataset, model, lam, sigma, sparsity (percent), psnr (dB)
+def targets() -> Any: # frame: figure, dataset, model, lam, sigma, sparsity (%), psnr (dB)
     "The numbers that the paper prints: one row per figure, and per line of Table 1 and noise."
     import pandas as pd
     def cells(text: str) -> list[list[str]]:

@@ -82,11 +82,11 @@ def evaluate(model: Autoencoder, split: Split, batch: int = 250,
     """
     check_sizes(batch=batch)
     if noise is not None and len(noise) != len(split):
-        raise ValueError(f'noise has shape {tuple(noise.shape)}; there are {len(split)} images')
+        raise ValueError(f'noise has shape {tuple(noise.shape)}; not {len(split)} images')
     images, energy = _as_rows(split, model), replace(model.energy, gamma=0., ranks=ALONE)
     totals, alive, batches = dict[str, Tensor](), [], _batches(len(split), batch)
     with _evaluating(model):
-        for rows in batches[ranks.rank::ranks.size] or batches[:1]:  # which then counts as zero
+        for rows in batches[ranks.rank::ranks.size] or batches[:1]: # which counts as zero
             part = images[rows]
             Z = model.codes(part.images if noise is None else part.images + noise[rows])
             for name, value in _sums(energy, Z, part, model.decoder(Z)).items():
@@ -253,8 +253,8 @@ def _check_step(model: Autoencoder, Y: Tensor) -> None:
     risen = model.ranks.max((value(found) > 1.01*value(begun)).int()) > 0
     if risen.any():
         L = lipschitz(model.decoder, model.energy, Y.shape[-2], begun)
-        raise Diverged(f'inference of members {_numbers(risen)} climbs: step {model.shared.step:g} '
-                       f"is too long; 1/L is {(1/L).min():.3g}")
+        raise Diverged(f'inference of members {_numbers(risen)} climbs: step '
+                       f"{model.shared.step:g} is too long; 1/L is {(1/L).min():.3g}")
 
 def _check_norms(model: Autoencoder, where: str, limit: float = 1e4) -> None:
     "Raises `Diverged` when a decoder's weights have a column longer than `limit`."
@@ -311,7 +311,7 @@ def train(run: Run,
 
     Raises `Diverged`, and ValueError for images of another size than the decoder's.
     """
-    if not isinstance(data, Dataset): raise ValueError(f'data is {type(data).__name__}, no Dataset')
+    if not isinstance(data, Dataset): raise ValueError(f'data is a {type(data).__name__}')
     if epochs is not None: check_sizes(epochs=epochs)
     if minutes is not None and not minutes > 0: raise ValueError(f'minutes is {minutes}, not > 0')
     epochs, started = epochs or run.model.shared.epochs, time.monotonic()
@@ -324,7 +324,7 @@ def train(run: Run,
     with tqdm(total=epochs*n, initial=run.epoch*n, disable=off, unit='batch') as bar:
         while run.epoch < epochs:
             begun = time.monotonic()
-            for group in run.adam.param_groups: group['lr'] = learning_rates(run)[group['part']]
+            for g in run.adam.param_groups: g['lr'] = learning_rates(run)[g['part']]
             with sharing(run.model, ranks): losses = train_epoch(run, images, bar)
             run.epoch += 1
             _validate(run, data, losses, time.monotonic() - begun, ranks)

@@ -20,6 +20,7 @@ LEFT = dict(
     alternatives={
         'library/08_sweeps.ipynb', 'library/09_cli.ipynb'},
     lines={
+        'library/07_training.ipynb',
         'library/00_energy.ipynb',
         'library/02_inference.ipynb', 'library/02a_iteration.ipynb',
         'library/04b_arrays.ipynb', 'library/05_metrics.ipynb',
