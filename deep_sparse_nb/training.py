@@ -82,7 +82,7 @@ def evaluate(model: Autoencoder, split: Split, batch: int = 250,
     """
     check_sizes(batch=batch)
     if noise is not None and len(noise) != len(split):
-        raise ValueError(f'noise has shape {tuple(noise.shape)}; not {len(split)} images')
+        raise ValueError(f'noise has shape {tuple(noise.shape)}; there are {len(split)} images')
     images, energy = _as_rows(split, model), replace(model.energy, gamma=0., ranks=ALONE)
     totals, alive, batches = dict[str, Tensor](), [], _batches(len(split), batch)
     with _evaluating(model):
@@ -311,7 +311,7 @@ def train(run: Run,
 
     Raises `Diverged`, and ValueError for images of another size than the decoder's.
     """
-    if not isinstance(data, Dataset): raise ValueError(f'data is a {type(data).__name__}')
+    if not isinstance(data, Dataset): raise ValueError(f'data is {type(data).__name__}, no Dataset')
     if epochs is not None: check_sizes(epochs=epochs)
     if minutes is not None and not minutes > 0: raise ValueError(f'minutes is {minutes}, not > 0')
     epochs, started = epochs or run.model.shared.epochs, time.monotonic()
