@@ -7,6 +7,7 @@ __all__ = ['shrink', 'Rules', 'Iteration', 'Coasting']
 
 # %% ../nbs/library/02a_iteration.ipynb #195b3a64
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 import torch
 from torch import Tensor
@@ -62,7 +63,8 @@ class Iteration:
 
     def keep(self, Z: Tensor, moved: Tensor, k: int) -> None:
         "Keep the codes of those samples for which the stopping rule holds for the first time."
-        still = moved.norm(dim=-1) < self.rules.tol*self.Z.norm(dim=-1)
+        norm = partial(torch.linalg.vector_norm, dim=-1, dtype=torch.double)  # float32 squares vanish
+        still = norm(moved) < self.rules.tol*norm(self.Z)
         done = (self.iterations == 0) & (still | (moved == 0).all(-1))
         self.codes = torch.where(done[..., None], Z, self.codes)
         self.iterations = torch.where(done, k, self.iterations)

@@ -164,3 +164,17 @@ def test_a_decoder_of_ones_own_is_left_alone():
     before = {name: value.clone() for name, value in own.state_dict().items()}
     with torch.inference_mode(): fista(torch.rand(9, 20), own, Energy(.01), start=torch.rand(9, 10), certify=True)
     assert all(torch.equal(value, before[name]) for name, value in own.state_dict().items())
+
+
+@pytest.mark.parametrize('scale', [1e-19, 1e-21])
+@pytest.mark.parametrize('kernel', ['auto', 'plain'])
+def test_tiny_images_are_not_called_converged_because_squares_vanish(kernel, scale):
+    "In float32 the square of 1e-19 has lost its digits, that of 1e-21 is small enough to be 0."
+    rng = torch.Generator().manual_seed(0)
+    Y, decoder = torch.rand(20, 30, generator=rng), LinearDecoder(10, 30)
+    options = dict(step=.05, tol=1e-4, max_iters=2000, kernel=kernel)
+    whole = fista(Y, decoder, Energy(1e-3), **options)
+    tiny = fista(Y*scale, decoder, Energy(1e-3*scale), **options)
+    assert whole.converged.all() and whole.iterations.min() > 3
+    assert ((tiny.iterations - whole.iterations).abs() <= .1*whole.iterations + 2).all()
+    assert (tiny.codes/scale - whole.codes).norm() < 1e-2*whole.codes.norm()

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from math import inf, sqrt
 from typing import NamedTuple
 import numpy
+from numpy import float64
 import torch
 from torch import Tensor
 from ..decoders import Quadratic
@@ -85,15 +86,18 @@ def shrunk_step(x, z, g, w, nonneg):
 
 # %% ../../nbs/performance/03_cpu.ipynb #ea502afb
 RUNNING, DONE, OVERFLOWN = 0, 1, 2
+TINY = 1e-30    # below it sums of float32 squares have lost digits
 
 @inlined
 def status(distance, length, tol, v, z):
     "What the stopping rule says of the new code v."
-    if distance < tol*tol*length: return DONE
-    if distance == 0:
+    if distance < TINY:                        # squares may have vanished: again in float64
+        moved, size = 0., 0.
         for j in range(v.shape[0]):
-            if v[j] != z[j]: return RUNNING
-        return DONE
+            moved += (float64(v[j]) - float64(z[j]))**2
+            size += float64(z[j])**2
+        return DONE if moved < tol*tol*size or moved == 0 else RUNNING
+    if distance < tol*tol*length: return DONE
     if not distance < inf:
         for j in range(v.shape[0]):
             if not abs(v[j]) < inf: return OVERFLOWN
