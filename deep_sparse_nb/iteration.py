@@ -63,7 +63,7 @@ class Iteration:
 
     def keep(self, Z: Tensor, moved: Tensor, k: int) -> None:
         "Keep the codes of those samples for which the stopping rule holds for the first time."
-        norm = partial(torch.linalg.vector_norm, dim=-1, dtype=torch.double)  # float32 squares vanish
+        norm = partial(torch.linalg.vector_norm, dim=-1, dtype=torch.double)
         still = norm(moved) < self.rules.tol*norm(self.Z)
         done = (self.iterations == 0) & (still | (moved == 0).all(-1))
         self.codes = torch.where(done[..., None], Z, self.codes)

@@ -39,7 +39,7 @@ MUTANTS = [Mutant(*m) for m in [
     ('iteration', '(1 + 4*self.t**2).sqrt()', '(1 + 2*self.t**2).sqrt()', 'test_kernels.py'),
     ('iteration', '(self.t - 1)/t', 'self.t/t', 'test_kernels.py'),
     ('iteration', '*moved).sum(-1) > 0', '*moved).sum(-1) < 0', 'test_kernels.py'),
-    ('iteration', '< self.rules.tol*self.Z', '< 2*self.rules.tol*self.Z', 'test_kernels.py'),
+    ('iteration', '< self.rules.tol*norm(self.Z)', '< 2*self.rules.tol*norm(self.Z)', 'test_kernels.py'),
     ('iteration', 'self.eta*self.lam, self', 'self.lam, self', 'test_inference.py'),
     ('iteration', '(self.iterations == 0) & (still | (moved == 0).all(-1))',
      'still | (moved == 0).all(-1)', 'test_kernels.py'),
