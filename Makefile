@@ -4,7 +4,7 @@ BIN := .venv/bin
 STAMP := .venv/installed
 
 .DEFAULT_GOAL := install
-.PHONY: install train test lint coverage mutants hooks results pages export readme site test-site
+.PHONY: install train test test-slow lint coverage mutants hooks results pages export readme site test-site
 
 install: $(STAMP)
 
@@ -23,7 +23,12 @@ train: install
 test: export OMP_NUM_THREADS = 1
 test: install lint
 	$(BIN)/nbdev_test --n_workers 2 --do_print --timing
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m 'not slow'
+
+# The few that take more than ten seconds each: a file of 4 GB, a wheel in an empty environment.
+test-slow: export OMP_NUM_THREADS = 1
+test-slow: install
+	$(BIN)/python -m pytest -m slow
 
 # Mistakes that can be seen without running anything. Nothing is reformatted.
 lint: install
