@@ -97,7 +97,7 @@ class Learning:
         self.rates = [group['lr'] for group in self.adam.param_groups]
 
     def begin(self) -> None:
-        """To be called before the first of several epochs. Under `torchrun` processes share them.
+        """Call it before the first of several epochs. Under `torchrun` processes share them.
 
         Raises ValueError where processes have begun with other weights.
         """
@@ -105,7 +105,8 @@ class Learning:
         self.model.ranks = ranks = self.joined.__enter__()
         for W in self.model.parameters():
             if ranks.count(not torch.equal(ranks.max(W.detach()), W)):
-                raise ValueError('processes begin with other weights: give random_state a number')
+                raise ValueError('processes begin with other weights; random_state is '
+                                 'to be a number')
         self.steps, self.batches, self.recent = _Steps(self.model), 0, deque[Tensor](maxlen=4)
         self.model.train()
 
@@ -120,7 +121,7 @@ class Learning:
         return recent
 
     def epoch(self, batches: Iterable[Tensor], # (n, d), scaled
-              held: Tensor | None,             # images to measure the codes used on: default, these
+              held: Tensor | None,       # images to measure the codes used on: default, these
               rate: float) -> dict[str, Any]:  # share of the learning rates
         "One pass; a row of the history. Raises `Diverged`."
         for group, lr in zip(self.adam.param_groups, self.rates): group['lr'] = lr*rate

@@ -51,7 +51,8 @@ def _recipe(args: argparse.Namespace, lam: float) -> Recipe:
 def _new_run(args: argparse.Namespace) -> Run:
     pairs = list(itertools.product(args.lam, args.seed or [0]))
     recipes, seeds = [_recipe(args, lam) for lam, _ in pairs], [seed for _, seed in pairs]
-    data_dir, images = (folder and str(folder.resolve()) for folder in (args.data_dir, args.images))
+    data_dir, images = (folder and str(folder.resolve())
+                        for folder in (args.data_dir, args.images))
     origin = dict(dataset=args.dataset, data_dir=data_dir, images=images)
     return begin(Autoencoder.from_recipes(recipes, seeds), _device(args.device), origin)
 
@@ -73,9 +74,9 @@ def train_command(args: argparse.Namespace) -> Iterator[dict]:
 
 def _train(args: argparse.Namespace, out: Path, ranks: Ranks) -> Iterator[dict]:
     run, first = _begun(args, out), not ranks.rank
-    if not first: ranks.count(0)                         # wait, as the first may have to download
+    if not first: ranks.count(0)                 # wait, as the first may have to download
     data = _load(run.origin, args)                       # complain before a folder is made
-    if first: ranks.count(0)                             # and until all have seen what there was
+    if first: ranks.count(0)                     # and until all have seen what there was
     with lock(out/'checkpoint.lock', wait=False) if first else nullcontext(True) as mine:
         if not mine: raise ValueError(f'another process is at work on the run in {out}')
         if first: run = _begun(args, out)
@@ -104,9 +105,11 @@ def _describe(run: Run, data: Dataset, out: Path) -> Iterator[dict]:
     pictures = []
     for i, (r, seed) in enumerate(zip(model.recipes, model.seeds)):
         pictures.append(out/(f'atoms-{r.lam:g}-{seed}.png' if several else 'atoms.png'))
-        row = dict(model=r.model, dataset=data.name, lam=r.lam, seed=seed, epochs_run=run.epoch,
-                   best_epoch=int(run.best_epoch[i]), test_psnr=round(scores['psnr'][i], 4),
-                   test_sparsity=round(scores['sparsity'][i], 6), seconds=round(run.seconds, 1),
+        row = dict(model=r.model, dataset=data.name, lam=r.lam, seed=seed,
+                   epochs_run=run.epoch, best_epoch=int(run.best_epoch[i]),
+                   test_psnr=round(scores['psnr'][i], 4),
+                   test_sparsity=round(scores['sparsity'][i], 6),
+                   seconds=round(run.seconds, 1),
                    device=name, atoms=str(pictures[i]))
         _announce(row)
         yield row
@@ -121,7 +124,7 @@ def _announce(row: dict) -> None:
 # %% ../nbs/library/09a_commands.ipynb #9727bc43
 def _draw(path: Path, images: torch.Tensor, shape: tuple[int, int]) -> None:
     "A mosaic of atoms as a PNG file."
-    import matplotlib.pyplot as plt                      # here, since it takes a second to import
+    import matplotlib.pyplot as plt              # here, since it takes a second to import
     from deep_sparse_nb.plots import show_images
     with plt.style.context('deep_sparse_nb.house'):
         show_images(images, shape=shape)

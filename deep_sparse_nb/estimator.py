@@ -297,7 +297,7 @@ class SparseCoder(Pretrained, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
                 for Y in self._batches(rows)]
         return np.concatenate(made)
 
-    def inverse_transform(self, Z: Any, like: Any = None) -> np.ndarray: # (N, d), (N, h, w[, c])
+    def inverse_transform(self, Z: Any, like: Any = None) -> np.ndarray: # (N, d) or images
         """Reconstructions in the units and the shape of the data, in the floating type of Z.
 
         After scaling='contrast' they take local mean and contrast from `like`, the data that Z

@@ -24,13 +24,14 @@ def write_atomically(path: str | Path, write: Callable[[Path], object]) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         fresh.touch()
-        mode = fresh.stat().st_mode          # as for any new file, whatever `write` makes of it
+        mode = fresh.stat().st_mode      # as for any new file, whatever `write` makes of it
         write(fresh)
         fresh.chmod(mode)
         with open(fresh, 'rb+') as file: os.fsync(file.fileno())
         os.replace(fresh, path)
     except (OSError, SafetensorError) as cause:
-        raise OSError(f'{path} could not be written and is as it was before: {cause}') from cause
+        message = f'{path} could not be written and is as it was before: {cause}'
+        raise OSError(message) from cause
     finally:
         with suppress(OSError): fresh.unlink()
 

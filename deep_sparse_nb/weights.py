@@ -77,7 +77,8 @@ def _none_stored(dataset: str, model: str, lam: float, seed: int, paths: list[Pa
     command = f'`deep-sparse sweep {grid} --model {model} --lam {lam:g}`'
     where = ' or '.join(map(str, paths))
     if not worth_storing(dataset, lam, model, seed):
-        return f'no weights at {where}; {command} trains that model, but its weights are not kept'
+        return (f'no weights at {where}; {command} trains that model, '
+                'but its weights are not kept')
     return (f'no weights at {where}; {command} makes them, and the results folder of this '
             'library\'s repository has them: name yours as `results`')
 

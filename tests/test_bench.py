@@ -4,6 +4,7 @@ import json
 import numpy as np
 import pytest
 import torch
+import deep_sparse_nb
 from deep_sparse_nb import bench, rivals
 from deep_sparse_nb.data import load
 from deep_sparse_nb.decoders import HiddenDecoder, LinearDecoder
@@ -67,7 +68,8 @@ def test_who_cannot_take_part_misses_no_bar():
 
 
 def test_without_stored_weights_a_row_names_the_command_that_makes_them(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+    monkeypatch.chdir(tmp_path)                 # neither here nor beside the library
+    monkeypatch.setattr(deep_sparse_nb, '__file__', str(tmp_path/'lib'/'__init__.py'))
     rows = list(bench._stored_models(bench._Setting(load('digits'), True)))
     assert rows and all(row['ratio'] is row['met'] is None for row in rows)
     assert all('deep-sparse sweep mnist-nl' in row['what'] for row in rows)

@@ -260,7 +260,7 @@ def test_dead_components_are_counted_and_revived():
     assert any(row['revived'] for row in revived.history_)
     assert revived.history_[-1]['dead'] < .75*left.history_[-1]['dead']
     hinged = small(**common | dict(regularization='variance')).fit(TRAIN)
-    assert hinged.history_[-1]['dead'] == 0
+    assert hinged.history_[-1]['dead'] < .05*left.history_[-1]['dead']
 
 
 def test_callbacks_hear_of_each_epoch():

@@ -20,6 +20,7 @@ LEFT = dict(
     alternatives={
         'library/08_sweeps.ipynb', 'library/09_cli.ipynb'},
     lines={
+        'howto/whole_pictures.ipynb', 'performance/07_distributed.ipynb',
         'library/07_training.ipynb',
         'library/00_energy.ipynb',
         'library/02_inference.ipynb', 'library/02a_iteration.ipynb',

@@ -373,7 +373,7 @@ def test_stored_tables_are_read(name):
     assert {'step_rule', 'precision'} <= {*table} and set(table.precision) == {'float32'}
     old = table[table.version == 1]              # rows that do not say it themselves
     assert set(old.step_rule) <= {'safe' if name.stem.startswith('safe') else 'recipe'}
-    assert set(table.step_rule) <= {'recipe', 'safe', '1/L'}
+    assert set(table.step_rule) <= {'recipe', 'safe', '1/L', 'coast'}
 
 
 def test_rows_tell_rules_and_precisions_apart(home):
