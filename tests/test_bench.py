@@ -22,6 +22,7 @@ def quick():
     return list(bench.run(quick=True))
 
 
+@pytest.mark.slow
 def test_rows_of_a_quick_bench(quick):
     for row in quick:
         assert KEYS <= set(row) and row['ours'] > 0 and row['data'] == 'digits'
@@ -36,6 +37,7 @@ def test_rows_of_a_quick_bench(quick):
     assert not bench.missed(quick)
 
 
+@pytest.mark.slow
 def test_every_race_takes_part(quick):
     for race in ('a FISTA iteration', 'a batch, to the stopping rule', 'an epoch of 55,000 images',
                  'VDL by batch size, per image', 'VDL by code dimension, per image',
