@@ -105,8 +105,8 @@ class Learning:
         self.model.ranks = ranks = self.joined.__enter__()
         for W in self.model.parameters():
             if ranks.count(not torch.equal(ranks.max(W.detach()), W)):
-                raise ValueError('processes begin with other weights; random_state is '
-                                 'to be a number')
+                raise ValueError('processes begin with other weights: '
+                                 'give random_state a number')
         self.steps, self.batches, self.recent = _Steps(self.model), 0, deque[Tensor](maxlen=4)
         self.model.train()
 
