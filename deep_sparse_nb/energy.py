@@ -17,10 +17,14 @@ def planted(n: int,             # images to draw
             k: int = 3,         # bars in each image
             noise: float = 0.,  # standard deviation of Gaussian noise added to each pixel
             seed: int = 0,
-            ) -> tuple[Tensor, Tensor, Tensor]: # images Y (n, d), dictionary D (d, l) with unit columns, codes Z (n, l)
-    "Sums of `k` horizontal and vertical bars with strengths in [1, 2]: images whose dictionary is known."
+            ) -> tuple[Tensor, Tensor, Tensor]: # images Y (n, d), dictionary D (d, l), codes Z
+    """Sums of `k` horizontal and vertical bars with strengths in [1, 2], the columns of D.
+
+    The dictionary is known, then, and its columns have norm 1; codes are (n, l).
+    """
     if n < 0 or side < 1: raise ValueError(f'n is {n}, side is {side}; at least 0 and 1 are needed')
-    if not 1 <= k <= 2*side: raise ValueError(f'k is {k}; an image has between 1 and 2*side = {2*side} bars')
+    if not 1 <= k <= 2*side:
+        raise ValueError(f'k is {k}; an image has between 1 and 2*side = {2*side} bars')
     rng, eye = torch.Generator().manual_seed(seed), torch.eye(side)
     rows, columns = eye[:, :, None].expand(-1, -1, side), eye[:, None, :].expand(-1, side, -1)
     D = torch.cat([rows, columns]).reshape(2*side, -1).T / math.sqrt(side)      # (d, l)
@@ -33,10 +37,13 @@ def deviation(Z: Tensor,   # codes (..., n, l)
               ) -> Tensor: # (..., l)
     """Standard deviation of each code component over the batch, unbiased (equation 17).
 
-    Where it is 0, so is its derivative; below the rounding of the mean it is 0. ValueError when n < 2.
+    Where it is 0, so is its derivative; below the rounding of the mean it is 0. Raises
+    ValueError when n < 2.
     """
     n = Z.shape[-2]
-    if n < 2: raise ValueError(f'Z has {n} sample(s), and no deviation: the hinge needs n >= 2 (or beta = 0)')
+    if n < 2:
+        raise ValueError(f'Z has {n} sample(s), and no deviation: the hinge needs n >= 2 '
+                         '(or beta = 0)')
     mean = Z.mean(-2, keepdim=True)
     variance = (Z - mean).square().sum(-2) / (n - 1)
     varies = variance > (4*torch.finfo(Z.dtype).eps*mean[..., 0, :]).square()
@@ -44,11 +51,11 @@ def deviation(Z: Tensor,   # codes (..., n, l)
 
 # %% ../nbs/library/00_energy.ipynb #72a40002
 class Ranks:
-    "The processes that share a batch: here one, which has all of it. On each of them sums are the same."
+    "The processes that share a batch: here one, which has all of it. All see the same sums."
     rank, size = 0, 1
 
     def moments(self, Z: Tensor) -> tuple[int | Tensor, Tensor, Tensor]:
-        "The batch's number n of samples, and codes' mean (..., 1, l) and deviation (..., l) over it."
+        "The batch's number of samples, and codes' mean (..., 1, l) and deviation (..., l)."
         return Z.shape[-2], Z.mean(-2, keepdim=True), deviation(Z)
 
     def count(self, number: int) -> int:
@@ -74,16 +81,16 @@ def hinge(Z: Tensor,             # codes (..., n, l)
           T: float | Tensor = 0.5, # threshold on the standard deviation, (...,) or a number
           ranks: Ranks = ALONE,  # who else has samples of the batch
           ) -> Tensor:           # (...,)
-    "Sum over components of the squared hinge on their standard deviation (equation 8, without beta)."
+    "Sum over components of the squared hinge on their deviation (equation 8, without beta)."
     T = torch.as_tensor(T, dtype=Z.dtype, device=Z.device)[..., None]
     return (T - ranks.moments(Z)[2]).clamp(min=0).square().sum(-1)
 
 # %% ../nbs/library/00_energy.ipynb #6a110a50
 def hinge_gradient(Z: Tensor,               # codes (..., n, l)
-                   T: float | Tensor = 0.5, # threshold on the standard deviation, (...,) or a number
+                   T: float | Tensor = 0.5, # threshold on the deviation, (...,) or a number
                    ranks: Ranks = ALONE,    # who else has samples of the batch
                    ) -> Tensor:             # (..., n, l)
-    "Gradient of `hinge` (equations 12 and 32, without beta); zero where a deviation is 0 or at least T."
+    "Gradient of `hinge` (equations 12, 32, without beta); 0 where a deviation is 0 or >= T."
     n, mean, s = ranks.moments(Z)
     T = torch.as_tensor(T, dtype=Z.dtype, device=Z.device)[..., None]
     stretch = torch.where(s > 0, -2/(n - 1) * (T - s).clamp(min=0)/s, 0)    # (..., l)
@@ -92,7 +99,7 @@ def hinge_gradient(Z: Tensor,               # codes (..., n, l)
 # %% ../nbs/library/00_energy.ipynb #fb087474
 @dataclass(frozen=True)
 class Coefficients:
-    "The weights of an energy's terms: numbers, or tensors (...,) with one value per model of a stack."
+    "The weights of an energy's terms: numbers, or tensors (...,), a value for each model."
     lam: float | Tensor         # weight of the l1 norm: sparsity
     beta: float | Tensor = 0.   # weight of the hinge on the standard deviations
     T: float | Tensor = 0.5     # threshold of the hinge, on the standard deviation
@@ -118,24 +125,27 @@ class Coefficients:
         return self.ranks.size > 1 and self.hinged()
 
     def check_encoded(self, encoded: Tensor | None):
-        "Raises ValueError when codes are pulled towards an encoder's (gamma > 0) and there are none."
+        "Raises ValueError when codes are pulled towards an encoder's and there are none."
         if encoded is None and torch.as_tensor(self.gamma).any():
             raise ValueError(f"gamma is {self.gamma}, but no encoder's codes were given: "
                              "pass encoded=, or gamma=0")
 
 # %% ../nbs/library/00_energy.ipynb #8f0c1bf1
 class Energy(Coefficients):
-    """The energy of a batch of codes (equations 9, 14, 15), with squared errors as means over components.
+    """The energy of a batch of codes (equations 9, 14, 15); squared errors are means.
 
-    Weights of its terms: `lam` (l1 norm), `beta` and `T` (hinge), `gamma` (distance to the encoder's codes), numbers
-    or tensors (...,) with one value per model of a stack. ValueError for a negative or non-finite one.
+    Weights of its terms: `lam` (l1 norm), `beta` and `T` (hinge), `gamma` (distance to the
+    encoder's codes), numbers or tensors (...,) with one value per model of a stack.
+    ValueError for a negative or non-finite one.
     `ranks` are the processes that share the batch (see `distributed`).
     """
     @torch.no_grad()
-    def parts(self, Z: Tensor, Y: Tensor, Yhat: Tensor, encoded: Tensor | None = None) -> dict[str, Tensor]:
-        "The four terms, (...,) each, summed over the batch, of codes Z (..., n, l), images Y and their Yhat = D(Z)."
+    def parts(self, Z: Tensor, Y: Tensor, Yhat: Tensor,
+              encoded: Tensor | None = None) -> dict[str, Tensor]:
+        "The four terms, (...,) each, summed over the batch: codes Z, images Y, Yhat = D(Z)."
         self.check_encoded(encoded)
-        zero, beta, gamma, lam = Z.new_zeros(Z.shape[:-2]), *(self.each(c, Z) for c in ('beta', 'gamma', 'lam'))
+        beta, gamma, lam = (self.each(c, Z) for c in ('beta', 'gamma', 'lam'))
+        zero = Z.new_zeros(Z.shape[:-2])
         error, total = (Y - Yhat).square().mean(-1).sum(-1), self.ranks.sum
         pull = zero if encoded is None else gamma*(Z - encoded).square().mean(-1).sum(-1)
         return dict(reconstruction=total(error + zero),
@@ -147,13 +157,15 @@ class Energy(Coefficients):
         return sum(self.parts(Z, Y, Yhat, encoded).values())
 
     def gradient(self, Z: Tensor, reconstruction: Tensor, encoded: Tensor | None = None) -> Tensor:
-        "Gradient of all but the l1 term at Z, given that of the reconstruction term (equations 11, 12, 14)."
+        "Gradient of all but the l1 term, given that of the reconstruction (equations 11, 12, 14)."
         self.check_encoded(encoded)
-        G, beta, gamma = reconstruction, *(self.each(c, Z)[..., None, None] for c in ('beta', 'gamma'))
+        beta, gamma = (self.each(c, Z)[..., None, None] for c in ('beta', 'gamma'))
+        G = reconstruction
         if encoded is not None: G = G + gamma*(2/Z.shape[-1]) * (Z - encoded)
         return G + beta*hinge_gradient(Z, self.T, self.ranks) if self.hinged() else G
 
     @staticmethod
-    def from_written(lam: float, d: int, l: int, beta: float = 0., T: float = 0.5, gamma: float = 0.) -> 'Energy':
-        "The energy with the minimizers of equation 15 as the paper writes it, with half sums in place of means."
+    def from_written(lam: float, d: int, l: int, beta: float = 0., T: float = 0.5,
+                     gamma: float = 0.) -> 'Energy':
+        "The energy with the minimizers of equation 15 as written, half sums in place of means."
         return Energy(lam=lam*2/d, beta=beta*2/d, T=T, gamma=gamma*2*l/d)

@@ -13,7 +13,8 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 from .energy import Energy
-from .decoders import (Decoder, Gradient, HiddenDecoder, LinearDecoder, Quadratic, as_decoder, frozen,
+from .decoders import (Decoder, Gradient, HiddenDecoder, LinearDecoder,
+                                     Quadratic, as_decoder, frozen,
                                      reconstruction_gradient)
 from .iteration import Coasting, Iteration, Rules, shrink
 from .kernels import jit
@@ -27,9 +28,9 @@ class Inference:
     "What inference found, and its account."
     codes: Tensor                  # (..., n, l)
     iterations: Tensor             # (..., n) int32: at which the code was kept
-    converged: Tensor              # (..., n) bool: by the stopping rule, rather than the limit of iterations
-    gap: Tensor | None = None      # (..., n) float64: relative duality gap, if asked for and the problem is convex
-    residual: Tensor | None = None # (..., n) float64: norm of the proximal gradient, if asked for and it is not
+    converged: Tensor              # (..., n) bool: by the stopping rule, not the limit
+    gap: Tensor | None = None      # (..., n) float64: relative duality gap of convex problems
+    residual: Tensor | None = None # (..., n) float64: norm of the proximal gradient, of others
 
 class Diverged(FloatingPointError):
     "Codes or weights have left the finite numbers, or are about to."
@@ -42,36 +43,45 @@ def curvature(decoder: nn.Module, # codes (..., n, l) to images (..., n, d)
               turns: int = 30,    # of power iteration
               ) -> Tensor:        # (..., n)
     "Largest eigenvalue of 2/d J'J at each code, with J the decoder's Jacobian."
-    Yhat, transposed = torch.func.vjp(frozen(decoder, Z.dtype), Z.detach().clone())             # u -> J'u
-    forward = torch.func.vjp(lambda u: transposed(u)[0], torch.zeros_like(Yhat))[1]              # v -> Jv
+    Yhat, transposed = torch.func.vjp(frozen(decoder, Z.dtype), Z.detach().clone()) # u -> J'u
+    zero = torch.zeros_like(Yhat)
+    forward = torch.func.vjp(lambda u: transposed(u)[0], zero)[1]                   # v -> Jv
     v = torch.ones_like(Z)
-    for _ in range(turns): v = transposed(*forward(v/v.norm(dim=-1, keepdim=True).clamp(min=1e-30)))[0]
+    for _ in range(turns):
+        unit = v/v.norm(dim=-1, keepdim=True).clamp(min=1e-30)
+        v = transposed(*forward(unit))[0]
     return v.norm(dim=-1)*2/Yhat.shape[-1]
 
 # %% ../nbs/library/02_inference.ipynb #314d20ed
 @torch.no_grad()
 def lipschitz(decoder: nn.Module,
               energy: Energy,
-              n: int,                 # images of the batch here: the hinge's curvature depends on all
-              Z: Tensor | None = None, # codes (..., n, l) at which to measure a decoder that is not linear
+              n: int,                  # images of the batch that are here
+              Z: Tensor | None = None, # codes (..., n, l): where to measure other decoders
               ) -> Tensor:            # (...,)
-    """Curvature of the energy's smooth part: a bound for a dictionary, tight where beta is 0, else measured at Z.
+    """Curvature of the energy's smooth part: for a dictionary a bound, tight where beta is 0.
 
-    Raises ValueError without Z where it is needed, `Diverged` where weights are not finite or too large."""
+    For other decoders it is measured at Z. Raises ValueError without Z where it is needed,
+    `Diverged` where weights are not finite or too large.
+    """
     if isinstance(decoder, LinearDecoder):
         W = decoder.W.detach()
         W = W.float() if W.element_size() < 4 else W
         gram = W @ W.mT if W.shape[-2] < W.shape[-1] else W.mT @ W
-        if not gram.isfinite().all(): raise Diverged("the decoder's weights are not finite, or too large")
+        if not gram.isfinite().all():
+            raise Diverged("the decoder's weights are not finite, or too large")
         largest, l = torch.linalg.eigvalsh(gram)[..., -1].clamp(min=0)*2/W.shape[-2], W.shape[-1]
-    elif Z is None: raise ValueError(f'Z is missing: the curvature of a {type(decoder).__name__} depends on the code')
+    elif Z is None:
+        raise ValueError(f'Z is missing: the curvature of a {type(decoder).__name__} depends '
+                         'on the code')
     else: largest, l = energy.ranks.max(curvature(decoder, Z).amax(-1)), Z.shape[-1]
     n = energy.ranks.count(n)
-    return largest + energy.each('gamma', largest)*2/l + energy.each('beta', largest)*2/max(n - 1, 1)
+    gamma, beta = (energy.each(name, largest) for name in ('gamma', 'beta'))
+    return largest + gamma*2/l + beta*2/max(n - 1, 1)
 
 # %% ../nbs/library/02_inference.ipynb #0cc0c322
 class Backtracking(Iteration):
-    "`Iteration` that halves its step, model by model, until the smooth part lies below its quadratic model."
+    "`Iteration` that halves its step, by model, until a quadratic lies above the smooth part."
     def __init__(self, *args, smooth):
         super().__init__(*args)
         self.ranks = self.energy.ranks                                   # who take the same step
@@ -85,7 +95,7 @@ class Backtracking(Iteration):
             step = shrink(self.X - self.eta*F, self.eta*self.lam, self.rules.nonneg) - self.X
             step = torch.where(self.frozen()[..., None], 0, step)
             bound = f + total(F*step) + total(step**2)/(2*self.eta)
-            above = self.smooth(self.X + step) > bound + 1e-6*f.abs()    # slack for rounding near the optimum
+            above = self.smooth(self.X + step) > bound + 1e-6*f.abs()    # slack for rounding
             if not above.any(): return super().advance(G, k)
             self.eta = torch.where(above, self.eta/2, self.eta)
 
@@ -102,11 +112,13 @@ def step_size(step, start, Y, decoder, energy) -> float | Tensor:
     "The step (...,) that a number, 'auto' or 'backtracking' stands for. Raises ValueError."
     if isinstance(step, str):
         if step == 'backtracking': return 100.
-        if step != 'auto': raise ValueError(f"step is '{step}'; it must be a number, 'auto' or 'backtracking'")
+        if step != 'auto':
+            raise ValueError(f"step is '{step}'; it must be a number, 'auto' or 'backtracking'")
         L = lipschitz(decoder, energy, Y.shape[-2], start)
-        return torch.where(L > 0, 1/L, 1.)                               # without any curvature every step is safe
+        return torch.where(L > 0, 1/L, 1.)         # without curvature every step is safe
     eta = torch.as_tensor(step)
-    if not ((eta > 0) & eta.isfinite()).all(): raise ValueError(f'step is {step}; it must be positive and finite')
+    if not ((eta > 0) & eta.isfinite()).all():
+        raise ValueError(f'step is {step}; it must be positive and finite')
     return step
 
 # %% ../nbs/library/02_inference.ipynb #6d61736c
@@ -135,34 +147,35 @@ def hide(Y, mask) -> tuple[Tensor, Tensor]:
 def fista(Y: Tensor,                 # images (n, d) or (..., n, d)
           decoder: nn.Module,        # codes (..., n, l) to images (..., n, d)
           energy: Energy,
-          encoded: Tensor | None = None, # the encoder's codes (..., n, l): where codes start, and what gamma pulls them to
+          encoded: Tensor | None = None, # the encoder's codes (..., n, l), where codes start
           start: Tensor | None = None,   # where codes start instead (default: `encoded`, else zero)
           mask: Tensor | None = None,    # bool, broadcasts with Y: pixels that count (default: all)
-          step: float | Tensor | str = 0.5, # step size eta, (...,) or a number; 'auto' for 1/L; 'backtracking'
+          step: float | Tensor | str = 0.5, # eta, (...,) or a number; 'auto': 1/L; 'backtracking'
           max_iters: int = 200,      # K
           tol: float = 1e-3,         # of the stopping rule
           nonneg: bool = True,       # codes are at least 0
           momentum: bool = True,     # without it: ISTA
           restart: bool = False,     # forget a sample's momentum whenever it leads uphill
-          freeze_converged: bool = False, # the hinge counts a sample that is done with the code it keeps
+          freeze_converged: bool = False, # a sample that is done enters the hinge as it is kept
           coast: bool = False,       # a sample that is done drifts on by its momentum until all are
           certify: bool = False,     # add a duality gap (convex problems) or a proximal residual
-          precision: str = 'float32', # 'bfloat16': a hidden layer's gradients change in half precision
+          precision: str = 'float32', # 'bfloat16': changes of a hidden layer's gradients
           kernel: str = 'auto',      # 'plain': the iteration that is written to be read
-          watch: Callable[[int, Tensor], None] | None = None, # called with k and a copy of the codes of each iteration
+          watch: Callable[[int, Tensor], None] | None = None, # called with k and a copy of codes
           ) -> Inference:
-    """Codes of low energy for a batch of images, by FISTA with the hinge and the encoder's pull (sections 2.2 to 2.4).
+    """Codes of low energy, by FISTA with the hinge and the encoder's pull (sections 2.2 to 2.4).
 
-    Codes have the type of Y; float16 and bfloat16 are computed in float32. No argument is changed, nor any buffer of
-    the decoder. Raises ValueError for arguments that do not fit, `Diverged` when codes overflow.
+    Codes have the type of Y; float16 and bfloat16 are computed in float32. No argument or buffer
+    is changed. Raises ValueError for arguments that do not fit, `Diverged` when codes overflow.
     """
     check_options(Y, decoder, energy, max_iters, tol, coast)
     decoder, kind = as_decoder(decoder), Y.dtype
     if mask is not None: Y, mask = hide(Y, mask)
     start = first_codes(Y, decoder, energy, encoded, start)
-    Y, encoded = (None if A is None else A.detach().to(start.device, start.dtype) for A in (Y, encoded))
+    Y, encoded = (None if A is None else A.detach().to(start) for A in (Y, encoded))
     seen = decoder if mask is None else Masked(decoder, mask.to(start.device))
-    method, gradient = choose_kernel(kernel, precision, step, start, Y, seen, energy, encoded, watch)
+    problem = Y, seen, energy, encoded
+    method, gradient = choose_kernel(kernel, precision, step, start, *problem, watch)
     if coast and method is not SparseIteration: method = Coasting
     state = method(start, energy, encoded, step_size(step, start, Y, decoder, energy),
                    Rules(tol, nonneg, momentum, restart, freeze_converged, coast))
@@ -172,13 +185,15 @@ def fista(Y: Tensor,                 # images (n, d) or (..., n, d)
     finite = codes.isfinite().flatten(-2).all(-1)
     overflown = energy.ranks.max((~finite).int())
     if overflown.any(): raise Diverged(diagnosis(overflown, decoder, energy, Y.shape[-2], step))
-    found = Inference(codes.to(kind), torch.where(converged, state.iterations, max_iters), converged)
-    return certificate(found, Y, seen, energy, encoded, state.eta, nonneg) if certify else found
+    iterations = torch.where(converged, state.iterations, max_iters)
+    found = Inference(codes.to(kind), iterations, converged)
+    return certificate(found, *problem, state.eta, nonneg) if certify else found
 
 # %% ../nbs/library/02_inference.ipynb #29205bfe
 def check_options(Y, decoder, energy, max_iters, tol, coast) -> None:
     "Raises ValueError for arguments of another kind, or out of their range."
-    for name, given, kind in (('Y', Y, Tensor), ('decoder', decoder, nn.Module), ('energy', energy, Energy)):
+    kinds = dict(Y=(Y, Tensor), decoder=(decoder, nn.Module), energy=(energy, Energy))
+    for name, (given, kind) in kinds.items():
         if not isinstance(given, kind):
             raise ValueError(f'{name} is a {type(given).__name__}; it must be a {kind.__name__}')
     if max_iters < 1: raise ValueError(f'max_iters is {max_iters}; at least 1 is needed')
@@ -187,42 +202,54 @@ def check_options(Y, decoder, energy, max_iters, tol, coast) -> None:
         raise ValueError('coast is for a batch in one process; several do without it')
 
 def first_codes(Y, decoder, energy, encoded, start) -> Tensor:
-    "Initial codes (..., n, l), with every leading dimension that any argument brings. Raises ValueError."
+    "Initial codes (..., n, l), with the leading dimensions of all arguments. Raises ValueError."
     if Y.dim() < 2 or not Y.is_floating_point():
-        raise ValueError(f'Y has shape {tuple(Y.shape)} and type {Y.dtype}; it must be (n, d) or (..., n, d), floating')
+        raise ValueError(f'Y has shape {tuple(Y.shape)} and type {Y.dtype}; it must be (n, d) '
+                         'or (..., n, d), floating')
     energy.check_encoded(encoded)
     n, shape, given = Y.shape[-2], decoder.code_shape, dict(start=start, encoded=encoded)
-    if energy.hinged() and energy.ranks.count(n) < 2: raise ValueError(f'Y has {n} image(s): the hinge needs n >= 2 (or beta = 0)')
+    if energy.hinged() and energy.ranks.count(n) < 2:
+        raise ValueError(f'Y has {n} image(s): the hinge needs n >= 2 (or beta = 0)')
     given = {name: A for name, A in given.items() if A is not None}
-    if not given and shape is None: raise ValueError('start is missing: the decoder does not tell the shape of its codes')
+    if not given and shape is None:
+        raise ValueError('start is missing: the decoder does not tell the shape of its codes')
     if decoder.d not in (None, Y.shape[-1]):
         raise ValueError(f'Y has images of {Y.shape[-1]} pixels; the decoder makes {decoder.d}')
     l = shape[-1] if shape is not None else next(iter(given.values())).shape[-1]
     for name, A in given.items():
         if A.dim() < 2 or A.shape[-1] != l:
-            raise ValueError(f'{name} has shape {tuple(A.shape)}: codes of {A.shape[-1]} components; the decoder takes {l}')
+            raise ValueError(f'{name} has shape {tuple(A.shape)}: codes of {A.shape[-1]} '
+                             f'components; the decoder takes {l}')
         if A.shape[-2] != n: raise ValueError(f'{name} has {A.shape[-2]} codes for {n} images')
     for name, A in dict(Y=Y, **given).items():
-        if not A.sum().isfinite() and not A.isfinite().all(): raise ValueError(f'{name} is not finite')
+        if not A.sum().isfinite() and not A.isfinite().all():
+            raise ValueError(f'{name} is not finite')
     leading = [Y.shape[:-2], (shape or (l,))[:-1], *(A.shape[:-2] for A in given.values())]
     leading += [energy.each(name, Y).shape for name in ('lam', 'beta', 'T', 'gamma')]
     try: models = torch.broadcast_shapes(*leading)
-    except RuntimeError: raise ValueError(f'leading dimensions do not fit: {[tuple(s) for s in leading]}') from None
+    except RuntimeError:
+        shapes = [tuple(s) for s in leading]
+        raise ValueError(f'leading dimensions do not fit: {shapes}') from None
     codes = next(iter(given.values())).detach() if given else Y.new_zeros(())
-    return codes.to(Y.device, torch.float32 if Y.element_size() < 4 else Y.dtype).expand(*models, n, l)
+    kind = torch.float32 if Y.element_size() < 4 else Y.dtype
+    return codes.to(Y.device, kind).expand(*models, n, l)
 
 # %% ../nbs/library/02_inference.ipynb #f87604f8
 LARGEST_GRAM = 512   # rows of a Gram matrix that stays in the cache
 
-def choose_kernel(kernel, precision, step, start, Y, decoder, energy, encoded, watch) -> tuple[type[Iteration], Gradient]:
-    "The iteration and the gradient for the device, the type, the decoder and the size. Raises ValueError."
-    for name, value in (('kernel', kernel), ('DEEP_SPARSE_KERNEL', os.environ.get('DEEP_SPARSE_KERNEL', 'auto'))):
-        if value not in ('auto', 'plain'): raise ValueError(f"{name} is '{value}'; it must be 'auto' or 'plain'")
+def choose_kernel(kernel, precision, step, start, Y, decoder, energy, encoded,
+                  watch) -> tuple[type[Iteration], Gradient]:
+    "The iteration and the gradient for device, type, decoder and size. Raises ValueError."
+    forced = os.environ.get('DEEP_SPARSE_KERNEL', 'auto')
+    for name, value in dict(kernel=kernel, DEEP_SPARSE_KERNEL=forced).items():
+        if value not in ('auto', 'plain'):
+            raise ValueError(f"{name} is '{value}'; it must be 'auto' or 'plain'")
         if value == 'plain': kernel = 'plain'
     if precision not in ('float32', 'bfloat16'):
         raise ValueError(f"precision is '{precision}'; it must be 'float32' or 'bfloat16'")
     gradient = decoder.reconstruction_gradient(Y)
-    if isinstance(step, str) and step == 'backtracking': return partial(Backtracking, smooth=smooth_part(Y, decoder, energy, encoded)), gradient
+    if isinstance(step, str) and step == 'backtracking':
+        return partial(Backtracking, smooth=smooth_part(Y, decoder, energy, encoded)), gradient
     if precision == 'bfloat16' and isinstance(decoder, HiddenDecoder) and Y.dtype == torch.float32:
         gradient = BfloatGradient(decoder, Y)
     device, dictionary = start.device.type, isinstance(gradient, Quadratic)
@@ -235,24 +262,29 @@ def choose_kernel(kernel, precision, step, start, Y, decoder, energy, encoded, w
 # %% ../nbs/library/02_inference.ipynb #00f9e5d0
 def diagnosis(overflown, decoder, energy, n, step) -> str:
     "The message of `Diverged`."
-    if not all(p.isfinite().all() for p in decoder.parameters()): return "the decoder's weights are not finite"
+    if not all(p.isfinite().all() for p in decoder.parameters()):
+        return "the decoder's weights are not finite"
     of = f' of models {overflown.nonzero().flatten().tolist()}' if overflown.dim() else ''
-    safe = f'; 1/L is {(1/lipschitz(decoder, energy, n)).min():.3g}' if isinstance(decoder, LinearDecoder) else ''
-    return f'codes{of} are not finite after inference with step {step}{safe}: images, weights or the step are too large'
+    linear, safe = isinstance(decoder, LinearDecoder), ''
+    if linear: safe = f'; 1/L is {(1/lipschitz(decoder, energy, n)).min():.3g}'
+    return (f'codes{of} are not finite after inference with step {step}{safe}: images, weights '
+            'or the step are too large')
 
 # %% ../nbs/library/02_inference.ipynb #b6700a37
 @torch.no_grad()
 def certificate(found: Inference, Y, decoder, energy, encoded, eta, nonneg) -> Inference:
-    "Add to `found` a relative duality gap where the problem is convex, else the norm of its proximal gradient."
+    "Add a relative duality gap where the problem is convex, else the proximal gradient's norm."
     Z, Y = found.codes.double(), Y.double()
     encoded = None if encoded is None else encoded.double()
     gradient = energy.gradient(Z, reconstruction_gradient(decoder, Y).full(Z), encoded)
     lam = energy.each('lam', Z)[..., None, None]
     if not isinstance(decoder, LinearDecoder) or energy.hinged():
-        found.residual = (Z - shrink(Z - eta*gradient, eta*lam, nonneg)).norm(dim=-1) / eta.double()[..., 0]
+        moved = Z - shrink(Z - eta*gradient, eta*lam, nonneg)
+        found.residual = moved.norm(dim=-1) / eta.double()[..., 0]
         return found
     r2 = 2*(Y - Z @ decoder.W.double().mT).square().mean(-1)                 # |r|^2, (..., n)
-    if encoded is not None: r2 = r2 + 2*energy.each('gamma', Z)[..., None]*(Z - encoded).square().mean(-1)
+    if encoded is not None:
+        r2 = r2 + 2*energy.each('gamma', Z)[..., None]*(Z - encoded).square().mean(-1)
     ar = r2 - (Z*gradient).sum(-1)                                           # <a, r>
     steepest = (-gradient if nonneg else gradient.abs()).amax(-1).clamp(min=1e-300)
     c = torch.minimum(ar/r2.clamp(min=1e-300), lam[..., 0]/steepest).clamp(min=0)

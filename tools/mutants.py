@@ -50,8 +50,8 @@ MUTANTS = [Mutant(*m) for m in [
 
     ('inference', 'L > 0, 1/L, 1.', 'L > 0, 2/L, 1.', 'test_inference.py'),
     ('inference', 'v.norm(dim=-1)*2/Yhat', 'v.norm(dim=-1)/Yhat', 'test_inference.py'),
-    ('inference', "('beta', largest)*2/max(n - 1, 1)",
-     "('beta', largest)/max(n - 1, 1)", 'test_inference.py'),
+    ('inference', "beta*2/max(n - 1, 1)",
+     "beta/max(n - 1, 1)", 'test_inference.py'),
     ('inference', 'total(step**2)/(2*self.eta)', 'total(step**2)/self.eta', 'test_inference.py'),
     ('inference', 'state.codes, state.Z)', 'state.Z, state.Z)', 'test_inference.py'),
     ('inference', 'c*ar - c**2*r2/2', 'c*ar', 'test_inference.py'),
