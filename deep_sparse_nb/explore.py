@@ -6,6 +6,7 @@
 __all__ = ['show_code', 'explore']
 
 # %% ../nbs/library/10_explore.ipynb #7279d829
+from typing import TYPE_CHECKING
 import matplotlib.pyplot as plt
 import torch
 from matplotlib.figure import Figure
@@ -14,6 +15,8 @@ from .decoders import atoms
 from .metrics import psnr
 from .plots import show_images
 from .training import Autoencoder
+
+if TYPE_CHECKING: import ipywidgets
 
 # %% ../nbs/library/10_explore.ipynb #e1b5dd22
 @torch.no_grad()
@@ -57,13 +60,18 @@ def _draw(pair, strengths, pictures, shape, title):
 def explore(model: Autoencoder,
             data: Dataset,
             member: int = 0,    # of a stack of models
-            ) -> 'ipywidgets.interactive':  # noqa: F821
-    "Sliders for the test image, the noise and the number of components. Needs ipywidgets."
+            ) -> 'ipywidgets.interactive':
+    """Sliders for the test image, the noise and the number of components. Needs ipywidgets.
+
+    Raises ValueError where there are no test images.
+    """
+    test = data.test
+    if test is None: raise ValueError('data has no test images; explore shows those')
     try: import ipywidgets as w
     except ImportError as cause:
         raise ImportError('explore needs ipywidgets: pip install ipywidgets') from cause
     def look(image, noise, components):
-        show_code(model, data.test, image, noise, components, data.shape, member)
-    return w.interactive(look, image=w.IntSlider(0, 0, len(data.test) - 1),
+        show_code(model, test, image, noise, components, data.shape, member)
+    return w.interactive(look, image=w.IntSlider(0, 0, len(test) - 1),
                          noise=w.FloatSlider(value=0., min=0., max=2., step=.1),
                          components=w.IntSlider(8, 1, 16))

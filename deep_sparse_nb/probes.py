@@ -10,10 +10,10 @@ __all__ = ['Kind', 'Places', 'LEARNING_RATES', 'PER_CLASS', 'LABELS_KEY', 'Class
 # %% ../nbs/library/08b_probes.ipynb #a10389e9
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 import torch
 from safetensors import safe_open
 from torch import Tensor, nn
@@ -30,8 +30,8 @@ from .weights import load_model
 from .sweeps import deadline_in, finished
 
 if TYPE_CHECKING: import pandas as pd
-Kind = tuple[tuple[str, object], ...]        # a model's columns of `KEY` but for the seed
-Places = dict[int, tuple[Path, int] | None]  # of each seed: checkpoint and place in its stack
+Kind = tuple[tuple[str, Any], ...]              # a model's columns of `KEY` but for the seed
+Places = Mapping[int, tuple[Path, int] | None]  # of each seed: checkpoint and place in its stack
 
 # %% ../nbs/library/08b_probes.ipynb #84b067bd
 class Classifier(nn.Module):
@@ -105,6 +105,14 @@ def fit(classifiers: Classifier, X: Tensor, labels: Tensor, valid: tuple[Tensor,
 LEARNING_RATES = (1e-3, 1e-2, 1e-1)
 PER_CLASS = (1, 2, 5, 10, 20, 50, 100, None)
 
+# %% ../nbs/library/08b_probes.ipynb #5d0c2f01
+def _labels(data: Dataset, name: str) -> Tensor:
+    "Of a split's images. Raises ValueError where there are none."
+    split = getattr(data, name)
+    if split is None or split.labels is None:
+        raise ValueError(f'data has no labels of {name} images; a classifier needs them')
+    return split.labels
+
 # %% ../nbs/library/08b_probes.ipynb #b589eb12
 def top_errors(scores: Tensor, labels: Tensor) -> dict[str, Tensor]: # top1, top3: (M,)
     "Share of images whose class is not the likeliest, or not among the three likeliest."
@@ -123,14 +131,15 @@ def classify(features: dict[str, Tensor], # train, valid, test: (S, N, f), or (1
     S, device = len(seeds), data.train.images.device
     lr = torch.tensor(rates, device=device).repeat_interleave(S)
     source = torch.arange(S, device=device).repeat(len(rates)) % len(features['train'])
-    f, classes = features['train'].shape[-1], int(data.train.labels.max()) + 1
+    train, held, test = (_labels(data, name) for name in ('train', 'valid', 'test'))
+    f, classes = features['train'].shape[-1], int(train.max()) + 1
     made = stack([Classifier(f, classes, l, s) for _ in rates for s in seeds]).to(device)
-    rows, valid = rows.to(device), (features['valid'], data.valid.labels)
-    when, loss = fit(made, features['train'][:, rows], data.train.labels[rows], valid, source,
+    rows, valid = rows.to(device), (features['valid'], held)
+    when, loss = fit(made, features['train'][:, rows], train[rows], valid, source,
                      [*seeds]*len(rates), lr, epochs, last=last)
     error = top_errors(logits(made, valid[0], source), valid[1])['top1']
     columns = dict(lr=lr, best_epoch=when, valid_loss=loss, valid_top1=error)
-    columns |= top_errors(logits(made, features['test'], source), data.test.labels)
+    columns |= top_errors(logits(made, features['test'], source), test)
     j = error.reshape(-1, S).mean(1).argmin().item()
     columns = {c: v.cpu().tolist()[j*S:(j + 1)*S] for c, v in columns.items()}
     return [dict(seed=s, labels=len(rows)) | {c: v[i] for c, v in columns.items()}
@@ -141,20 +150,22 @@ def member(kind: Kind, seed: int, place: tuple[Path, int] | None, results: str |
            device: str = 'cpu') -> Autoencoder:
     "A trained model: the best weights of a checkpoint, or those stored in the results."
     if place: return restore(place[0], device).best_model().member(place[1])
-    which = [dict(kind)[name] for name in ('dataset', 'model', 'lam')]
-    return load_model(*which, seed, results).to(device)
+    about = dict(kind)
+    loaded = load_model(about['dataset'], about['model'], about['lam'], seed, results)
+    return loaded.to(device)
 
 @torch.no_grad()
 def features_of(models: Sequence[Autoencoder], data: Dataset) -> dict[str, Tensor]:
     "Of each split, the codes by every model, (S, N, l); without models the images, (1, N, d)."
-    splits = dict(train=data.train.images, valid=data.valid.images, test=data.test.images)
+    splits = {name: split.images for name in ('train', 'valid', 'test')
+              if (split := getattr(data, name)) is not None}
     if not models: return {name: images[None] for name, images in splits.items()}
     codes = lambda m, images: torch.cat([m.codes(part)[0] for part in images.split(1000)])
     return {name: torch.stack([codes(m, images) for m in models])
             for name, images in splits.items()}
 
 # %% ../nbs/library/08b_probes.ipynb #21e653f2
-def candidates(found: dict[Kind, Places], where: dict,
+def candidates(found: Mapping[Kind, Places], where: dict,
                seeds: int) -> list[tuple[Kind, Places]]:
     "Raw pixels, LISTA from scratch, and the models that learned from `where`."
     plain = {k: 0 for k in KEY if k != 'seed'} | where
@@ -171,22 +182,23 @@ def only_labelled(data: Dataset, per_class: Sequence[int | None],
 
     Rows go by k and draw; all images are one draw.
     """
+    labels = _labels(data, 'train')
     tasks = [(k, draw) for k in per_class for draw in range(draws if k else 1)]
-    chosen = {task: first_of_each(data.train.labels.cpu(), *task) for task in tasks}
+    chosen = {task: first_of_each(labels.cpu(), *task) for task in tasks}
     used = torch.cat([*chosen.values()]).unique()
     rows = {task: torch.searchsorted(used, rows) for task, rows in chosen.items()}
-    return replace(data, train=data.train[used.to(data.train.labels.device)]), rows
+    return replace(data, train=data.train[used.to(labels.device)]), rows
 
 # %% ../nbs/library/08b_probes.ipynb #54989a99
 LABELS_KEY = [*KEY, 'per_class', 'draw', 'classifier_epochs']
 
 def stored(results: str | Path, grids: Sequence[str], models: Sequence[str] | None = None,
-           lams: Sequence[float] | None = None) -> dict[Kind, Places]:
+           lams: Sequence[float] | None = None) -> Mapping[Kind, Places]:
     """What `sweeps.finished` finds in checkpoints, of the weights in the results.
 
     Raises FileNotFoundError where there are none.
     """
-    found: dict[Kind, Places] = {}
+    found: dict[Kind, dict[int, tuple[Path, int] | None]] = {}
     for path in sorted((Path(results)/'weights').glob('*.safetensors')):
         with safe_open(path, 'pt') as file: about = json.loads(file.metadata()['model'])
         r, seed, where = recipe_from(about['recipe']), about['seed'], about['origin']
@@ -228,16 +240,16 @@ def few_labels(grids: Sequence[str] = ('mnist-linear', 'mnist-nl'), # of trained
     """
     if draws < 1: raise ValueError(f'draws is {draws}; it must be at least 1')
     device, deadline, left = choose_device(device), deadline_in(minutes), 0
-    if last: found, path, key = stored(results, grids, models, lams), 'labels-last.csv', ['lr']
-    else: found, path, key = finished(runs, grids, models, lams, seeds), 'labels.csv', []
-    path = Path(results)/path
+    found: Mapping[Kind, Places] = (stored(results, grids, models, lams) if last else
+                                    finished(runs, grids, models, lams, seeds))
+    path, key = Path(results)/('labels-last.csv' if last else 'labels.csv'), ['lr']*last
     rates = [(rate,) for rate in LEARNING_RATES] if last else [LEARNING_RATES]
-    of_images = origin('mnist')
+    of_images: dict[str, Any] = origin('mnist')
     sources = dict.fromkeys(tuple(c for c in kind if c[0] in of_images) for kind in found)
     for where in map(dict, sources):
         sizes = tuple(where[f'{s}_images'] for s in ('train', 'valid', 'test'))
         data = load(where['dataset'], data_dir, device=device, sizes=sizes)
-        classes = len(data.train.labels.unique())
+        classes = len(_labels(data, 'train').unique())
         data, labelled = only_labelled(data, per_class, draws)
         for kind, places in candidates(found, where, seeds or (1 if last else 5)):
             columns = {task: dict(kind) | dict(per_class=task[0] or round(sizes[0]/classes),
