@@ -131,6 +131,7 @@ class Autoencoder(_Inferring):
         decoder, encoder = (None if part is None else unstack(part, i) for part in parts)
         alone = Autoencoder(decoder, encoder, self.recipes[i], self.seeds[i])
         alone.load_state_dict({name: W[i:i + 1] for name, W in self.state_dict().items()})
+        if isinstance(self.step, Tensor): alone.step = self.step[i:i + 1]
         return alone.to(self.lam.device)
 
 # %% ../nbs/library/06b_autoencoder.ipynb #c0de0003

@@ -39,6 +39,7 @@ def save(run: Run, path: str | Path) -> None:
     for i, memory in run.adam.state_dict()['state'].items():
         tensors |= {f'adam.{i}.{k}': v for k, v in memory.items()}
     tensors |= dict(best_energy=run.best_energy, best_epoch=run.best_epoch)
+    if isinstance(model.step, Tensor): tensors['step'] = model.step
     recipes = [asdict(r) for r in model.recipes]
     about = dict(version=VERSION, recipes=recipes, seeds=model.seeds, d=model.d,
                  parts=_parts(model), epoch=run.epoch, seconds=run.seconds,
@@ -132,6 +133,7 @@ def restore(path: str | Path, device: str = 'cpu',
         state.setdefault(int(i), {})[name] = value
     run.adam.load_state_dict(run.adam.state_dict() | dict(state=state))
     run.best_energy, run.best_epoch = tensors['best_energy'].cpu(), tensors['best_epoch'].cpu()
+    run.model.step = tensors.get('step', run.model.step)
     run.epoch, run.seconds, run.history = about['epoch'], about['seconds'], about['history']
     return run
 

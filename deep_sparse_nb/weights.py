@@ -61,6 +61,7 @@ def store_weights(model: Autoencoder, # of one member
     r, seed = model.recipes[0], model.seeds[0]
     path = weights_file(results, origin['dataset'], r.model, r.lam, seed)
     about = dict(recipe=asdict(r), seed=seed, d=model.d, origin=origin)
+    if isinstance(model.step, Tensor): about['step'] = model.step.item()     # as measured
     if path.is_file():
         with safe_open(path, 'pt') as file: there = json.loads(file.metadata()['model'])
         if _budget(there) > _budget(about): return
@@ -101,4 +102,5 @@ def load_model(dataset: str, model: str, lam: float, seed: int = 0,
         tensors = {k: file.get_tensor(k) for k in file.keys()}
     loaded = Autoencoder.from_recipes(recipe_from(about['recipe']), about['seed'], about['d'])
     loaded.load_state_dict(unpacked(tensors))
+    loaded.step = about.get('step', loaded.step)
     return loaded

@@ -1,0 +1,165 @@
+"""Killed at any moment, a training or a sweep goes on, and ends as if nothing had happened.
+
+Also what else befalls files: a full disk, a folder that is read-only, two processes at once.
+"""
+import json
+import multiprocessing as mp
+import os
+import random
+import signal
+import sys
+import time
+from dataclasses import replace
+
+import pytest
+import torch
+
+from deep_sparse_nb import files
+from deep_sparse_nb.autoencoder import Autoencoder
+from deep_sparse_nb.checkpoints import restore, save
+from deep_sparse_nb.data import Dataset, Split
+from deep_sparse_nb.energy import planted
+from deep_sparse_nb.paper import Recipe
+from deep_sparse_nb.results import read_table
+from deep_sparse_nb.sweeps import sweep
+from deep_sparse_nb.training import begin, evaluate, train
+
+pytestmark = pytest.mark.skipif(sys.platform == 'win32', reason='has no signals')
+# imported once, by the server that processes are forked from
+PRELOADED = ['deep_sparse_nb.sweeps', 'deep_sparse_nb.estimator', 'pytest']
+CONTEXT = mp.get_context('forkserver') if sys.platform != 'win32' else mp
+STAGES = 'half', 'fsync', 'replace', 'replaced'
+EPOCHS = 6
+
+
+def bars():
+    Y = planted(100, side=4, noise=.05)[0]
+    parts = [Split(y, scale=1., shift=0.) for y in Y.split([60, 20, 20])]
+    return Dataset('bars', *parts, shape=(4, 4))
+
+
+# ---- what is killed ----
+
+def training(folder):
+    "Two members without an encoder, with steps that are measured, and a moment of rest."
+    path = folder/'checkpoint.safetensors'
+    recipes = [Recipe(lam=lam, l=8, m=6, batch=20, epochs=EPOCHS, beta=0., gamma=0., encoder=False,
+                      step=.3, step_rule='1/L') for lam in (.01, .02)]
+    model = Autoencoder.from_recipes(recipes, [0, 1], d=16)
+    run = restore(path) if path.exists() else begin(model)
+    train(run, bars(), after_epoch=lambda run: save(run, path), progress=False)
+
+
+def sweeping(folder):
+    "Two stacks of one, their rows, histories and weights."
+    sweep('digits', models=['VDL'], lams=[.005, .02], seeds=1, epochs=3, sizes=(250, 50, 50),
+          device='cpu', results=folder/'results', runs=folder/'runs', progress=False)
+
+
+WORK = dict(train=training, sweep=sweeping)
+
+
+# ---- how it is killed ----
+
+def work(kind, folder, started, n=0, stage=None):
+    "In a process of its own, which kills itself at a stage of the n-th writing of a file."
+    torch.set_num_threads(1)
+    if stage: fatal(n, stage)
+    started.set()
+    WORK[kind](folder)
+
+
+def fatal(n, stage):
+    "The n-th file from now on will not be written beyond a stage."
+    whole, fsync, rename, written = files.write_atomically, os.fsync, os.replace, []
+    def die(now):
+        if stage == now and len(written) == n: os.kill(os.getpid(), signal.SIGKILL)
+    def write_atomically(path, write):
+        def begin_to(fresh):
+            written.append(path)
+            write(fresh)
+            if stage == 'half' and len(written) == n: os.truncate(fresh, fresh.stat().st_size//2)
+            die('half')
+        whole(path, begin_to)
+    def flush(file): die('fsync'); fsync(file)
+    def replace_(fresh, path): die('replace'); rename(fresh, path); die('replaced')
+    for name, module in list(sys.modules.items()):
+        if name.startswith('deep_sparse_nb') and hasattr(module, 'write_atomically'):
+            module.write_atomically = write_atomically
+    os.fsync, os.replace = flush, replace_
+
+
+def started(kind, folder, *fate):
+    "The process that does the work, once it has begun."
+    CONTEXT.set_forkserver_preload(PRELOADED)
+    ready = CONTEXT.Event()
+    process = CONTEXT.Process(target=work, args=(kind, folder, ready, *fate))
+    process.start()
+    assert ready.wait(120)
+    return process
+
+
+def ended(process):
+    process.join(300)
+    assert process.exitcode in (0, -signal.SIGKILL), 'the work itself failed'
+    return process.exitcode == 0
+
+
+# ---- what is left ----
+
+def checkpoints(folder):
+    return [p for p in sorted(folder.rglob('*.safetensors')) if 'weights' not in p.parts]
+
+
+def content(folder):
+    "The bytes of all that is learned, and everything that is told but for times and places."
+    found = {}
+    for path in checkpoints(folder):
+        run = restore(path)
+        tensors = {**run.model.state_dict(), **{f'best {k}': v for k, v in run.best.items()}}
+        for i, state in run.adam.state_dict()['state'].items():
+            tensors |= {f'adam {i} {k}': v for k, v in state.items()}
+        if torch.is_tensor(run.model.step): tensors['step'] = run.model.step
+        for name, value in tensors.items(): found[path.name, name] = value.numpy().tobytes()
+        found[path.name, 'history'] = [{k: v for k, v in row.items() if k != 'seconds'}
+                                       for row in run.history]
+    for path in folder.rglob('weights/*.safetensors'): found[path.name] = path.read_bytes()
+    for path in folder.rglob('*.csv'):
+        timeless = read_table(path).drop(columns=['seconds', 'date', 'command'], errors='ignore')
+        order = [c for c in ('lam', 'sigma', 'epoch') if c in timeless]
+        found[path.relative_to(folder)] = timeless.sort_values(order).to_csv(index=False)
+    return found
+
+
+def kill(kind, folder, whole, dice):
+    "Start the work, and kill it: at some moment, or while it writes. Whether it has died."
+    moment = dice.choice([None, None, *STAGES])
+    if moment: return not ended(started(kind, folder, dice.randint(1, 3), moment))
+    process = started(kind, folder)
+    time.sleep(dice.uniform(0, .4)*whole)
+    process.kill()
+    return not ended(process)
+
+
+@pytest.mark.parametrize('kind', WORK)
+@pytest.mark.parametrize('kills', [5, pytest.param(25, marks=pytest.mark.slow)])
+def test_killed_at_random_moments(kind, kills, tmp_path):
+    straight, begun, dice = tmp_path/'straight', time.monotonic(), random.Random(kills)
+    process = started(kind, straight)
+    begun = time.monotonic()
+    assert ended(process)
+    whole, expected = time.monotonic() - begun, content(straight)
+    killed, turn, epochs = 0, 0, {}
+    while killed < kills:
+        folder = tmp_path/f'killed {turn}'
+        if not kill(kind, folder, whole, dice):
+            assert content(folder) == expected         # it came to its end before that
+            turn += 1
+            continue
+        killed += 1
+        for path in checkpoints(folder):
+            there = restore(path).epoch                # a whole checkpoint, at every moment
+            assert there >= epochs.get(path, 0), 'an epoch was lost that had been written'
+            epochs[path] = there
+    assert ended(started(kind, folder)) and content(folder) == expected
+    assert sum(map(len, expected.values())) > 0 and len(expected) > 5
