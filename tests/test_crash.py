@@ -25,16 +25,16 @@ from deep_sparse_nb.sweeps import sweep
 from deep_sparse_nb.training import begin, evaluate, train
 
 pytestmark = pytest.mark.skipif(sys.platform == 'win32', reason='has no signals')
-# imported once, by the server that processes are forked from
-PRELOADED = ['deep_sparse_nb.sweeps', 'deep_sparse_nb.estimator', 'pytest']
+# imported once, by the server that processes are forked from; the first Adam imports the last
+PRELOADED = ['deep_sparse_nb.sweeps', 'deep_sparse_nb.estimator', 'pytest', 'torch._dynamo']
 CONTEXT = mp.get_context('forkserver') if sys.platform != 'win32' else mp
 STAGES = 'half', 'fsync', 'replace', 'replaced'
-EPOCHS = 6
+EPOCHS = 4
 
 
 def bars():
-    Y = planted(100, side=4, noise=.05)[0]
-    parts = [Split(y, scale=1., shift=0.) for y in Y.split([60, 20, 20])]
+    Y = planted(80, side=4, noise=.05)[0]
+    parts = [Split(y, scale=1., shift=0.) for y in Y.split([40, 20, 20])]
     return Dataset('bars', *parts, shape=(4, 4))
 
 
@@ -43,7 +43,7 @@ def bars():
 def training(folder):
     "Two members without an encoder, with steps that are measured, and a moment of rest."
     path = folder/'checkpoint.safetensors'
-    recipes = [Recipe(lam=lam, l=8, m=6, batch=20, epochs=EPOCHS, beta=0., gamma=0., encoder=False,
+    recipes = [Recipe(lam=lam, l=8, batch=20, epochs=EPOCHS, beta=0., gamma=0., encoder=False,
                       step=.3, step_rule='1/L') for lam in (.01, .02)]
     model = Autoencoder.from_recipes(recipes, [0, 1], d=16)
     run = restore(path) if path.exists() else begin(model)

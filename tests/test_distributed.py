@@ -27,8 +27,8 @@ from deep_sparse_nb.results import read_table
 from deep_sparse_nb.training import begin, train
 
 SIZES = 2, 4
-# imported once, by the server that processes are forked from
-PRELOADED = ['deep_sparse_nb.sweeps', 'deep_sparse_nb.estimator', 'pytest']
+# imported once, by the server that processes are forked from; the first Adam imports the last
+PRELOADED = ['deep_sparse_nb.sweeps', 'deep_sparse_nb.estimator', 'pytest', 'torch._dynamo']
 
 
 # ---- what every process computes ----
