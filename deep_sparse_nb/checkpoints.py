@@ -13,6 +13,7 @@ from typing import Any
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
+from torch.optim import Adam
 from .convolution import ConvDecoder
 from .decoders import HiddenDecoder, LinearDecoder
 from .distributed import choose_device
@@ -36,23 +37,21 @@ def save(run: Run, path: str | Path) -> None:
     _check_place(run, path)
     tensors = {f'model.{k}': v for k, v in model.state_dict().items()}
     tensors |= {f'best.{k}': v for k, v in run.best.items()}
-    for i, memory in run.adam.state_dict()['state'].items():
-        tensors |= {f'adam.{i}.{k}': v for k, v in memory.items()}
+    tensors |= _memory(run.adam)
     tensors |= dict(best_energy=run.best_energy, best_epoch=run.best_epoch)
-    if isinstance(model.step, Tensor): tensors['step'] = model.step
+    if isinstance(model.step, Tensor): tensors['step'] = model.step # measured
     recipes = [asdict(r) for r in model.recipes]
     about = dict(version=VERSION, recipes=recipes, seeds=model.seeds, d=model.d,
                  parts=_parts(model), epoch=run.epoch, seconds=run.seconds,
                  origin=run.origin, history=run.history)
-    tensors = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
-    write_atomically(path, lambda fresh: save_file(tensors, fresh, {'run': json.dumps(about)}))
+    _write(path, 'run', about, tensors)
 
 # %% ../nbs/library/07a_checkpoints.ipynb #ced0a001
 def _check_place(run: Run, path: Path) -> None:
     "Raises ValueError where `path` holds what should not be lost."
     if path.is_dir(): raise ValueError(f'path is {path}, a folder; name a file in it')
     if not path.is_file(): return
-    about, _ = _read(path, tensors=False)
+    about, _ = _read(path, 'run', tensors=False)
     def members(recipes: Any, seeds: Any) -> list:      # their number of epochs may change
         return [(replace(r, epochs=0), s) for r, s in zip(recipes, seeds)]
     theirs, there = members(map(recipe_from, about['recipes']), about['seeds']), about['epoch']
@@ -62,18 +61,40 @@ def _check_place(run: Run, path: Path) -> None:
         raise ValueError(f'{path} holds {there} epochs of this run, which is at epoch '
                          f'{run.epoch}: restore it to go on, or name another file')
 
-def _read(path: Path, tensors: bool, device: str = 'cpu'
+def _write(path: Path, kind: str, about: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+    "A checkpoint of some kind of work, atomically."
+    here, told = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}, json.dumps(about)
+    write_atomically(path, lambda fresh: save_file(here, fresh, {kind: told}))
+
+def _read(path: Path, kind: str, tensors: bool, device: str = 'cpu'
           ) -> tuple[dict[str, Any], dict[str, Tensor]]:
     "What a checkpoint says, and its tensors. Raises ValueError when it is no checkpoint."
     try:
         with safe_open(path, 'pt', device=str(device)) as file:
-            about = json.loads((file.metadata() or {})['run'])
+            about = json.loads((file.metadata() or {})[kind])
             held = {k: file.get_tensor(k) for k in file.keys()} if tensors else {}
     except Exception as cause:
-        raise ValueError(f'{path} is not a checkpoint of a run: {cause}') from cause
+        raise ValueError(f'{path} is not a checkpoint of a {kind}: {cause}') from cause
     if about['version'] != VERSION:
         raise ValueError(f'{path} has version {about["version"]}; this library has {VERSION}')
     return about, held
+
+# %% ../nbs/library/07a_checkpoints.ipynb #ced0a005
+def _memory(adam: Adam) -> dict[str, Tensor]:
+    "What Adam remembers of each parameter."
+    return {f'adam.{i}.{k}': v for i, memory in adam.state_dict()['state'].items()
+            for k, v in memory.items()}
+
+def _remember(adam: Adam, tensors: dict[str, Tensor]) -> None:
+    "Give Adam what `_memory` found."
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in _part(tensors, 'adam.').items():
+        i, name = key.split('.')
+        state.setdefault(int(i), {})[name] = value
+    adam.load_state_dict(adam.state_dict() | dict(state=state))
+
+def _part(tensors: dict[str, Tensor], name: str) -> dict[str, Tensor]:
+    return {k.removeprefix(name): v for k, v in tensors.items() if k.startswith(name)}
 
 # %% ../nbs/library/07a_checkpoints.ipynb #ced0a003
 def _parts(model: Autoencoder) -> dict[str, dict[str, Any] | None]:
@@ -120,18 +141,13 @@ def restore(path: str | Path, device: str = 'cpu',
     a module of your own is missing or another one.
     """
     path, device = _find(Path(path)), choose_device(device)
-    about, tensors = _read(path, tensors=True, device=device)
+    about, tensors = _read(path, 'run', tensors=True, device=device)
     run = begin(_rebuilt(about, decoder, encoder), device, about['origin'])
-    def part(name: str) -> dict[str, Tensor]:
-        return {k.removeprefix(name): v for k, v in tensors.items() if k.startswith(name)}
-    try: run.model.load_state_dict(part('model.'))
+    try: run.model.load_state_dict(_part(tensors, 'model.'))
     except RuntimeError as cause:
         raise ValueError(f'{path} was written by other modules than these: {cause}') from cause
-    run.best, state = part('best.'), dict[int, dict[str, Tensor]]()
-    for key, value in part('adam.').items():
-        i, name = key.split('.')
-        state.setdefault(int(i), {})[name] = value
-    run.adam.load_state_dict(run.adam.state_dict() | dict(state=state))
+    _remember(run.adam, tensors)
+    run.best = _part(tensors, 'best.')
     run.best_energy, run.best_epoch = tensors['best_energy'].cpu(), tensors['best_epoch'].cpu()
     run.model.step = tensors.get('step', run.model.step)
     run.epoch, run.seconds, run.history = about['epoch'], about['seconds'], about['history']
@@ -166,7 +182,7 @@ def peek(path: Path,
          ) -> tuple[list[Member], dict[str, Any], int]: # members, origin, epochs done
     "What a checkpoint holds, without its tensors. Raises ValueError when it is not one."
     try:
-        about, _ = _read(path, tensors=False)
+        about, _ = _read(path, 'run', tensors=False)
         usual = origin(about['origin']['dataset'])
         held = {k: about['origin'].get(k, v) for k, v in usual.items()}
         members = [(recipe_from(r), s) for r, s in zip(about['recipes'], about['seeds'])]

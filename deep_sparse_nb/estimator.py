@@ -8,6 +8,7 @@ __all__ = ['SparseCoder']
 # %% ../nbs/library/11_estimator.ipynb #5e110003
 import math
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 import numpy as np
 import torch
@@ -15,7 +16,6 @@ from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
-from tqdm.auto import tqdm
 from .adaptive import Learning, SparsityKnob, crossing, resample
 from .arrays import Scaling, as_rows
 from .autoencoder import Autoencoder
@@ -26,6 +26,7 @@ from .inference import fista, lipschitz
 from .metrics import dead, explained_variance, sparsity
 from .paper import Recipe
 from .pretrained import Pretrained
+from .resumable import Resumable
 from .rows import RowsEstimator, in_memory
 from .training import choose_device, tiny_is_zero
 
@@ -33,7 +34,6 @@ from .training import choose_device, tiny_is_zero
 _CHOICES: dict[str, tuple] = dict(
     regularization=('variance', 'unit_norm', 'weight_decay'),
     transform_algorithm=('encoder', 'inference'), scaling=Scaling.KINDS)
-_BATCHES = 1500     # as many as a training goes through, or all of one epoch
 
 def _check(coder: Any) -> None:
     "Raises ValueError naming the parameter of the estimator that is wrong."
@@ -58,18 +58,16 @@ def _check(coder: Any) -> None:
         if value not in words and not callable(value):
             refuse(name, f'it must be one of {", ".join(map(repr, words))}, a torch module, '
                    'or a function without arguments that makes one')
+    if coder.checkpoint is not None and not isinstance(coder.random_state, (int, np.integer)):
+        refuse('random_state', 'to go on from a checkpoint it must be a whole number')
     if coder.revive and coder.decoder not in ('linear', 'hidden'):
         refuse('revive', "it needs decoder='linear' or 'hidden'")
 
 # %% ../nbs/library/11_estimator.ipynb #5e110051
-class _Learner(RowsEstimator):
+class _Learner(Resumable, RowsEstimator):
     "What `SparseCoder` does between its public methods."
-    model_: Autoencoder
-    scaling_: Scaling
-    history_: list[dict[str, Any]]
     alpha_: float | None
     _seed: int
-    _training: Any                     # a `Learning`, or None where nothing goes on
 
     def _begin(self, X: Any) -> Any: # rows
         "Check everything, and forget all that was learned."
@@ -175,19 +173,6 @@ class _Learner(RowsEstimator):
                              dead=dead(Z).item())
         self.n_iter_ = len(self.history_)
 
-    def _learn(self, rows: Any, held: Tensor | None) -> None:
-        "All epochs; towards the end with falling learning rates."
-        epochs, epoch = self.max_epochs, 0
-        with tqdm(total=epochs, disable=not self.verbose, unit='epoch') as bar:
-            while epochs is None or epoch < epochs:
-                left = 1. if epochs is None else 1 - epoch/epochs
-                row = self._pass(rows, held, min(1., left/.3))
-                epochs, epoch = epochs or math.ceil(_BATCHES/row['batches']), epoch + 1
-                bar.total = epochs
-                bar.set_postfix_str(f"explained {row['explained_variance']:.1%}, zeros "
-                                    f"{row['sparsity']:.1%}, dead {row['dead']}")
-                bar.update()
-
     @torch.no_grad()
     def _decoded(self, Z: Tensor) -> Tensor: # (n, d), on the CPU
         "Scaled rows of codes, in their precision."
@@ -237,14 +222,15 @@ class SparseCoder(Pretrained, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
                  verbose: bool = False,               # a bar on stderr
                  scaling: str = 'standard',           # one of `Scaling.KINDS`
                  revive: bool = False,                # resample dead components
-                 callbacks: Sequence[Callable] = ()): # called with history_ after each epoch
+                 callbacks: Sequence[Callable] = (),  # called with history_ after each epoch
+                 checkpoint: str | Path | None = None): # a file that `fit` goes on from
         self.n_components, self.alpha = n_components, alpha
         self.target_sparsity, self.regularization = target_sparsity, regularization
         self.decoder, self.encoder, self.positive = decoder, encoder, positive
         self.transform_algorithm, self.scaling = transform_algorithm, scaling
         self.batch_size, self.max_epochs = batch_size, max_epochs
         self.random_state, self.device, self.verbose = random_state, device, verbose
-        self.revive, self.callbacks = revive, callbacks
+        self.revive, self.callbacks, self.checkpoint = revive, callbacks, checkpoint
 
     @tiny_is_zero()
     def fit(self, X: Any, y: Any = None) -> 'SparseCoder':
@@ -252,8 +238,9 @@ class SparseCoder(Pretrained, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
         batch by batch, a memory-mapped file, a Dataset, DataLoader or iterable of batches.
 
         Of data in memory a tenth, at most 1,000 rows, is held out, to measure sparsity and
-        `metrics_` on. Raises ValueError naming the argument or parameter that is wrong, and
-        `Diverged` where numbers overflow.
+        `metrics_` on. With `checkpoint`, it goes on from where that file stands. Raises
+        ValueError naming the argument or parameter that is wrong, and `Diverged` where numbers
+        overflow.
         """
         rows = self._begin(X)
         self.scaling_.fit(rows, name='X')

@@ -152,7 +152,7 @@ class _Kept:
         tensors |= {f'scaling.{k}': state.pop(k) for k in ('mean', 'squares')}
         plain = {k: v for k, v in self.get_params(deep=False).items()
                  if v is None or isinstance(v, (bool, int, float, str))}
-        for name in ('device', 'verbose'): del plain[name]
+        for name in ('device', 'verbose', 'checkpoint'): plain.pop(name, None)
         fitted = dict(n_features_in=self.n_features_in_, image_shape=self.image_shape_,
                       alpha=self.alpha_, step=self.step_, n_iter=self.n_iter_, seed=self._seed,
                       names=getattr(self, 'feature_names_in_', np.array([])).tolist())

@@ -2,6 +2,8 @@
 from dataclasses import asdict, replace
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 from deep_sparse_nb.data import Dataset, Split, load
 from deep_sparse_nb.energy import planted
 from deep_sparse_nb.inference import Diverged
@@ -56,6 +58,23 @@ def test_a_resumed_run_continues_bit_for_bit(change, bars, tmp_path):
     for name, value in straight.best.items(): assert torch.equal(value, resumed.best[name]), name
     drop = lambda rows: [{k: v for k, v in r.items() if k != 'seconds'} for r in rows]
     assert drop(straight.history) == drop(resumed.history)
+
+
+@pytest.mark.parametrize('rule', ['safe', '1/L'])
+def test_a_reloaded_model_infers_with_the_step_that_was_measured(rule, bars, tmp_path):
+    "Without an encoder, codes depend on it."
+    recipes = [small('DO-NL', lam, step=.3, step_rule=rule) for lam in (.01, .02)]
+    run = fit(run_of(recipes), bars, epochs=1, after_epoch=keep(tmp_path))
+    there, Y = restore(tmp_path/'c'), bars.valid.images
+    assert torch.equal(there.model.step, run.model.step) and (run.model.step != .3).all()
+    assert torch.equal(there.best_model().codes(Y), run.best_model().codes(Y))
+    alone = run.best_model().member(1)
+    assert torch.equal(alone.step, run.model.step[1:])
+    assert (alone.codes(Y)[0] - run.best_model().codes(Y)[1]).norm() < 1e-3*alone.codes(Y).norm()
+    with safe_open(tmp_path/'c', 'pt') as file:
+        older = {k: file.get_tensor(k) for k in file.keys() if k != 'step'}
+        save_file(older, tmp_path/'older', file.metadata())
+    assert restore(tmp_path/'older').model.step == .3             # which did not keep it
 
 
 @pytest.mark.parametrize('model', ['SDL', 'VDL', 'DO', 'VDL-NL'])
