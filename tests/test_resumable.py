@@ -42,7 +42,7 @@ def test_epochs_that_were_kept_are_not_learned_again(file):
 
 @pytest.mark.parametrize('other', [
     dict(alpha=.03), dict(random_state=1), dict(max_epochs=5), dict(batch_size=20),
-    dict(decoder='hidden'), dict(scaling='center'), dict(positive=False)], ids=str)
+    dict(decoder='hidden'), dict(scaling='mean'), dict(positive=False)], ids=str)
 def test_other_parameters_are_refused(other, file):
     before, (name, value) = file.read_bytes(), *other.items()
     with pytest.raises(ValueError, match=f'of a fit with {name}=.*here it is {value}'):
