@@ -60,13 +60,14 @@ def test_a_resumed_run_continues_bit_for_bit(change, bars, tmp_path):
     assert drop(straight.history) == drop(resumed.history)
 
 
-@pytest.mark.parametrize('rule, step', [('safe', 100.), ('1/L', .3)])
+@pytest.mark.parametrize('rule, step', [('safe', 5.), ('1/L', .3)])
 def test_a_reloaded_model_infers_with_the_step_that_was_measured(rule, step, bars, tmp_path):
     "Without an encoder, codes depend on it."
     recipes = [small('DO-NL', lam, step=step, step_rule=rule) for lam in (.01, .02)]
     run = fit(run_of(recipes), bars, epochs=1, after_epoch=keep(tmp_path))
     there, Y = restore(tmp_path/'c'), bars.valid.images
-    assert torch.equal(there.model.step, run.model.step) and (run.model.step != step).all()
+    assert torch.equal(there.model.step, run.model.step)
+    assert rule == 'safe' or (run.model.step > step).all()
     assert torch.equal(there.best_model().codes(Y), run.best_model().codes(Y))
     alone = run.best_model().member(1)
     assert torch.equal(alone.step, run.model.step[1:])
