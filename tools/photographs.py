@@ -1,0 +1,138 @@
+"""Learn patches of photographs; tune on two others, and measure on two more, beside scikit-image.
+
+`python tools/photographs.py [SECONDS]` makes the models in results/photographs/ and the table
+results/photographs.csv. Kill it at will, or give it so many seconds, and call it again: what has
+a row is not measured twice.
+"""
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from skimage.restoration import denoise_nl_means, denoise_tv_chambolle, inpaint_biharmonic
+
+from deep_sparse_nb.decoders import HiddenDecoder
+from deep_sparse_nb.estimator import SparseCoder
+from deep_sparse_nb.patches import photographs, read_picture
+from deep_sparse_nb.pictures import denoise, inpaint
+from deep_sparse_nb.pretrained import write_folder
+from deep_sparse_nb.results import append, provenance, read_table
+from deep_sparse_nb.weights import compact
+
+RESULTS = Path(__file__).resolve().parents[1]/'results'
+TABLE, MODELS = RESULTS/'photographs.csv', RESULTS/'photographs'
+SIDE, N = 8, 40_000
+CODERS = {'SDL': dict(n_components=256, regularization='unit_norm'),
+          'VDL': dict(n_components=256),
+          'VDL-NL': dict(n_components=128, decoder=HiddenDecoder(128, 256, SIDE**2))}
+ABOUT = ('Patches of 8 x 8 pixels, without their mean, of four photographs that come with '
+         'scikit-image and scikit-learn; grey levels 0 to 255.')
+SIGMAS, MISSING = (10, 25, 50), (.5, .8)        # of 255; shares of pixels
+STRENGTHS = (.55, .7, .85, 1., 1.2)
+SETTINGS = {
+    'denoise': {'SDL': STRENGTHS, 'VDL': STRENGTHS, 'VDL-NL': STRENGTHS,
+                'TV': (.5, .65, .8, 1., 1.2, 1.5), 'NLM': (.4, .5, .6, .7, .8, 1.)},
+    'inpaint': {'SDL': (.1, .3, 1.), 'VDL': (.1, .3, 1.), 'VDL-NL': (.1, .3, 1.),
+                'biharmonic': (1.,)}}
+KEY = ['task', 'split', 'picture', 'level', 'method', 'setting']
+
+
+def patches():
+    "Of each training photograph as many, mirrored and turned at random, without their means."
+    rng, found = torch.Generator().manual_seed(0), []
+    for path in photographs('train'):
+        windows = read_picture(path).float().unfold(0, SIDE, 1).unfold(1, SIDE, 1)
+        i, j = (torch.rand(N//4, 2, generator=rng)*torch.tensor(windows.shape[:2])).long().T
+        found.append(windows[i, j])
+    X = torch.cat(found)
+    for turn in (lambda x: x.flip(-1), lambda x: x.flip(-2), lambda x: x.mT):
+        X = torch.where(torch.rand(N, 1, 1, generator=rng) < .5, turn(X), X)
+    return (X - X.mean((1, 2), keepdim=True))[torch.randperm(N, generator=rng)]
+
+
+def coder(name):
+    "A fitted `SparseCoder`, learned if it is not stored."
+    own = CODERS[name].get('decoder')
+    if not (MODELS/name).is_dir():
+        options = dict(alpha=.02, max_epochs=3, random_state=0, device='cpu', verbose=True)
+        fitted = SparseCoder(**options | CODERS[name]).fit(patches())
+        config, tensors = fitted._content()
+        scaling = {k: v for k, v in tensors.items() if k.startswith('scaling.')}
+        about = dict(about=ABOUT, provenance=provenance())
+        write_folder(MODELS/name, config | about, compact(fitted.model_, False) | scaling)
+    return SparseCoder.from_pretrained(MODELS/name, decoder=own, device='cpu')
+
+
+def picture(path, side):
+    "The middle of a photograph, (side, side), grey levels 0 to 255."
+    x = read_picture(path).float()
+    top, left = ((s - side)//2 for s in x.shape)
+    return x[top:top + side, left:left + side]
+
+
+def damaged(x, task, level):
+    "The picture with noise; or it and a mask of what is known."
+    rng = torch.Generator().manual_seed(0)
+    if task == 'denoise': return x + level*torch.randn(x.shape, generator=rng)
+    return x, torch.rand(x.shape, generator=rng) >= level
+
+
+def mend(method, given, task, level, setting):
+    "What a method makes of it, (h, w)."
+    if task == 'inpaint':
+        x, known = given
+        if method in CODERS:
+            return inpaint(coder(method), x.where(known, torch.nan), known, setting)
+        return 255*torch.from_numpy(inpaint_biharmonic((x*known).numpy()/255, ~known.numpy()))
+    if method in CODERS: return denoise(coder(method), given, level, setting)
+    y, sigma = given.numpy()/255, level/255
+    if method == 'TV': return 255*torch.from_numpy(denoise_tv_chambolle(y, weight=setting*sigma))
+    return 255*torch.from_numpy(denoise_nl_means(y, 5, 6, h=setting*sigma, sigma=sigma))
+
+
+def decibels(x, y): return (10*torch.log10(255**2/(x - y).double().square().mean())).item()
+
+
+def measure(task, split, path, level, method, setting):
+    "A row of the table, unless it has one."
+    place = dict(task=task, split=split, picture=path.stem, level=float(level), method=method,
+                 setting=float(setting))
+    there = read_table(TABLE)[KEY].values.tolist() if TABLE.is_file() else []
+    if [*place.values()] in there: return
+    if SECONDS and time.monotonic() > SECONDS: sys.exit('time is up; call again to go on')
+    x = picture(path, 128 if split == 'valid' else 192)
+    given = damaged(x, task, level)
+    begun = time.process_time()
+    made = mend(method, given, task, level, setting)
+    row = place | dict(psnr=decibels(x, made), seconds=time.process_time() - begun)
+    noisy = decibels(x, given) if task == 'denoise' else np.nan
+    append(TABLE, [row | dict(psnr_input=noisy) | provenance()], KEY, digits=5)
+    print(' '.join(map(str, place.values())), f"{row['psnr']:.2f} dB, {row['seconds']:.1f} s",
+          flush=True)
+
+
+def best(task, level, method):
+    "The setting with the highest mean on the validation photographs."
+    rows = read_table(TABLE).query("task == @task and split == 'valid' and level == @level"
+                                   ' and method == @method')
+    return rows.groupby('setting').psnr.mean().idxmax()
+
+
+def everything():
+    for task, levels in (('denoise', SIGMAS), ('inpaint', MISSING)):
+        for method, settings in SETTINGS[task].items():
+            for level in levels:
+                for path in photographs('valid'):
+                    for setting in settings: measure(task, 'valid', path, level, method, setting)
+                chosen = {best(task, level, method), *([1.] if method in CODERS else [])}
+                for path in photographs('test'):
+                    for setting in sorted(chosen):
+                        measure(task, 'test', path, level, method, setting)
+
+
+if __name__ == '__main__':
+    torch.set_num_threads(1)
+    SECONDS = time.monotonic() + float(sys.argv[1]) if len(sys.argv) > 1 else None
+    for name in CODERS: coder(name)
+    everything()
