@@ -195,7 +195,7 @@ def _add_picture(p: _Parser) -> None:
 def _add_denoise(p: _Parser) -> None:
     _add_picture(p)
     p.add_argument('--sigma', type=float, metavar='S',
-                   help="the noise's standard deviation, of 255 (default: the model's l1 weight)")
+                   help="the noise's standard deviation, of 255 (default: as the picture shows)")
 
 def _add_inpaint(p: _Parser) -> None:
     _add_picture(p)

@@ -86,7 +86,7 @@ def denoise_command(args: argparse.Namespace) -> Iterator[dict]:
     "`deep-sparse denoise`: a picture without its noise."
     from deep_sparse_nb.pictures import denoise
     noisy, coder = _picture(args.picture, 'picture'), _coder(args)
-    clean = denoise(coder.model_, noisy, args.sigma, args.strength, scaling=coder.scaling_)
+    clean = denoise(coder, noisy, args.sigma, args.strength)
     _save(args.out, clean)
     yield dict(out=str(args.out), shape=clean.shape)
 
@@ -95,6 +95,6 @@ def inpaint_command(args: argparse.Namespace) -> Iterator[dict]:
     from deep_sparse_nb.pictures import inpaint
     picture, coder = _picture(args.picture, 'picture'), _coder(args)
     known = _picture(args.mask, '--mask', ('L',)) < 128
-    filled = inpaint(coder.model_, picture, known, args.strength, scaling=coder.scaling_)
+    filled = inpaint(coder, picture, known, args.strength)
     _save(args.out, filled)
     yield dict(out=str(args.out), shape=filled.shape, filled=int((~known).sum()))

@@ -11,9 +11,10 @@ from deep_sparse_nb.arrays import Scaling
 from deep_sparse_nb.decoders import HiddenDecoder, LinearDecoder, as_decoder
 from deep_sparse_nb.stacks import stack
 from deep_sparse_nb.energy import Energy, planted
+from deep_sparse_nb.estimator import SparseCoder
 from deep_sparse_nb.inference import Masked, fista
 from deep_sparse_nb.paper import recipe
-from deep_sparse_nb.pictures import denoise, inpaint
+from deep_sparse_nb.pictures import denoise, inpaint, noise_level, noise_weight
 from deep_sparse_nb.training import Autoencoder
 
 
@@ -239,3 +240,82 @@ def test_stacks_are_refused():
     made = replace(recipe('mnist', 'DO', .01), l=16)
     with pytest.raises(ValueError, match='model is a stack of 2'):
         denoise(Autoencoder.from_recipes([made]*2, [0, 1], 64), NOISY)
+
+
+# ---- how strict, and with what model ----
+
+def test_noise_alone_seldom_moves_a_code():
+    rng = torch.Generator().manual_seed(0)
+    decoder = LinearDecoder(256, 64)
+    decoder.normalize_()
+    seen = 2/64*(3*torch.randn(20_000, 64, generator=rng)) @ decoder.W.detach()
+    assert .02 < (seen > noise_weight(decoder, 3.)).any(1).float().mean() < .12
+    assert torch.allclose(noise_weight(decoder, 6.), 2*noise_weight(decoder, 3.))
+    assert noise_weight(LinearDecoder(1, 64), 1.) > 0
+
+
+@pytest.mark.parametrize('form', ['float32', 'numpy', 'channels last', 'channels first', 'int32'])
+def test_noise_is_measured(form):
+    assert 17 < noise_level(FORMS[form]) < 27           # 20, and the bars' own edges
+    flat = torch.full((40, 44), 7.)
+    assert noise_level(flat) == 0 and denoise(bars_model(), flat).equal(flat)
+    with pytest.raises(ValueError, match='picture has 1 x 44 pixels'): noise_level(flat[:1])
+
+
+def test_without_sigma_it_is_measured():
+    expected = denoise(bars_model(), NOISY, sigma=noise_level(NOISY))
+    assert denoise(bars_model(), NOISY).equal(expected)
+
+
+def test_pixels_as_atoms_are_kept_or_not():
+    "The l1 term chooses and does not shrink: what is left is hard thresholding."
+    made = replace(recipe('mnist', 'DO', .01), l=128, unit_columns=False)
+    model = Autoencoder.from_recipes([made], [0], 64)
+    model.decoder.W.data = torch.cat([torch.eye(64), -torch.eye(64)], 1)[None]
+    picture = 100 + 10*torch.randn(8, 8, generator=torch.Generator().manual_seed(0))
+    away = picture - picture.mean()
+    for sigma in (1., 3., 10.):
+        kept = away.abs() > sigma*math.sqrt(2*math.log(128))
+        expected = picture.mean() + away.where(kept, torch.tensor(0.))
+        found = denoise(model, picture, sigma=sigma)
+        assert torch.allclose(found, expected, atol=.05) and (kept.any() or sigma == 10)
+
+
+def colours():
+    "A coder of colour patches (n, 8, 8, 3), and a picture (40, 44, 3)."
+    tint = torch.tensor([1., .5, -.5])
+    rows = planted(400, k=2)[0].reshape(-1, SIDE, SIDE, 1)*tint
+    rows = rows - rows.mean((1, 2), keepdim=True)
+    coder = SparseCoder(32, alpha=.02, encoder=None, max_epochs=30, random_state=0, device='cpu',
+                        batch_size=100).fit(rows.numpy())
+    return coder, 100 + 60*(bars_picture()[..., None] - 100)/60*tint
+
+
+def test_coders_of_colour_patches():
+    "With channels last, as they were learned from; both forms of a picture are understood."
+    coder, clean = colours()
+    noisy = clean + 10*torch.randn(clean.shape, generator=torch.Generator().manual_seed(4))
+    made = denoise(coder, noisy, sigma=10.)
+    assert mse(made, clean) < mse(noisy, clean)/2
+    first = denoise(coder, noisy.movedim(2, 0), sigma=10.)
+    assert torch.allclose(first.movedim(0, 2), made, atol=1e-2)
+
+
+def test_coders_bring_their_scaling_and_weight():
+    rows = planted(400, k=2)[0]
+    rows = 60*(rows - rows.mean(1, keepdim=True))
+    coder = SparseCoder(16, target_sparsity=.6, max_epochs=3, random_state=0, device='cpu')
+    coder.fit(rows)
+    model, scaling = coder.model_, coder.scaling_
+    made = denoise(coder, NOISY, sigma=20.)
+    assert made.equal(denoise(model, NOISY, sigma=20., scaling=scaling))
+    mask = torch.rand(NOISY.shape, generator=torch.Generator().manual_seed(5)) < .8
+    filled = inpaint(coder, NOISY, mask)
+    assert coder.alpha_ > 0 and not filled.equal(inpaint(coder, NOISY, mask, strength=5.))
+
+
+@pytest.mark.parametrize('model, said', [
+    (nn.Linear(16, 64), 'model is a Linear; it must be an Autoencoder'),
+    (SparseCoder(), 'not fitted')])
+def test_other_models_are_refused(model, said):
+    with pytest.raises(ValueError, match=said): denoise(model, NOISY, sigma=20.)

@@ -29,12 +29,10 @@ CODERS = {'SDL': dict(n_components=256, regularization='unit_norm'),
 ABOUT = ('Patches of 8 x 8 pixels, without their mean, of four photographs that come with '
          'scikit-image and scikit-learn; grey levels 0 to 255.')
 SIGMAS, MISSING = (10, 25, 50), (.5, .8)        # of 255; shares of pixels
-STRENGTHS = (.55, .7, .85, 1., 1.2)
 SETTINGS = {
-    'denoise': {'SDL': STRENGTHS, 'VDL': STRENGTHS, 'VDL-NL': STRENGTHS,
-                'TV': (.5, .65, .8, 1., 1.2, 1.5), 'NLM': (.4, .5, .6, .7, .8, 1.)},
-    'inpaint': {'SDL': (.1, .3, 1.), 'VDL': (.1, .3, 1.), 'VDL-NL': (.1, .3, 1.),
-                'biharmonic': (1.,)}}
+    'denoise': {'TV': (.5, .65, .8, 1., 1.2, 1.5), 'NLM': (.4, .5, .6, .7, .8, 1.),
+                'SDL': (.55, .7, .85, 1., 1.2), 'VDL': (.7, .85, 1.), 'VDL-NL': (.7, .85, 1.)},
+    'inpaint': {'biharmonic': (1.,), 'SDL': (.1, .3, 1.), 'VDL': (.1, 1.), 'VDL-NL': (.1, 1.)}}
 KEY = ['task', 'split', 'picture', 'level', 'method', 'setting']
 
 
