@@ -31,7 +31,9 @@ ABOUT = ('Patches of 8 x 8 pixels, without their mean, of four photographs that 
 SIGMAS, MISSING = (10, 25, 50), (.5, .8)        # of 255; shares of pixels
 SETTINGS = {
     'denoise': {'TV': (.5, .65, .8, 1., 1.2, 1.5), 'NLM': (.4, .5, .6, .7, .8, 1.),
-                'SDL': (.55, .7, .85, 1., 1.2), 'VDL': (.7, .85, 1.), 'VDL-NL': (.7, .85, 1.)},
+                'SDL': (.55, .7, .85, 1., 1.2),
+                'VDL': (.7, .85, 1.), 'VDL-NL': (.7, .85, 1.),
+                'SDL, stride 1': (1.,), 'VDL, stride 1': (1.,)},
     'inpaint': {'biharmonic': (1.,), 'SDL': (.1, .3, 1.), 'VDL': (.1, 1.), 'VDL-NL': (.1, 1.)}}
 KEY = ['task', 'split', 'picture', 'level', 'method', 'setting']
 
@@ -83,7 +85,9 @@ def mend(method, given, task, level, setting):
         if method in CODERS:
             return inpaint(coder(method), x.where(known, torch.nan), known, setting)
         return 255*torch.from_numpy(inpaint_biharmonic((x*known).numpy()/255, ~known.numpy()))
-    if method in CODERS: return denoise(coder(method), given, level, setting)
+    name, _, every = method.partition(', stride ')
+    if name in CODERS:
+        return denoise(coder(name), given, level, setting, stride=int(every or 2))
     y, sigma = given.numpy()/255, level/255
     if method == 'TV': return 255*torch.from_numpy(denoise_tv_chambolle(y, weight=setting*sigma))
     return 255*torch.from_numpy(denoise_nl_means(y, 5, 6, h=setting*sigma, sigma=sigma))
