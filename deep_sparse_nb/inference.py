@@ -10,15 +10,17 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 from .energy import Energy
 from .decoders import (Decoder, Gradient, HiddenDecoder, LinearDecoder,
                                      Quadratic, as_decoder, frozen,
                                      reconstruction_gradient)
 from .iteration import Coasting, Iteration, Rules, shrink
 from .kernels import jit
-from .kernels.cpu import CompiledIteration, SparseIteration
+from .kernels.cpu import CompiledIteration, DenseIteration, SparseIteration
 from .kernels.gpu import TritonIteration, triton
 from .kernels.hidden import BfloatGradient
 
@@ -168,39 +170,44 @@ def fista(Y: Tensor,                 # images (n, d) or (..., n, d)
     Codes have the type of Y; float16 and bfloat16 are computed in float32. No argument or buffer
     is changed. Raises ValueError for arguments that do not fit, `Diverged` when codes overflow.
     """
-    check_options(Y, decoder, energy, max_iters, tol, coast)
+    check_options(Y, decoder, energy, encoded, start, max_iters, tol, coast)
     decoder, kind = as_decoder(decoder), Y.dtype
     if mask is not None: Y, mask = hide(Y, mask)
     start = first_codes(Y, decoder, energy, encoded, start)
     Y, encoded = (None if A is None else A.detach().to(start) for A in (Y, encoded))
     seen = decoder if mask is None else Masked(decoder, mask.to(start.device))
     problem = Y, seen, energy, encoded
-    method, gradient = choose_kernel(kernel, precision, step, start, *problem, watch)
-    if coast and method is not SparseIteration: method = Coasting
+    method, gradient = choose_kernel(kernel, precision, step, coast, watch, start, *problem)
     state = method(start, energy, encoded, step_size(step, start, Y, decoder, energy),
                    Rules(tol, nonneg, momentum, restart, freeze_converged, coast))
     state.run(gradient, max_iters, watch)
     converged = state.iterations > 0
     codes = torch.where(converged[..., None], state.codes, state.Z)
-    finite = codes.isfinite().flatten(-2).all(-1)
-    overflown = energy.ranks.max((~finite).int())
+    overflown = energy.ranks.max(overflow(codes))
     if overflown.any(): raise Diverged(diagnosis(overflown, decoder, energy, Y.shape[-2], step))
     iterations = torch.where(converged, state.iterations, max_iters)
     found = Inference(codes.to(kind), iterations, converged)
     return certificate(found, *problem, state.eta, nonneg) if certify else found
 
 # %% ../nbs/library/02_inference.ipynb #29205bfe
-def check_options(Y, decoder, energy, max_iters, tol, coast) -> None:
+def check_options(Y, decoder, energy, encoded, start, max_iters, tol, coast) -> None:
     "Raises ValueError for arguments of another kind, or out of their range."
     kinds = dict(Y=(Y, Tensor), decoder=(decoder, nn.Module), energy=(energy, Energy))
+    codes = dict(encoded=encoded, start=start)
+    kinds |= {name: (A, Tensor) for name, A in codes.items() if A is not None}
     for name, (given, kind) in kinds.items():
         if not isinstance(given, kind):
             raise ValueError(f'{name} is a {type(given).__name__}; it must be a {kind.__name__}')
     if max_iters < 1: raise ValueError(f'max_iters is {max_iters}; at least 1 is needed')
     if not tol > 0: raise ValueError(f'tol is {tol}; it must be positive')
+    for name, A in chain(decoder.named_parameters(), decoder.named_buffers()):
+        if A.is_meta or is_lazy(A):
+            raise ValueError(f"the decoder's {name} has no values yet: it is on the device 'meta', "
+                             'or of a lazy layer that has seen no input')
     if coast and energy.ranks.size > 1:
         raise ValueError('coast is for a batch in one process; several do without it')
 
+# %% ../nbs/library/02_inference.ipynb #29205bff
 def first_codes(Y, decoder, energy, encoded, start) -> Tensor:
     "Initial codes (..., n, l), with the leading dimensions of all arguments. Raises ValueError."
     if Y.dim() < 2 or not Y.is_floating_point():
@@ -222,14 +229,14 @@ def first_codes(Y, decoder, energy, encoded, start) -> Tensor:
                              f'components; the decoder takes {l}')
         if A.shape[-2] != n: raise ValueError(f'{name} has {A.shape[-2]} codes for {n} images')
     for name, A in dict(Y=Y, **given).items():
-        if not A.sum().isfinite() and not A.isfinite().all():
-            raise ValueError(f'{name} is not finite')
+        if A.is_meta: raise ValueError(f"{name} has no values: it is on the device 'meta'")
+        if not all_finite(A): raise ValueError(f'{name} is not finite')
     leading = [Y.shape[:-2], (shape or (l,))[:-1], *(A.shape[:-2] for A in given.values())]
     leading += [energy.each(name, Y).shape for name in ('lam', 'beta', 'T', 'gamma')]
-    try: models = torch.broadcast_shapes(*leading)
+    shapes = {tuple(s) for s in leading if s}
+    try: models = torch.broadcast_shapes(*shapes) if len(shapes) > 1 else max(shapes, default=())
     except RuntimeError:
-        shapes = [tuple(s) for s in leading]
-        raise ValueError(f'leading dimensions do not fit: {shapes}') from None
+        raise ValueError(f'leading dimensions do not fit: {sorted(shapes)}') from None
     codes = next(iter(given.values())).detach() if given else Y.new_zeros(())
     kind = torch.float32 if Y.element_size() < 4 else Y.dtype
     return codes.to(Y.device, kind).expand(*models, n, l)
@@ -237,8 +244,8 @@ def first_codes(Y, decoder, energy, encoded, start) -> Tensor:
 # %% ../nbs/library/02_inference.ipynb #f87604f8
 LARGEST_GRAM = 512   # rows of a Gram matrix that stays in the cache
 
-def choose_kernel(kernel, precision, step, start, Y, decoder, energy, encoded,
-                  watch) -> tuple[type[Iteration], Gradient]:
+def choose_kernel(kernel, precision, step, coast, watch, start, Y, decoder, energy,
+                  encoded) -> tuple[type[Iteration], Gradient]:
     "The iteration and the gradient for device, type, decoder and size. Raises ValueError."
     forced = os.environ.get('DEEP_SPARSE_KERNEL', 'auto')
     for name, value in dict(kernel=kernel, DEEP_SPARSE_KERNEL=forced).items():
@@ -252,14 +259,25 @@ def choose_kernel(kernel, precision, step, start, Y, decoder, energy, encoded,
         return partial(Backtracking, smooth=smooth_part(Y, decoder, energy, encoded)), gradient
     if precision == 'bfloat16' and isinstance(decoder, HiddenDecoder) and Y.dtype == torch.float32:
         gradient = BfloatGradient(decoder, Y)
-    device, dictionary = start.device.type, isinstance(gradient, Quadratic)
-    if kernel == 'plain' or not start.numel() or energy.shared(): return Iteration, gradient
-    if device == 'cuda' and triton: return TritonIteration, gradient
-    if device != 'cpu' or not jit.available(): return Iteration, gradient
-    small = dictionary and start.shape[-1] <= LARGEST_GRAM and not watch
-    return SparseIteration if small else CompiledIteration, gradient
+    device, plain = start.device.type, Coasting if coast else Iteration
+    if kernel == 'plain' or not start.numel() or energy.shared(): return plain, gradient
+    if device == 'cuda' and triton: return Coasting if coast else TritonIteration, gradient
+    if device != 'cpu' or not jit.available(): return plain, gradient
+    if not isinstance(gradient, Quadratic) or start.shape[-1] > LARGEST_GRAM or watch:
+        return Coasting if coast else CompiledIteration, gradient
+    together = energy.hinged() and not coast and start.shape[:-2].numel() == 1
+    return DenseIteration if together else SparseIteration, gradient
 
 # %% ../nbs/library/02_inference.ipynb #00f9e5d0
+def all_finite(A) -> bool:
+    "Whether all numbers of A are finite. A sum, which takes less time, answers nearly always."
+    return bool(A.sum().isfinite()) or bool(A.isfinite().all())
+
+def overflow(codes) -> Tensor:
+    "1 for each model whose codes (..., n, l) have left the finite numbers, else 0: (...,)."
+    if all_finite(codes): return codes.new_zeros(codes.shape[:-2], dtype=torch.int32)
+    return (~codes.isfinite()).flatten(-2).any(-1).int()
+
 def diagnosis(overflown, decoder, energy, n, step) -> str:
     "The message of `Diverged`."
     if not all(p.isfinite().all() for p in decoder.parameters()):

@@ -33,8 +33,8 @@ class Rules(NamedTuple):
     coast: bool = False            # a sample that is done drifts on, see `Coasting`
 
 # %% ../nbs/library/02a_iteration.ipynb #e07c3c8b
-class Iteration:
-    "The state of FISTA over a batch of codes (..., n, l), and the step that advances it."
+class _State:
+    "What FISTA remembers of a batch of codes (..., n, l)."
     def __init__(self, start: Tensor, energy: Energy, encoded: Tensor | None, eta: float | Tensor,
                  rules: Rules = Rules()):
         self.energy, self.encoded, self.rules = energy, encoded, rules
@@ -46,6 +46,11 @@ class Iteration:
         self.freeze = (self.beta[..., 0] == 0) | rules.freeze_converged                # (..., 1)
         self.ranks = energy.ranks if energy.shared() else ALONE            # who have to agree
 
+    def frozen(self) -> Tensor: return (self.iterations > 0) & self.freeze              # (..., n)
+
+# %% ../nbs/library/02a_iteration.ipynb #e07c3c8d
+class _Step(_State):
+    "The step that advances a state."
     def advance(self, G: Tensor, k: int) -> None:
         "Iteration `k`, from the decoder's gradient G at X."
         G = self.energy.gradient(self.X, G, self.encoded)
@@ -69,8 +74,9 @@ class Iteration:
         self.codes = torch.where(done[..., None], Z, self.codes)
         self.iterations = torch.where(done, k, self.iterations)
 
-    def frozen(self) -> Tensor: return (self.iterations > 0) & self.freeze              # (..., n)
-
+# %% ../nbs/library/02a_iteration.ipynb #e07c3c8f
+class Iteration(_Step):
+    "FISTA over a batch of codes (..., n, l): its state, and the step that advances it."
     def running(self) -> int:
         "Samples not done yet, of the model that has most of them; 0 if codes are finite no more."
         return int((self.iterations == 0).sum(-1).max()) if self.Z.isfinite().all() else 0

@@ -11,7 +11,7 @@ from deep_sparse_nb.energy import Energy
 from deep_sparse_nb.inference import fista
 from deep_sparse_nb.iteration import Coasting, Iteration, Rules
 from deep_sparse_nb.kernels import jit
-from deep_sparse_nb.kernels.cpu import CompiledIteration, SparseIteration
+from deep_sparse_nb.kernels.cpu import CompiledIteration, DenseIteration, SparseIteration
 from deep_sparse_nb.kernels.hidden import BfloatGradient
 
 needs_numba = pytest.mark.skipif(not jit.available(), reason='nothing is compiled here')
@@ -19,7 +19,7 @@ needs_numba = pytest.mark.skipif(not jit.available(), reason='nothing is compile
 
 @needs_numba
 @pytest.mark.parametrize('dtype', [torch.float32, torch.float64])
-@pytest.mark.parametrize('models, n, l', [(1, 2, 1), (2, 7, 9), (3, 70, 17)])
+@pytest.mark.parametrize('models, n, l', [(1, 2, 1), (1, 60, 33), (2, 7, 9), (3, 70, 17)])
 @pytest.mark.parametrize('beta', [0., 5.])
 @pytest.mark.parametrize('rules', [Rules(1e-2), Rules(1e-2, restart=True), Rules(1e-2, nonneg=False, momentum=False),
                                    Rules(1e-2, freeze_converged=True)], ids=['paper', 'restart', 'signed', 'freeze'])
@@ -28,7 +28,7 @@ def test_compiled_is_plain(dtype, models, n, l, beta, rules):
     start, Y = torch.rand(models, n, l, generator=rng).to(dtype), torch.randn(n, 12, generator=rng).to(dtype)
     decoder = stack([LinearDecoder(l, 12, seed) for seed in range(models)]).to(dtype)
     energy, results = Energy(torch.linspace(0, .1, models), beta=beta, gamma=1.), []
-    for kind in (Iteration, CompiledIteration, SparseIteration):
+    for kind in (Iteration, CompiledIteration, SparseIteration, *[DenseIteration]*(models == 1)):
         state = kind(start, energy, start, .1, rules)
         state.run(decoder.reconstruction_gradient(Y), 40)
         results.append((torch.where((state.iterations > 0)[..., None], state.codes, state.Z), state.iterations))
@@ -72,7 +72,7 @@ def test_codes_do_not_depend_on_the_number_of_threads(beta):
 
 def test_the_plain_step_can_be_forced(monkeypatch):
     def fail(*args): raise AssertionError('a kernel was used')
-    for kind in (CompiledIteration, SparseIteration): monkeypatch.setattr(kind, '__init__', fail)
+    for kind in (CompiledIteration, DenseIteration, SparseIteration): monkeypatch.setattr(kind, '__init__', fail)
     Y, decoder = torch.randn(9, 20), LinearDecoder(10, 20)
     fista(Y, decoder, Energy(.01), kernel='plain')
     monkeypatch.setenv('DEEP_SPARSE_KERNEL', 'plain')

@@ -20,63 +20,84 @@ if torch.cuda.is_available() or os.environ.get('TRITON_INTERPRET'):
 program = triton.jit(do_not_specialize=['k']) if triton else lambda kernel: kernel
 constexpr = tl.constexpr if triton else None
 
+# %% ../../nbs/performance/04_gpu.ipynb #e916b57a
 @program
-def hinge_from_sums(mean, sums, squares, n, beta, T, inside):
+def hinge_from_sums(mean, sums, squares, n, beta, T, rounding, inside):
     "Mean and stretch of each component from its last mean and the sums about it."
     shift = tl.load(sums, inside, 0.)/n
+    mean = tl.load(mean, inside, 0.) + shift
     variance = tl.maximum(tl.load(squares, inside, 0.)/n - shift*shift, 0.)
     deviation = tl.sqrt(variance*n/(n - 1))
-    below = (deviation > 0) & (deviation < T)
+    below = (deviation > rounding*tl.abs(mean)) & (deviation < T)
     stretch = tl.where(below, -2*beta/(n - 1)*(T - deviation)/tl.where(below, deviation, 1.), 0.)
-    return tl.load(mean, inside, 0.) + shift, stretch
+    return mean, stretch
+
+@program
+def leave_sums(centred, mu, mean, sums, k, size, component, inside):
+    "Add some rows to the sums for the next iteration. The first program clears those after."
+    new = sums + k % 3*2*size + component
+    tl.atomic_add(new, tl.sum(centred, 0), inside)
+    tl.atomic_add(new + size, tl.sum(centred*centred, 0), inside)
+    if tl.program_id(0) == 0:
+        clear = sums + (k + 1) % 3*2*size + component
+        tl.store(mean + k % 2*size + component, mu, inside)
+        tl.store(clear, mu*0., inside); tl.store(clear + size, mu*0., inside)
+
+# %% ../../nbs/performance/04_gpu.ipynb #e916b57c
+@program
+def shrunk(v, alpha, nonneg: constexpr):
+    "`shrink`, of which NaN stays NaN."
+    if nonneg: v = tl.where(v < alpha, 0., v - alpha)
+    else: v = tl.where(v > alpha, v - alpha, tl.where(v < -alpha, v + alpha, v*0.))
+    return v
+
+@program
+def hardly_moved(moved, z, tol):
+    "What the stopping rule says of each row."
+    distance, length = moved.to(tl.float64), z.to(tl.float64)
+    distance, length = tl.sum(distance*distance, 1), tl.sum(length*length, 1)
+    same = tl.sum((moved != 0).to(tl.int32), 1) == 0
+    return (tl.sqrt(distance) < tol*tl.sqrt(length)) | same
+
+@program
+def look_ahead(t, uphill, momentum: constexpr, restart: constexpr):
+    "The next t, and the factor of the last move."
+    following = (1 + tl.sqrt(1 + 4*t*t))/2
+    ahead = (t - 1)/following if momentum else t*0.
+    if restart: following, ahead = tl.where(uphill, 1., following), tl.where(uphill, 0., ahead)
+    return following, ahead
 
 # %% ../../nbs/performance/04_gpu.ipynb #871c7478
 @program
 def fista_step(X, Z, G, C, codes, iterations, t, mean, sums, weights, models, n, l, tol, k,
                nonneg: constexpr, momentum: constexpr, restart: constexpr, freeze: constexpr,
-               hinged: constexpr, ROWS: constexpr, COLUMNS: constexpr):
+               hinged: constexpr, rounding: constexpr, ROWS: constexpr, COLUMNS: constexpr):
     "`Iteration.advance` for some rows of one model, in place."
-    s, rows, j = tl.program_id(1), tl.program_id(0)*ROWS + tl.arange(0, ROWS), tl.arange(0, COLUMNS)
-    here, inside = (s*n + rows[:, None])*l + j[None, :], (rows < n)[:, None] & (j < l)[None, :]
-    row, component, size = s*n + rows, s*l + j, models*l
-    w = weights + s
+    s, rows = tl.program_id(1), tl.program_id(0)*ROWS + tl.arange(0, ROWS)
+    j, w, row, size = tl.arange(0, COLUMNS), weights + s, s*n + rows, models*l
+    here, inside = row[:, None]*l + j[None, :], (rows < n)[:, None] & (j < l)[None, :]
     eta, lam, ridge = tl.load(w), tl.load(w + models), tl.load(w + 2*models)
-    beta, T = tl.load(w + 3*models), tl.load(w + 4*models)
+    beta, T, component = tl.load(w + 3*models), tl.load(w + 4*models), s*l + j
     x, z = tl.load(X + here, inside, 0.), tl.load(Z + here, inside, 0.)
     g = tl.load(G + here, inside, 0.) + ridge*x - tl.load(C + here, inside, 0.)
     freezes, before = freeze | (beta == 0), tl.load(iterations + row, rows < n, 1)
     if hinged:
         old, last = sums + (k - 1) % 3*2*size + component, mean + (k - 1) % 2*size + component
-        mu, stretch = hinge_from_sums(last, old, old + size, n, beta, T, j < l)
+        mu, stretch = hinge_from_sums(last, old, old + size, n, beta, T, rounding, j < l)
         g += stretch[None, :]*(x - mu[None, :])
-    v, alpha = x - eta*g, eta*lam
-    if nonneg: v = tl.where(v < alpha, 0., v - alpha)
-    else: v = tl.where(v > alpha, v - alpha, tl.where(v < -alpha, v + alpha, v*0.))
-    v = tl.where(((before > 0) & freezes)[:, None], z, v)
+    v = tl.where(((before > 0) & freezes)[:, None], z, shrunk(x - eta*g, eta*lam, nonneg))
     moved = v - z
-    distance, length = tl.sum(moved*moved, 1), tl.sum(z*z, 1)
-    still = tl.sum((moved != 0).to(tl.int32), 1) == 0
-    done = (before == 0) & ((distance < tol*tol*length) | still)
+    done = (before == 0) & hardly_moved(moved, z, tol)
     tl.store(codes + here, v, inside & done[:, None])
     tl.store(iterations + row, k, done & (rows < n))
-    now = tl.load(t + row, rows < n, 1.)
-    following = (1 + tl.sqrt(1 + 4*now*now))/2
-    ahead = (now - 1)/following if momentum else now*0.
-    if restart:
-        uphill = tl.sum((x - v)*moved, 1) > 0
-        following, ahead = tl.where(uphill, 1., following), tl.where(uphill, 0., ahead)
-    ahead = tl.where(((before > 0) | done) & freezes, 0., ahead)
-    x = v + ahead[:, None]*moved
+    now, uphill = tl.load(t + row, rows < n, 1.), tl.sum((x - v)*moved, 1) > 0
+    following, ahead = look_ahead(now, uphill, momentum, restart)
+    x = v + tl.where(((before > 0) | done) & freezes, 0., ahead)[:, None]*moved
     tl.store(X + here, x, inside); tl.store(Z + here, v, inside)
     tl.store(t + row, following, rows < n)
     if hinged:
-        centred, new = tl.where(inside, x - mu[None, :], 0.), sums + k % 3*2*size + component
-        tl.atomic_add(new, tl.sum(centred, 0), j < l)
-        tl.atomic_add(new + size, tl.sum(centred*centred, 0), j < l)
-        if tl.program_id(0) == 0:
-            clear = sums + (k + 1) % 3*2*size + component
-            tl.store(mean + k % 2*size + component, mu, j < l)
-            tl.store(clear, mu*0., j < l); tl.store(clear + size, mu*0., j < l)
+        x = tl.where(inside, x - mu[None, :], 0.)
+        leave_sums(x, mu, mean, sums, k, size, component, j < l)
 
 # %% ../../nbs/performance/04_gpu.ipynb #ff85e85e
 class TritonIteration(Iteration):
@@ -99,7 +120,8 @@ class TritonIteration(Iteration):
         self.mean[0] = X.mean(1)
         self.sums[0, 1] = (X - self.mean[0, :, None]).square().sum(1)
         self.constants = dict(nonneg=rules.nonneg, momentum=rules.momentum, restart=rules.restart,
-                              ROWS=8, freeze=bool(self.freeze.all()), hinged=bool(self.beta.any()),
+                              freeze=bool(self.freeze.all()), hinged=bool(self.beta.any()),
+                              rounding=4*torch.finfo(start.dtype).eps, ROWS=8,
                               COLUMNS=triton.next_power_of_2(l))
 
     def advance(self, G: Tensor, k: int) -> None:

@@ -21,9 +21,24 @@ def compiled(function: Callable | None = None, # of arrays and numbers
     "Machine code for a function, made at its first call. Without numba, the function as it is."
     if function is None: return partial(compiled, **options)
     if numba is None: return function
-    options = _OPTIONS | options
-    try: return numba.njit(cache=_in_a_module(function), **options)(function)
-    except RuntimeError: return numba.njit(**options)(function)          # no folder to keep it in
+    dispatcher = numba.njit(**_OPTIONS | options)(function)
+    if available() and _in_a_module(function):
+        try: dispatcher._cache = _kept(function)
+        except RuntimeError: pass            # numba finds no folder to keep it in
+    return dispatcher
+
+# %% ../../nbs/performance/02_jit.ipynb #fb34618c
+def _kept(function: Callable):
+    "Numba's files of a function's machine code, where they can be read and written."
+    from numba.core.caching import FunctionCache
+    class Kept(FunctionCache):
+        def load_overload(self, *args):
+            try: return super().load_overload(*args)
+            except OSError: return None
+        def save_overload(self, *args):
+            try: super().save_overload(*args)
+            except OSError: pass
+    return Kept(function)
 
 # %% ../../nbs/performance/02_jit.ipynb #56b52297
 def inlined(function: Callable | None = None, **options) -> Callable:
