@@ -112,6 +112,12 @@ fista(Y, D, E, encoded=Z[:, :5])                 -> encoded has shape
 fista(Y, D, E, encoded=with_(Z, INF))            -> encoded is not finite
 fista(Y, D, Energy(.1, gamma=1.))                -> gamma is 1.*encoded=
 fista(Y, D, Energy(torch.ones(3)), start=Z.expand(2, 12, 8)) -> leading dimensions do not fit
+fista(Y.to('meta'), D, E)                        -> Y has no values
+fista(Y, D, E, start=Z.numpy())                  -> start is a ndarray; it must be a Tensor
+fista(Y, D, E, encoded=Z.numpy())                -> encoded is a ndarray; it must be a Tensor
+fista(Y, D, E, encoded=Z.to('meta'))             -> encoded has no values
+fista(Y, torch.nn.Linear(8, 16, device='meta'), E, start=Z) -> the decoder's weight has no values
+fista(Y, torch.nn.LazyLinear(16), E, start=Z)    -> the decoder's weight has no values
 fista(Y, D, E, step=0.)                          -> step is 0
 fista(Y, D, E, step=-1.)                         -> step is -1
 fista(Y, D, E, step=NAN)                         -> step is nan

@@ -1,4 +1,5 @@
 "Kernels: each is the plain iteration, whatever the shape, the type and the rules; and one function chooses among them."
+import importlib.util
 import os
 import subprocess
 import sys
@@ -97,6 +98,64 @@ print((fista(Y, decoder, Energy(1e-3), step='auto', tol=1e-6).codes - Z).abs().m
 """
 
 
+@needs_numba
+@pytest.mark.parametrize('value', [.1, .3, 7., 1e-4, 0.])
+@pytest.mark.parametrize('dtype', [torch.float32, torch.float64])
+def test_codes_that_are_equal_feel_no_hinge(value, dtype):
+    "The mean of equal numbers need not be that number: what is left are no deviations."
+    start = torch.full((1, 7, 9), value, dtype=dtype)
+    Y, decoder = torch.zeros(7, 12, dtype=dtype), LinearDecoder(9, 12).to(dtype)
+    for beta in (0., 1e4):
+        found = []
+        for kind in (Iteration, CompiledIteration, SparseIteration, DenseIteration):
+            state = kind(start, Energy(0., beta=beta), None, .01, Rules(1e-12))
+            state.run(decoder.reconstruction_gradient(Y), 1)
+            found.append(state.Z)
+        if beta: assert all(torch.allclose(Z, free, rtol=1e-5, atol=1e-9) for Z in found)
+        free = found[0]
+
+
+TRITON = """
+import torch
+from deep_sparse_nb.energy import Energy
+from deep_sparse_nb.iteration import Iteration, Rules
+from deep_sparse_nb.kernels.gpu import TritonIteration
+def runs(dtype, rules, beta, scale=1.):
+    rng = torch.Generator().manual_seed(0)
+    start, guess = (scale*torch.rand(2, 9, 6, generator=rng, dtype=torch.float64) for _ in range(2))
+    W, Y = (torch.randn(*s, generator=rng, dtype=torch.float64) for s in ((2, 12, 6), (9, 12)))
+    start, guess, W, Y = (A.to(dtype) for A in (start, guess, W, scale*Y))
+    lam = scale*torch.tensor([0., .1])
+    energy = Energy(lam=lam, beta=beta, T=.5*scale, gamma=1.)
+    both = [kind(start, energy, guess, .1, rules) for kind in (Iteration, TritonIteration)]
+    for k in range(1, 15):
+        for run in both: run.advance(run.X @ (W.mT @ W/6) - Y @ W/6, k)
+    return both
+for options in (dict(), dict(restart=True), dict(nonneg=False, restart=True, freeze_converged=True),
+                dict(nonneg=False, momentum=False)):
+    for beta in (0., 5.):
+        plain, kernel = runs(torch.float64, Rules(3e-2, **options), beta)
+        assert (plain.iterations > 0).any() and (plain.iterations == kernel.iterations).all()
+        assert plain.running() == kernel.running()
+        for name in ('X', 'Z', 'codes', 't'):
+            a, b = getattr(plain, name), getattr(kernel, name)
+            assert torch.allclose(a, b, rtol=1e-9, atol=1e-11), (name, options, beta)
+plain, kernel = runs(torch.float32, Rules(1e-2), 0., scale=1e-21)
+assert 0 < (plain.iterations > 0).sum() < plain.iterations.numel()
+assert (plain.iterations == kernel.iterations).float().mean() > .9
+equal = torch.full((1, 7, 9), .3)
+states = [TritonIteration(equal, Energy(0., beta=beta), None, .01) for beta in (0., 1e4)]
+for state in states: state.advance(torch.ones_like(equal), 1)
+assert torch.allclose(states[0].Z, states[1].Z, rtol=1e-5)
+print('same')
+"""
+
+
+@pytest.mark.skipif(importlib.util.find_spec('triton') is None, reason='Triton is not installed')
+def test_the_gpu_kernel_is_the_plain_step():
+    assert elsewhere(TRITON, TRITON_INTERPRET='1') == 'same\n'
+
+
 def test_without_compilation_codes_are_right(): assert elsewhere(INFER, NUMBA_DISABLE_JIT='1') == 'True\n'
 
 
@@ -108,6 +167,62 @@ def test_compiles_where_no_folder_can_be_written(tmp_path):
     nowhere = str(tmp_path/'loops.py'/'below')
     script = f'import sys; sys.path.insert(0, {str(tmp_path)!r}); import loops; print(loops.twice(3))'
     assert elsewhere(script, HOME=nowhere, XDG_CACHE_HOME=nowhere, NUMBA_CACHE_DIR=nowhere) == '6\n'
+
+
+LOOPS = """
+from deep_sparse_nb.kernels.jit import compiled, inlined
+@inlined
+def step(x): return x + {}
+@compiled
+def walk(x): return step(step(x))
+"""
+
+
+def walked(folder, **environment):
+    script = f'import sys; sys.path.insert(0, {str(folder)!r}); import loops; print(loops.walk(3))'
+    return int(elsewhere(script, NUMBA_CACHE_DIR=str(folder/'kept'), **environment))
+
+
+@needs_numba
+def test_machine_code_follows_an_edited_helper(tmp_path):
+    for by in (1, 2, 1):
+        (tmp_path/'loops.py').write_text(LOOPS.format(by))
+        for _ in range(2): assert walked(tmp_path) == 3 + 2*by
+    assert list(tmp_path.glob('kept/**/*.nbc'))
+
+
+@needs_numba
+def test_machine_code_of_a_cell_is_never_kept(tmp_path):
+    "As a notebook runs them: the helper and its caller in cells of their own, known by their text."
+    cells = LOOPS.split('@compiled')
+    def page(by):
+        first, second = cells[0].format(by), '@compiled' + cells[1]
+        names = [str(tmp_path/'ipykernel_1'/f'{i}.py') for i in (1, 2)]
+        return (f'import linecache; space = {{"__name__": "__main__"}}\n'
+                f'for name, text in zip({names!r}, {[first, second]!r}):\n'
+                '    linecache.cache[name] = len(text), None, text.splitlines(True), name\n'
+                '    exec(compile(text, name, "exec"), space)\n'
+                'print(space["walk"](3))')
+    for by in (1, 2): assert int(elsewhere(page(by), NUMBA_CACHE_DIR=str(tmp_path))) == 3 + 2*by
+    assert not list(tmp_path.glob('**/*.nb?'))
+
+
+FULL = """
+import resource, sys; sys.path.insert(0, {!r})
+import loops
+resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))      # files can be made, and nothing written
+print(loops.walk(3), file=sys.stderr)
+"""
+
+
+@needs_numba
+@pytest.mark.skipif(sys.platform == 'win32', reason='no limits of this kind')
+def test_a_full_disk_ends_nothing(tmp_path):
+    (tmp_path/'loops.py').write_text(LOOPS.format(1))
+    told = subprocess.run([sys.executable, '-c', FULL.format(str(tmp_path))], capture_output=True,
+                          text=True, env=os.environ | {'NUMBA_CACHE_DIR': str(tmp_path/'kept')})
+    assert told.returncode == 0 and told.stderr == '5\n', told.stderr
+    assert not list(tmp_path.glob('kept/**/*.nbc')) and walked(tmp_path) == 5
 
 
 def test_changes_in_bfloat16_are_all_that_a_gradient_needs():

@@ -78,15 +78,20 @@ def test_a_reloaded_model_infers_with_the_step_that_was_measured(rule, step, bar
     assert restore(tmp_path/'older').model.step == step            # which did not keep it
 
 
-@pytest.mark.parametrize('model', ['SDL', 'VDL', 'DO', 'VDL-NL'])
-def test_a_member_gets_what_it_gets_alone(model, bars):
-    members = [(small(model, lam), seed) for lam, seed in ((.005, 0), (.02, 0), (.01, 7))]
+# A product of many rounds otherwise than one alone: by 1e-7 in float32. Rounded to bfloat16, with its
+# 8 bits, two neighbours may become different numbers, 4e-3 apart, in changes of gradients only.
+@pytest.mark.parametrize('model, precision, apart', [
+    ('SDL', 'float32', 1e-5), ('VDL', 'float32', 1e-5), ('DO', 'float32', 1e-5),
+    ('VDL-NL', 'float32', 1e-5), ('VDL-NL', 'bfloat16', 1e-3)])
+def test_a_member_gets_what_it_gets_alone(model, precision, apart, bars):
+    members = [(small(model, lam, precision=precision), seed)
+               for lam, seed in ((.005, 0), (.02, 0), (.01, 7))]
     together = fit(run_of(*zip(*members)), bars, epochs=2)
     for i, (r, seed) in enumerate(members):
         alone = fit(run_of([r], [seed]), bars, epochs=2)
         there = together.model.state_dict()
         for name, value in alone.model.state_dict().items():
-            assert (value[0] - there[name][i]).norm() <= 1e-5*value.norm(), name
+            assert (value[0] - there[name][i]).norm() <= apart*value.norm(), name
         assert alone.best_epoch[0] == together.best_epoch[i]
 
 
@@ -125,8 +130,9 @@ def test_a_step_of_1_over_L_is_longer_than_a_short_recipe_and_takes_no_more_iter
     slow, fast = (fit(run_of([replace(recipe, step_rule=rule)], [0]), bars)
                   for rule in ('recipe', '1/L'))
     assert (fast.model.step > .05).all()
-    # with a hidden layer both have the limit of 200
-    assert fast.history[-1]['iterations'] <= slow.history[-1]['iterations']
+    fewer, more = (run.history[-1]['iterations'] for run in (fast, slow))
+    if model == 'SDL': assert fewer < more
+    else: assert fewer == more == 200        # with a hidden layer both reach the limit
     assert fast.history[-1]['valid_energy'] < 1.02*slow.history[-1]['valid_energy']
     with pytest.raises(ValueError, match='step_rule is .fastest.'):
         run_of([replace(recipe, step_rule='fastest')], [0])
