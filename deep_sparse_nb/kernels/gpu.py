@@ -110,7 +110,7 @@ class TritonIteration(Iteration):
         self.whole = lambda A: A.expand(*lead, n, l).contiguous()
         self.weights = start.new_empty(5, *lead)      # from numbers or tensors (...,)
         weights = eta, energy.lam, energy.gamma, energy.beta, energy.T
-        for row, c in zip(self.weights, weights): row.copy_(torch.as_tensor(c))
+        for row, c in zip(self.weights, weights): row.copy_(torch.as_tensor(c, dtype=start.dtype))
         self.weights = self.weights.reshape(5, models)
         self.weights[2] *= 2/l
         pull = energy.each('gamma', start)[..., None, None]*(2/l)
