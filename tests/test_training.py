@@ -78,8 +78,8 @@ def test_a_reloaded_model_infers_with_the_step_that_was_measured(rule, step, bar
     assert restore(tmp_path/'older').model.step == step            # which did not keep it
 
 
-# A product of many rounds otherwise than one alone: by 1e-7 in float32. Rounded to bfloat16, with its
-# 8 bits, two neighbours may become different numbers, 4e-3 apart, in changes of gradients only.
+# A product of many rounds otherwise than one alone: by 1e-7 in float32. Rounded to bfloat16, with
+# its 8 bits, two neighbours may become numbers 4e-3 apart, in changes of gradients only.
 @pytest.mark.parametrize('model, precision, apart', [
     ('SDL', 'float32', 1e-5), ('VDL', 'float32', 1e-5), ('DO', 'float32', 1e-5),
     ('VDL-NL', 'float32', 1e-5), ('VDL-NL', 'bfloat16', 1e-3)])
