@@ -146,6 +146,8 @@ def hide(Y, mask) -> tuple[Tensor, Tensor]:
 
 # %% ../nbs/library/02_inference.ipynb #4395a07c
 @torch.no_grad()
+@torch.autocast('cuda', enabled=False)
+@torch.autocast('cpu', enabled=False)
 def fista(Y: Tensor,                 # images (n, d) or (..., n, d)
           decoder: nn.Module,        # codes (..., n, l) to images (..., n, d)
           energy: Energy,
@@ -167,8 +169,9 @@ def fista(Y: Tensor,                 # images (n, d) or (..., n, d)
           ) -> Inference:
     """Codes of low energy, by FISTA with the hinge and the encoder's pull (sections 2.2 to 2.4).
 
-    Codes have the type of Y; float16 and bfloat16 are computed in float32. No argument or buffer
-    is changed. Raises ValueError for arguments that do not fit, `Diverged` when codes overflow.
+    Codes have the type of Y; float16 and bfloat16 are computed in float32, and `autocast` changes
+    nothing. No argument or buffer is changed. Raises ValueError for arguments that do not
+    fit, `Diverged` when codes overflow.
     """
     check_options(Y, decoder, energy, encoded, start, max_iters, tol, coast)
     decoder, kind = as_decoder(decoder), Y.dtype
