@@ -3,6 +3,8 @@
 A table: a call, and the words of its ValueError (or of another error, where one is named).
 """
 # ruff: noqa: F401, that the table uses
+import importlib
+import pkgutil
 import re
 from pathlib import Path
 
@@ -11,27 +13,36 @@ import pytest
 import torch
 from PIL import Image
 
+import deep_sparse_nb
 from deep_sparse_nb.__main__ import main
 from deep_sparse_nb.arrays import Scaling, as_rows, batches
 from deep_sparse_nb.autoencoder import Autoencoder
 from deep_sparse_nb.checkpoints import origin, peek, restore, save
+from deep_sparse_nb.callbacks import CSVLog
+from deep_sparse_nb.contrast import by_contrast, by_picture
+from deep_sparse_nb.convolution import ConvDecoder
 from deep_sparse_nb.data import (
     Dataset, Split, add_noise, data_folder, load, own_data, read_mnist, split_rows)
 from deep_sparse_nb.decoders import HiddenDecoder, LinearDecoder, atoms, decoder_loss
 from deep_sparse_nb.distributed import choose_device
 from deep_sparse_nb.encoders import LISTA
 from deep_sparse_nb.energy import Energy, deviation, hinge, hinge_gradient, planted
+from deep_sparse_nb.estimator import SparseCoder
 from deep_sparse_nb.explore import show_code
+from deep_sparse_nb.files import lock, write_atomically
 from deep_sparse_nb.inference import fista, lipschitz
 from deep_sparse_nb.kernels.active_set import exact_codes
 from deep_sparse_nb.metrics import explained_variance, match, psnr, stability
 from deep_sparse_nb.paper import Recipe, recipe
 from deep_sparse_nb.patches import cut, join, photographs, read_picture, split_files
+from deep_sparse_nb.pictures import denoise, inpaint
 from deep_sparse_nb.plots import show_images, show_pairs
+from deep_sparse_nb.pretrained import read_folder, write_folder
+from deep_sparse_nb.probes import few_labels, first_of_each, stable_atoms
 from deep_sparse_nb.results import append, read_table
 from deep_sparse_nb.weights import load_model
 from deep_sparse_nb.stacks import stack
-from deep_sparse_nb.sweeps import choose, deadline_in, finished
+from deep_sparse_nb.sweeps import choose, deadline_in, finished, sweep
 from deep_sparse_nb.training import begin, evaluate, train
 
 NAN, INF = float('nan'), float('inf')
@@ -305,6 +316,35 @@ deadline_in(0)                                   -> minutes is 0
 deadline_in(-1)                                  -> minutes is -1
 deadline_in(NAN)                                 -> minutes is nan
 finished(TMP, ['digits'])                        -> FileNotFoundError: no finished checkpoint
+sweep('none')                                    -> name is 'none'; grids are
+sweep('digits', minutes=-1)                      -> minutes is -1
+sweep('digits', device='gpu')                    -> device is 'gpu'
+sweep('digits', models=['XDL'])                  -> models has 'XDL'
+few_labels(['digits'], draws=0)                  -> draws is 0; it must be at least 1
+few_labels(['none'], results=TMP, runs=TMP)      -> FileNotFoundError: no finished .* of none
+stable_atoms(['digits'], results=TMP, runs=TMP)  -> FileNotFoundError: no finished checkpoint
+by_contrast(results=TMP, runs=TMP, images=TMP)   -> FileNotFoundError: no finished checkpoint
+by_picture(results=TMP, images=TMP)              -> FileNotFoundError: no weights of patches
+first_of_each(torch.zeros(3).long(), 9)          -> k is 9; a class has only 3
+
+ConvDecoder((8, 8), channels=(4,))               -> image_shape is \(8, 8\); it must be \(c, height
+ConvDecoder((1, 8, 8), channels=(4,), kernel=0)  -> kernel is 0; it must be positive
+ConvDecoder((1, 8, 8), channels=(4,), stride=0)  -> stride is 0; it must be positive
+denoise(AE, 'picture.png')                       -> picture
+denoise(AE, None)                                -> picture
+denoise(AE, with_(torch.rand(9, 9), NAN))        -> picture
+denoise(AE, torch.rand(9))                       -> picture
+inpaint(AE, torch.rand(9, 9), torch.rand(9, 9))  -> mask
+inpaint(AE, torch.rand(9, 9), torch.ones(5) > 0) -> mask
+read_folder(TMP/'none')                          -> none has no config.json; a model needs it
+read_folder(TMP/'empty')                         -> empty has no config.json
+write_folder(TMP/'text.png', {}, {})             -> folder is .*text.png, a file
+SparseCoder.from_pretrained('none')              -> name is 'none', neither a folder with a model
+SparseCoder.from_pretrained(TMP/'empty')         -> name is .*empty, a folder without config.json
+SparseCoder(8, checkpoint='c').fit(Y)            -> random_state is None; to go on from a checkpoint
+CSVLog(TMP/'text.png'/'x')([dict(a=1)])          -> OSError: text.png
+write_atomically(TMP/'text.png'/'x', len)        -> OSError: text.png
+lock(TMP/'text.png'/'x', wait=True).__enter__()  -> OSError: text.png
 '''
 ROWS = [re.split(r'\s+-> ', line) for line in TABLE.strip().splitlines() if line]
 KINDS = dict(FileNotFoundError=FileNotFoundError, OSError=OSError, TypeError=TypeError)
@@ -326,6 +366,57 @@ def TMP(tmp_path_factory):
     save(begin(AE), folder/'run')
     (folder/'half').write_bytes((folder/'run').read_bytes()[:-50])
     return folder
+
+
+# What has no case above, and why. Whatever is exported stands in one place or the other.
+NO_CASE = dict(
+    checked_before="""adaptive.SparsityKnob adaptive.Learning adaptive.crossing adaptive.resample
+        checkpoints.VERSION decoders.unit_columns_ decoders.reconstruction_gradient
+        decoders.decoder_loss distributed.average_ distributed.sharing distributed.begin_alike_
+        energy.Ranks distributed.ProcessRanks distributed.joined inference.certificate
+        inference.curvature iteration.shrink iteration.Iteration iteration.Coasting
+        kernels.active_set.exact kernels.active_set.signed kernels.cpu.CompiledIteration
+        kernels.cpu.SparseIteration kernels.gpu.TritonIteration kernels.hidden.BfloatGradient
+        pictures.noise_weight resumable.Resumable rows.streamed rows.in_memory rows.RowsEstimator
+        sweeps.file_name sweeps.plan sweeps.predecessor sweeps.score sweeps.history_rows
+        sweeps.finish training.optimizer training.training_step training.shorten_columns_
+        training.data_order training.stable_step training.train_epoch training.learning_rates
+        weights.worth_storing weights.weights_file weights.compact weights.unpacked
+        weights.store_weights stacks.unstack stacks.OwnDecoder encoders.OwnEncoder
+        pretrained.Pretrained pretrained.model_card data.generator data.standardise
+        metrics.sparsity metrics.dead metrics.code_norms metrics.column_norms""",
+    kinds_of_results="""inference.Inference inference.Diverged iteration.Rules training.Run
+        decoders.Gradient decoders.Decoder decoders.Quadratic kernels.active_set.Exact
+        paper.Member paper.Grid probes.Kind probes.Places plots.Table""",
+    takes_nothing="""kernels.jit.available paper.targets results.commit results.processor
+        results.provenance results.identity training.tiny_is_zero""",
+    commands="""coding.fit_command coding.encode_command coding.decode_command
+        coding.denoise_command coding.inpaint_command commands.train_command
+        commands.evaluate_command commands.sweep_command commands.bench_command
+        commands.perform kernels.jit.compiled kernels.jit.inlined""",
+    elsewhere="""callbacks.TensorBoardLog callbacks.WandbLog""")
+# Whose functions serve the figures and tables of pages; what users call of them is above.
+WHOLE_PAGES = '''bench report rivals plots probes patches contrast explore paper'''.split()
+
+
+def exported():
+    "Whatever can be called, from its module and name to whether the table has a call of it."
+    for info in pkgutil.walk_packages(deep_sparse_nb.__path__, 'deep_sparse_nb.'):
+        module = info.name.removeprefix('deep_sparse_nb.')
+        if module in ('_modidx', '__main__'): continue
+        found = importlib.import_module(info.name)
+        for name in getattr(found, '__all__', []):
+            if callable(getattr(found, name)):
+                yield f'{module}.{name}', bool(re.search(rf'\b{name}\b', TABLE))
+
+
+def test_whatever_is_exported_has_a_case_or_a_reason():
+    told = {name for names in NO_CASE.values() for name in names.split()}
+    there = dict(exported())
+    for name, has_case in there.items():
+        page = name.rpartition('.')[0] in WHOLE_PAGES
+        assert has_case or name in told or page, f'{name} has no case; give it one or a reason'
+    assert not [name for name in told if there.get(name)], 'has a case by now'
 
 
 def test_there_are_many():
