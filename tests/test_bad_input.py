@@ -375,8 +375,8 @@ NO_CASE = dict(
         decoders.decoder_loss distributed.average_ distributed.sharing distributed.begin_alike_
         energy.Ranks distributed.ProcessRanks distributed.joined inference.certificate
         inference.curvature iteration.shrink iteration.Iteration iteration.Coasting
-        kernels.active_set.exact kernels.active_set.signed kernels.cpu.CompiledIteration
-        kernels.cpu.SparseIteration kernels.gpu.TritonIteration kernels.hidden.BfloatGradient
+        kernels.active_set.exact kernels.active_set.signed
+       
         pictures.noise_weight resumable.Resumable rows.streamed rows.in_memory rows.RowsEstimator
         sweeps.file_name sweeps.plan sweeps.predecessor sweeps.score sweeps.history_rows
         sweeps.finish training.optimizer training.training_step training.shorten_columns_
@@ -388,15 +388,16 @@ NO_CASE = dict(
     kinds_of_results="""inference.Inference inference.Diverged iteration.Rules training.Run
         decoders.Gradient decoders.Decoder decoders.Quadratic kernels.active_set.Exact
         paper.Member paper.Grid probes.Kind probes.Places plots.Table""",
-    takes_nothing="""kernels.jit.available paper.targets results.commit results.processor
+    takes_nothing=""" paper.targets results.commit results.processor
         results.provenance results.identity training.tiny_is_zero""",
     commands="""coding.fit_command coding.encode_command coding.decode_command
         coding.denoise_command coding.inpaint_command commands.train_command
         commands.evaluate_command commands.sweep_command commands.bench_command
-        commands.perform kernels.jit.compiled kernels.jit.inlined""",
+        commands.perform""",
     elsewhere="""callbacks.TensorBoardLog callbacks.WandbLog""")
-# Whose functions serve the figures and tables of pages; what users call of them is above.
-WHOLE_PAGES = '''bench report rivals plots probes patches contrast explore paper'''.split()
+# Whose functions serve figures and tables, or `fista`; what users call of them is above.
+WHOLE_PAGES = '''bench report rivals plots probes patches contrast explore paper kernels.cpu
+    kernels.gpu kernels.hidden kernels.jit'''.split()
 
 
 def exported():
