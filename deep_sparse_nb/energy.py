@@ -22,7 +22,8 @@ def planted(n: int,             # images to draw
 
     The dictionary is known, then, and its columns have norm 1; codes are (n, l).
     """
-    if n < 0 or side < 1: raise ValueError(f'n is {n}, side is {side}; at least 0 and 1 are needed')
+    if n < 0 or side < 1:
+        raise ValueError(f'n is {n}, side is {side}; at least 0 and 1 are needed')
     if not 1 <= k <= 2*side:
         raise ValueError(f'k is {k}; an image has between 1 and 2*side = {2*side} bars')
     rng, eye = torch.Generator().manual_seed(seed), torch.eye(side)
@@ -152,12 +153,14 @@ class Energy(Coefficients):
                     hinge=beta*hinge(Z, self.T, self.ranks) if self.hinged() else zero,
                     encoder=total(pull), l1=total(lam*Z.abs().sum((-2, -1))))
 
-    def value(self, Z: Tensor, Y: Tensor, Yhat: Tensor, encoded: Tensor | None = None) -> Tensor:
+    def value(self, Z: Tensor, Y: Tensor, Yhat: Tensor,
+              encoded: Tensor | None = None) -> Tensor:
         "The energy of the batch, (...,): the sum of its `parts`."
         return sum(self.parts(Z, Y, Yhat, encoded).values())
 
-    def gradient(self, Z: Tensor, reconstruction: Tensor, encoded: Tensor | None = None) -> Tensor:
-        "Gradient of all but the l1 term, given that of the reconstruction (equations 11, 12, 14)."
+    def gradient(self, Z: Tensor, reconstruction: Tensor,
+                 encoded: Tensor | None = None) -> Tensor:
+        "Gradient of all but the l1 term, given the reconstruction's (equations 11, 12, 14)."
         self.check_encoded(encoded)
         beta, gamma = (self.each(c, Z)[..., None, None] for c in ('beta', 'gamma'))
         G = reconstruction
@@ -167,5 +170,5 @@ class Energy(Coefficients):
     @staticmethod
     def from_written(lam: float, d: int, l: int, beta: float = 0., T: float = 0.5,
                      gamma: float = 0.) -> 'Energy':
-        "The energy with the minimizers of equation 15 as written, half sums in place of means."
+        "The energy with the minimizers of equation 15 as written: half sums, not means."
         return Energy(lam=lam*2/d, beta=beta*2/d, T=T, gamma=gamma*2*l/d)

@@ -72,7 +72,8 @@ def lipschitz(decoder: nn.Module,
         gram = W @ W.mT if W.shape[-2] < W.shape[-1] else W.mT @ W
         if not gram.isfinite().all():
             raise Diverged("the decoder's weights are not finite, or too large")
-        largest, l = torch.linalg.eigvalsh(gram)[..., -1].clamp(min=0)*2/W.shape[-2], W.shape[-1]
+        d, l = W.shape[-2:]
+        largest = torch.linalg.eigvalsh(gram)[..., -1].clamp(min=0)*2/d
     elif Z is None:
         raise ValueError(f'Z is missing: the curvature of a {type(decoder).__name__} depends '
                          'on the code')
@@ -84,14 +85,14 @@ def lipschitz(decoder: nn.Module,
 # %% ../nbs/library/02_inference.ipynb #0cc0c322
 class Backtracking(Iteration):
     "`Iteration` that halves its step, by model, until a quadratic lies above the smooth part."
-    def __init__(self, *args, smooth):
+    def __init__(self, *args, smooth: Callable[[Tensor], Tensor]):
         super().__init__(*args)
-        self.ranks = self.energy.ranks                                   # who take the same step
+        self.ranks = self.energy.ranks                               # who take the same step
         self.smooth = smooth                                             # codes -> (..., 1, 1)
 
-    def advance(self, G, k):
+    def advance(self, G: Tensor, k: int) -> None:
         F, f = self.energy.gradient(self.X, G, self.encoded), self.smooth(self.X)
-        total = lambda A: self.ranks.sum(A.sum((-2, -1), keepdim=True))
+        def total(A): return self.ranks.sum(A.sum((-2, -1), keepdim=True))
         self.eta = self.eta.expand_as(f)
         while True:
             step = shrink(self.X - self.eta*F, self.eta*self.lam, self.rules.nonneg) - self.X
@@ -102,7 +103,8 @@ class Backtracking(Iteration):
             self.eta = torch.where(above, self.eta/2, self.eta)
 
 # %% ../nbs/library/02_inference.ipynb #2e152e32
-def smooth_part(Y, decoder, energy, encoded) -> Callable[[Tensor], Tensor]:
+def smooth_part(Y: Tensor, decoder: nn.Module, energy: Energy,
+                encoded: Tensor | None) -> Callable[[Tensor], Tensor]:
     "The energy without its l1 term, of each model's batch: codes (..., n, l) -> (..., 1, 1)."
     decode = frozen(decoder, Y.dtype)
     def smooth(Z):
@@ -110,12 +112,14 @@ def smooth_part(Y, decoder, energy, encoded) -> Callable[[Tensor], Tensor]:
         return (parts['reconstruction'] + parts['hinge'] + parts['encoder'])[..., None, None]
     return smooth
 
-def step_size(step, start, Y, decoder, energy) -> float | Tensor:
+def step_size(step: float | Tensor | str, start: Tensor, Y: Tensor, decoder: nn.Module,
+              energy: Energy) -> float | Tensor:
     "The step (...,) that a number, 'auto' or 'backtracking' stands for. Raises ValueError."
     if isinstance(step, str):
         if step == 'backtracking': return 100.
         if step != 'auto':
-            raise ValueError(f"step is '{step}'; it must be a number, 'auto' or 'backtracking'")
+            raise ValueError(f"step is '{step}'; it must be a number, 'auto' or "
+                             "'backtracking'")
         L = lipschitz(decoder, energy, Y.shape[-2], start)
         return torch.where(L > 0, 1/L, 1.)         # without curvature every step is safe
     eta = torch.as_tensor(step)
@@ -131,13 +135,14 @@ class Masked(Decoder):
         self.decoder, self.code_shape, self.d = decoder, decoder.code_shape, decoder.d
         self.register_buffer('mask', mask)
 
-    def forward(self, Z): return self.decoder(Z)*self.mask
+    def forward(self, Z: Tensor) -> Tensor: return self.decoder(Z)*self.mask
 
-def hide(Y, mask) -> tuple[Tensor, Tensor]:
-    "Images that are zero where the mask is False, and the mask in their shape. Raises ValueError."
+def hide(Y: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    "Images, zero where the mask is False, and the mask in their shape. Raises ValueError."
     mask = torch.as_tensor(mask, device=Y.device)
     if mask.dtype != torch.bool:
-        raise ValueError(f'mask has type {mask.dtype}; it must be bool, True where a pixel counts')
+        raise ValueError(f'mask has type {mask.dtype}; it must be bool, True where a pixel '
+                         'counts')
     try: mask = mask.expand_as(Y)
     except RuntimeError:
         raise ValueError(f'mask has shape {tuple(mask.shape)}; it must broadcast with Y, '
@@ -152,26 +157,26 @@ def fista(Y: Tensor,                 # images (n, d) or (..., n, d)
           decoder: nn.Module,        # codes (..., n, l) to images (..., n, d)
           energy: Energy,
           encoded: Tensor | None = None, # the encoder's codes (..., n, l), where codes start
-          start: Tensor | None = None,   # where codes start instead (default: `encoded`, else zero)
-          mask: Tensor | None = None,    # bool, broadcasts with Y: pixels that count (default: all)
-          step: float | Tensor | str = 0.5, # eta, (...,) or a number; 'auto': 1/L; 'backtracking'
+          start: Tensor | None = None,   # where they start instead (default: `encoded`, or 0)
+          mask: Tensor | None = None,    # bool, broadcasts with Y: pixels that count
+          step: float | Tensor | str = 0.5, # eta, (...,) or one; 'auto': 1/L; 'backtracking'
           max_iters: int = 200,      # K
           tol: float = 1e-3,         # of the stopping rule
           nonneg: bool = True,       # codes are at least 0
           momentum: bool = True,     # without it: ISTA
           restart: bool = False,     # forget a sample's momentum whenever it leads uphill
-          freeze_converged: bool = False, # a sample that is done enters the hinge as it is kept
-          coast: bool = False,       # a sample that is done drifts on by its momentum until all are
-          certify: bool = False,     # add a duality gap (convex problems) or a proximal residual
+          freeze_converged: bool = False, # a sample that is done enters the hinge as kept
+          coast: bool = False,       # a sample that is done drifts on until all are
+          certify: bool = False,     # add a duality gap (convex) or a proximal residual
           precision: str = 'float32', # 'bfloat16': changes of a hidden layer's gradients
           kernel: str = 'auto',      # 'plain': the iteration that is written to be read
-          watch: Callable[[int, Tensor], None] | None = None, # called with k and a copy of codes
+          watch: Callable[[int, Tensor], None] | None = None, # gets k and a copy of codes
           ) -> Inference:
-    """Codes of low energy, by FISTA with the hinge and the encoder's pull (sections 2.2 to 2.4).
+    """Codes of low energy, by FISTA with hinge and encoder's pull (sections 2.2 to 2.4).
 
-    Codes have the type of Y; float16 and bfloat16 are computed in float32, and `autocast` changes
-    nothing. No argument or buffer is changed. Raises ValueError for arguments that do not
-    fit, `Diverged` when codes overflow.
+    Codes have the type of Y; float16 and bfloat16 are computed in float32, and `autocast`
+    changes nothing. Nothing given is changed. Raises ValueError for arguments that do not
+    fit, `Diverged` for codes that overflow.
     """
     check_options(Y, decoder, energy, encoded, start, max_iters, tol, coast)
     decoder, kind = as_decoder(decoder), Y.dtype
@@ -187,44 +192,49 @@ def fista(Y: Tensor,                 # images (n, d) or (..., n, d)
     converged = state.iterations > 0
     codes = torch.where(converged[..., None], state.codes, state.Z)
     overflown = energy.ranks.max(overflow(codes))
-    if overflown.any(): raise Diverged(diagnosis(overflown, decoder, energy, Y.shape[-2], step))
+    if overflown.any():
+        raise Diverged(diagnosis(overflown, decoder, energy, Y.shape[-2], step))
     iterations = torch.where(converged, state.iterations, max_iters)
     found = Inference(codes.to(kind), iterations, converged)
     return certificate(found, *problem, state.eta, nonneg) if certify else found
 
 # %% ../nbs/library/02_inference.ipynb #29205bfe
-def check_options(Y, decoder, energy, encoded, start, max_iters, tol, coast) -> None:
+def check_options(Y: Tensor, decoder: nn.Module, energy: Energy, encoded: Tensor | None,
+                  start: Tensor | None, max_iters: int, tol: float, coast: bool) -> None:
     "Raises ValueError for arguments of another kind, or out of their range."
     kinds = dict(Y=(Y, Tensor), decoder=(decoder, nn.Module), energy=(energy, Energy))
     codes = dict(encoded=encoded, start=start)
     kinds |= {name: (A, Tensor) for name, A in codes.items() if A is not None}
     for name, (given, kind) in kinds.items():
         if not isinstance(given, kind):
-            raise ValueError(f'{name} is a {type(given).__name__}; it must be a {kind.__name__}')
+            raise ValueError(f'{name} is a {type(given).__name__}; it must be a '
+                             f'{kind.__name__}')
     if max_iters < 1: raise ValueError(f'max_iters is {max_iters}; at least 1 is needed')
     if not tol > 0: raise ValueError(f'tol is {tol}; it must be positive')
     for name, A in chain(decoder.named_parameters(), decoder.named_buffers()):
         if A.is_meta or is_lazy(A):
-            raise ValueError(f"the decoder's {name} has no values yet: it is on the device 'meta', "
-                             'or of a lazy layer that has seen no input')
+            raise ValueError(f"the decoder's {name} has no values yet: it is on the device "
+                             "'meta', or of a lazy layer that has seen no input")
     if coast and energy.ranks.size > 1:
         raise ValueError('coast is for a batch in one process; several do without it')
 
 # %% ../nbs/library/02_inference.ipynb #29205bff
-def first_codes(Y, decoder, energy, encoded, start) -> Tensor:
-    "Initial codes (..., n, l), with the leading dimensions of all arguments. Raises ValueError."
+def first_codes(Y: Tensor, decoder: Decoder, energy: Energy, encoded: Tensor | None,
+                start: Tensor | None) -> Tensor:
+    "First codes (..., n, l), with the leading dimensions of all arguments. Raises ValueError."
     if Y.dim() < 2 or not Y.is_floating_point():
         raise ValueError(f'Y has shape {tuple(Y.shape)} and type {Y.dtype}; it must be (n, d) '
                          'or (..., n, d), floating')
     energy.check_encoded(encoded)
-    n, shape, given = Y.shape[-2], decoder.code_shape, dict(start=start, encoded=encoded)
+    n, shape, offered = Y.shape[-2], decoder.code_shape, dict(start=start, encoded=encoded)
     if energy.hinged() and energy.ranks.count(n) < 2:
         raise ValueError(f'Y has {n} image(s): the hinge needs n >= 2 (or beta = 0)')
-    given = {name: A for name, A in given.items() if A is not None}
+    given = {name: A for name, A in offered.items() if A is not None}
     if not given and shape is None:
         raise ValueError('start is missing: the decoder does not tell the shape of its codes')
     if decoder.d not in (None, Y.shape[-1]):
-        raise ValueError(f'Y has images of {Y.shape[-1]} pixels; the decoder makes {decoder.d}')
+        raise ValueError(f'Y has images of {Y.shape[-1]} pixels; the decoder makes '
+                         f'{decoder.d}')
     l = shape[-1] if shape is not None else next(iter(given.values())).shape[-1]
     for name, A in given.items():
         if A.dim() < 2 or A.shape[-1] != l:
@@ -237,7 +247,8 @@ def first_codes(Y, decoder, energy, encoded, start) -> Tensor:
     leading = [Y.shape[:-2], (shape or (l,))[:-1], *(A.shape[:-2] for A in given.values())]
     leading += [energy.each(name, Y).shape for name in ('lam', 'beta', 'T', 'gamma')]
     shapes = {tuple(s) for s in leading if s}
-    try: models = torch.broadcast_shapes(*shapes) if len(shapes) > 1 else max(shapes, default=())
+    one = len(shapes) < 2                                  # broadcasting takes its time
+    try: models = max(shapes, default=()) if one else torch.broadcast_shapes(*shapes)
     except RuntimeError:
         raise ValueError(f'leading dimensions do not fit: {sorted(shapes)}') from None
     codes = next(iter(given.values())).detach() if given else Y.new_zeros(())
@@ -247,8 +258,10 @@ def first_codes(Y, decoder, energy, encoded, start) -> Tensor:
 # %% ../nbs/library/02_inference.ipynb #f87604f8
 LARGEST_GRAM = 512   # rows of a Gram matrix that stays in the cache
 
-def choose_kernel(kernel, precision, step, coast, watch, start, Y, decoder, energy,
-                  encoded) -> tuple[type[Iteration], Gradient]:
+def choose_kernel(kernel: str, precision: str, step: float | Tensor | str, coast: bool,
+                  watch: Callable | None, start: Tensor, Y: Tensor, decoder: Decoder,
+                  energy: Energy, encoded: Tensor | None
+                  ) -> tuple[Callable[..., Iteration], Gradient]:
     "The iteration and the gradient for device, type, decoder and size. Raises ValueError."
     forced = os.environ.get('DEEP_SPARSE_KERNEL', 'auto')
     for name, value in dict(kernel=kernel, DEEP_SPARSE_KERNEL=forced).items():
@@ -260,7 +273,8 @@ def choose_kernel(kernel, precision, step, coast, watch, start, Y, decoder, ener
     gradient = decoder.reconstruction_gradient(Y)
     if isinstance(step, str) and step == 'backtracking':
         return partial(Backtracking, smooth=smooth_part(Y, decoder, energy, encoded)), gradient
-    if precision == 'bfloat16' and isinstance(decoder, HiddenDecoder) and Y.dtype == torch.float32:
+    half = precision == 'bfloat16' and Y.dtype == torch.float32
+    if half and isinstance(decoder, HiddenDecoder):
         gradient = BfloatGradient(decoder, Y)
     device, plain = start.device.type, Coasting if coast else Iteration
     if kernel == 'plain' or not start.numel() or energy.shared(): return plain, gradient
@@ -272,29 +286,31 @@ def choose_kernel(kernel, precision, step, coast, watch, start, Y, decoder, ener
     return DenseIteration if together else SparseIteration, gradient
 
 # %% ../nbs/library/02_inference.ipynb #00f9e5d0
-def all_finite(A) -> bool:
+def all_finite(A: Tensor) -> bool:
     "Whether all numbers of A are finite. A sum, which takes less time, answers nearly always."
     return bool(A.sum().isfinite()) or bool(A.isfinite().all())
 
-def overflow(codes) -> Tensor:
+def overflow(codes: Tensor) -> Tensor:
     "1 for each model whose codes (..., n, l) have left the finite numbers, else 0: (...,)."
     if all_finite(codes): return codes.new_zeros(codes.shape[:-2], dtype=torch.int32)
     return (~codes.isfinite()).flatten(-2).any(-1).int()
 
-def diagnosis(overflown, decoder, energy, n, step) -> str:
+# %% ../nbs/library/02_inference.ipynb #00f9e5d1
+def diagnosis(overflown: Tensor, decoder: nn.Module, energy: Energy, n: int,
+              step: float | Tensor | str) -> str:
     "The message of `Diverged`."
     if not all(p.isfinite().all() for p in decoder.parameters()):
         return "the decoder's weights are not finite"
     of = f' of models {overflown.nonzero().flatten().tolist()}' if overflown.dim() else ''
     linear, safe = isinstance(decoder, LinearDecoder), ''
     if linear: safe = f'; 1/L is {(1/lipschitz(decoder, energy, n)).min():.3g}'
-    return (f'codes{of} are not finite after inference with step {step}{safe}: images, weights '
-            'or the step are too large')
+    return (f'codes{of} are not finite after inference with step {step}{safe}: images, '
+            'weights or the step are too large')
 
 # %% ../nbs/library/02_inference.ipynb #b6700a37
 @torch.no_grad()
 def certificate(found: Inference, Y, decoder, energy, encoded, eta, nonneg) -> Inference:
-    "Add a relative duality gap where the problem is convex, else the proximal gradient's norm."
+    "Add a relative duality gap to a convex problem, else the proximal gradient's norm."
     Z, Y = found.codes.double(), Y.double()
     encoded = None if encoded is None else encoded.double()
     gradient = energy.gradient(Z, reconstruction_gradient(decoder, Y).full(Z), encoded)

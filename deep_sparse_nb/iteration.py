@@ -35,18 +35,19 @@ class Rules(NamedTuple):
 # %% ../nbs/library/02a_iteration.ipynb #e07c3c8b
 class _State:
     "What FISTA remembers of a batch of codes (..., n, l)."
-    def __init__(self, start: Tensor, energy: Energy, encoded: Tensor | None, eta: float | Tensor,
-                 rules: Rules = Rules()):
+    def __init__(self, start: Tensor, energy: Energy, encoded: Tensor | None,
+                 eta: float | Tensor, rules: Rules = Rules()):
         self.energy, self.encoded, self.rules = energy, encoded, rules
-        each = lambda c: torch.as_tensor(c, dtype=start.dtype, device=start.device)[..., None, None]
-        self.eta, self.lam, self.beta = map(each, (eta, energy.lam, energy.beta))      # (..., 1, 1)
+        def each(c): return torch.as_tensor(c, dtype=start.dtype, device=start.device)
+        weights = (each(c)[..., None, None] for c in (eta, energy.lam, energy.beta))
+        self.eta, self.lam, self.beta = weights                                # (..., 1, 1)
         self.X, self.Z, self.codes = start.clone(), start.clone(), torch.zeros_like(start)
-        self.t = start.new_ones(start.shape[:-1])                                      # (..., n)
-        self.iterations = torch.zeros_like(self.t, dtype=torch.int32)                  # 0: not done
-        self.freeze = (self.beta[..., 0] == 0) | rules.freeze_converged                # (..., 1)
-        self.ranks = energy.ranks if energy.shared() else ALONE            # who have to agree
+        self.t = start.new_ones(start.shape[:-1])                              # (..., n)
+        self.iterations = torch.zeros_like(self.t, dtype=torch.int32)          # 0: not done
+        self.freeze = (self.beta[..., 0] == 0) | rules.freeze_converged        # (..., 1)
+        self.ranks = energy.ranks if energy.shared() else ALONE             # who have to agree
 
-    def frozen(self) -> Tensor: return (self.iterations > 0) & self.freeze              # (..., n)
+    def frozen(self) -> Tensor: return (self.iterations > 0) & self.freeze     # (..., n)
 
 # %% ../nbs/library/02a_iteration.ipynb #e07c3c8d
 class _Step(_State):
@@ -54,17 +55,17 @@ class _Step(_State):
     def advance(self, G: Tensor, k: int) -> None:
         "Iteration `k`, from the decoder's gradient G at X."
         G = self.energy.gradient(self.X, G, self.encoded)
-        Z = shrink(self.X - self.eta*G, self.eta*self.lam, self.rules.nonneg)          # equation 5
+        Z = shrink(self.X - self.eta*G, self.eta*self.lam, self.rules.nonneg)      # equation 5
         Z = torch.where(self.frozen()[..., None], self.Z, Z)
         moved = Z - self.Z
         self.keep(Z, moved, k)
-        t = (1 + (1 + 4*self.t**2).sqrt())/2                                           # equation 6
+        t = (1 + (1 + 4*self.t**2).sqrt())/2                                       # equation 6
         ahead = (self.t - 1)/t if self.rules.momentum else torch.zeros_like(t)
         if self.rules.restart:
             uphill = ((self.X - Z)*moved).sum(-1) > 0
             t, ahead = torch.where(uphill, 1, t), torch.where(uphill, 0, ahead)
         ahead = torch.where(self.frozen(), 0, ahead)
-        self.X, self.Z, self.t = Z + ahead[..., None]*moved, Z, t                      # equation 7
+        self.X, self.Z, self.t = Z + ahead[..., None]*moved, Z, t                  # equation 7
 
     def keep(self, Z: Tensor, moved: Tensor, k: int) -> None:
         "Keep the codes of those samples for which the stopping rule holds for the first time."
@@ -78,12 +79,12 @@ class _Step(_State):
 class Iteration(_Step):
     "FISTA over a batch of codes (..., n, l): its state, and the step that advances it."
     def running(self) -> int:
-        "Samples not done yet, of the model that has most of them; 0 if codes are finite no more."
+        "Samples not done yet, of the model that has most; 0 if codes are finite no more."
         return int((self.iterations == 0).sum(-1).max()) if self.Z.isfinite().all() else 0
 
     def run(self, gradient: Gradient, max_iters: int,
             watch: Callable[[int, Tensor], None] | None = None) -> None:
-        "Advance until all are done, or `max_iters` times. `watch` gets k and a copy of the codes."
+        "Advance until all are done, or `max_iters` times. `watch` gets k and copied codes."
         active = self.X.shape[-2]
         check_every = 8 if self.X.is_cuda or self.ranks.size > 1 else 1    # to ask takes time
         for k in range(1, max_iters + 1):
@@ -98,10 +99,10 @@ class Iteration(_Step):
 
 # %% ../nbs/library/02a_iteration.ipynb #5d0c1a02
 class Coasting(Iteration):
-    "`Iteration` in which a sample that is done drifts on by its momentum until its batch is done."
+    "`Iteration` in which a sample that is done drifts on until its batch is done."
     def advance(self, G: Tensor, k: int) -> None:
         done, eta = self.iterations > 0, self.eta
-        self.freeze = done.all(-1, keepdim=True)              # of the models whose batch is done
+        self.freeze = done.all(-1, keepdim=True)            # of the models whose batch is done
         self.eta = torch.where(done[..., None], 0, eta)
         super().advance(G, k)
         self.eta, self.codes = eta, torch.where(done[..., None], self.Z, self.codes)

@@ -116,7 +116,7 @@ MACHINERY = {'numba', 'llvmlite', 'ctypes', 'triton', 'cffi'}       # its place:
 NOT_YET = {
     'width': set(),
     'docstrings': set(),
-    'signatures': {'inference'},
+    'signatures': set(),
 }
 
 

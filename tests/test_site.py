@@ -20,13 +20,10 @@ LEFT = dict(
     lines={
         'performance/07_distributed.ipynb',
         'library/07_training.ipynb',
-        'library/00_energy.ipynb',
-        'library/02_inference.ipynb', 'library/02a_iteration.ipynb',
         'library/04b_arrays.ipynb', 'library/05_metrics.ipynb',
         'library/07b_results.ipynb', 'library/08_sweeps.ipynb',
         'library/08a_report.ipynb', 'library/09_cli.ipynb',
-        'performance/00_exact.ipynb', 'performance/01_speed.ipynb', 'performance/02_jit.ipynb',
-        'performance/03_cpu.ipynb', 'performance/04_gpu.ipynb', 'performance/05_hidden.ipynb'},
+        'performance/00_exact.ipynb', 'performance/01_speed.ipynb'},
     tables={
         'library/07b_results.ipynb', 'library/08a_report.ipynb',
         'library/08_sweeps.ipynb',

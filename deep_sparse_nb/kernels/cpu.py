@@ -187,9 +187,9 @@ def advance_model(s, k, G, state, options):
 
 # %% ../../nbs/performance/03_cpu.ipynb #bd71ca8d
 class CompiledIteration(Iteration):
-    "`Iteration` on a CPU for float32 and float64, its step compiled into one pass over the codes."
-    def __init__(self, start: Tensor, energy: Energy, encoded: Tensor | None, eta: float | Tensor,
-                 rules: Rules = Rules()):
+    "`Iteration` on a CPU for float32 and float64, its step compiled into one pass."
+    def __init__(self, start: Tensor, energy: Energy, encoded: Tensor | None,
+                 eta: float | Tensor, rules: Rules = Rules()):
         super().__init__(start.contiguous(), energy, encoded, eta, rules)
         n, l = start.shape[-2:]
         weights = eta, energy.lam, energy.gamma, energy.beta, energy.T
@@ -206,7 +206,7 @@ class CompiledIteration(Iteration):
                            self.weights, numpy.zeros(1, numpy.int64))
 
     def array(self, A: Tensor | float, *shape: int) -> numpy.ndarray:
-        "A (..., *shape) for every model: (models, *shape), contiguous, in the type of the codes."
+        "A (..., *shape) for every model: (models, *shape), contiguous, of the codes' type."
         A = torch.as_tensor(A, dtype=self.X.dtype).expand((*self.X.shape[:-2], *shape))
         return A.reshape(-1, *shape).contiguous().numpy()
 
@@ -228,7 +228,8 @@ class CompiledIteration(Iteration):
 # %% ../../nbs/performance/03_cpu.ipynb #86af482c
 class DenseIteration(CompiledIteration):
     "`CompiledIteration` for a dictionary, by one product of all codes after the other."
-    def run(self, gradient: Quadratic, max_iters: int, watch: None = None) -> None:
+    def run(self, gradient: Quadratic, max_iters: int,     # type: ignore[override]
+            watch: None = None) -> None:
         "Infer all codes. Nobody can watch."
         n, l = self.X.shape[-2:]
         state = self.state._replace(C=self.state.C + self.array(gradient.B, n, l))
@@ -236,12 +237,13 @@ class DenseIteration(CompiledIteration):
         G = torch.empty_like(X)
         for k in range(1, max_iters + 1):
             torch.mm(X, H, out=G)
-            if not advance_model(0, k, G.numpy()[None], state, options) or state.stop[0]: return
+            left = advance_model(0, k, G.numpy()[None], state, options)
+            if not left or state.stop[0]: return
 
 # %% ../../nbs/performance/03_cpu.ipynb #50e7a76d
 @inlined
 def multiply(x, H, g, support, strength):
-    "g = H x, from the components of x that are not zero, eight rows of the symmetric H at a time."
+    "g = H x, from the components of x that are not zero, eight rows of H = H' at a time."
     k = 0
     g[:] = 0
     for j in range(x.shape[0]):
@@ -261,7 +263,8 @@ def multiply(x, H, g, support, strength):
 @compiled
 def infer_samples(s, first, last, H, state, options):
     "All iterations of some samples of a model without a hinge, in place."
-    X, Z, C, H, w, stop = state.X[s], state.Z[s], state.C[s], H[s], weights_of(s, state), state.stop
+    X, Z, C, H, stop = state.X[s], state.Z[s], state.C[s], H[s], state.stop
+    w = weights_of(s, state)
     codes, iterations, l = state.codes[s], state.iterations[s], X.shape[1]
     g, strength = numpy.empty(l, H.dtype), numpy.zeros(l + 8, H.dtype)
     support = numpy.zeros(l + 8, numpy.int64)
@@ -277,8 +280,9 @@ def infer_samples(s, first, last, H, state, options):
 # %% ../../nbs/performance/03_cpu.ipynb #9e91c092
 @compiled
 def infer_batch(s, k, last, H, state, options):
-    "Iterations k + 1 to `last` of a model with a hinge, in place. Returns how many are not done."
-    X, Z, C, H, t, w = state.X[s], state.Z[s], state.C[s], H[s], state.t[s], weights_of(s, state)
+    "Iterations k + 1 to `last` of a model with a hinge. Returns how many are not done."
+    X, Z, C, H, t = state.X[s], state.Z[s], state.C[s], H[s], state.t[s]
+    w = weights_of(s, state)
     mean, stretch = state.mean[s], state.stretch[s]
     sums, squares = state.sums[s, 0], state.sums[s, 1]
     codes, iterations, stop, (n, l) = state.codes[s], state.iterations[s], state.stop, X.shape
@@ -301,17 +305,20 @@ def infer_batch(s, k, last, H, state, options):
         update_hinge(n, mean, stretch, sums, squares, w)
     return running
 
-# %% ../../nbs/performance/03_cpu.ipynb #5945605d
+# %% ../../nbs/performance/03_cpu.ipynb #5945605c
 ROWS = 16     # samples that a thread takes at a time
 TURNS = 16    # iterations of a batch between two looks at the keyboard
 
+# %% ../../nbs/performance/03_cpu.ipynb #5945605d
 class SparseIteration(CompiledIteration):
     "`CompiledIteration` for dictionaries, whose gradient is part of the loop."
-    def run(self, gradient: Quadratic, max_iters: int, watch: None = None) -> None:
+    def run(self, gradient: Quadratic, max_iters: int,     # type: ignore[override]
+            watch: None = None) -> None:
         "Infer all codes. Nobody can watch: samples are not at the same iteration."
         models, n, l = self.state.X.shape
         state = self.state._replace(C=self.state.C + self.array(gradient.B, n, l))
-        H, options, tasks = self.array(gradient.H, l, l), self.options(max_iters), []
+        H, options = self.array(gradient.H, l, l), self.options(max_iters)
+        tasks: list[tuple[int, ...]] = []
         for s in range(models):
             if options.coast or state.weights[s, 3] > 0: tasks.append((s,))
             else: tasks += [(s, i, min(i + ROWS, n)) for i in range(0, n, ROWS)]
@@ -322,11 +329,11 @@ class SparseIteration(CompiledIteration):
                 for k in range(0, max_iters, TURNS):
                     last = min(k + TURNS, max_iters)
                     if not infer_batch(*task, k, last, H, state, options): break
-        threads = min(torch.get_num_threads(), len(tasks))
-        if threads < 2: return work()
-        with ThreadPoolExecutor(threads - 1) as pool:
+        others = min(torch.get_num_threads(), len(tasks)) - 1
+        if others < 1: return work()
+        with ThreadPoolExecutor(others) as pool:
             try:
-                others = [pool.submit(work) for _ in range(threads - 1)]
+                others = [pool.submit(work) for _ in range(others)]
                 work()
                 for other in others: other.result()
             except BaseException:

@@ -16,7 +16,7 @@ from ..iteration import Iteration, Rules
 triton = None
 if torch.cuda.is_available() or os.environ.get('TRITON_INTERPRET'):
     try: import triton; import triton.language as tl
-    except ImportError: pass                                     # then the plain step does the work
+    except ImportError: pass                                # then the plain step does the work
 program = triton.jit(do_not_specialize=['k']) if triton else lambda kernel: kernel
 constexpr = tl.constexpr if triton else None
 
@@ -29,7 +29,8 @@ def hinge_from_sums(mean, sums, squares, n, beta, T, rounding, inside):
     variance = tl.maximum(tl.load(squares, inside, 0.)/n - shift*shift, 0.)
     deviation = tl.sqrt(variance*n/(n - 1))
     below = (deviation > rounding*tl.abs(mean)) & (deviation < T)
-    stretch = tl.where(below, -2*beta/(n - 1)*(T - deviation)/tl.where(below, deviation, 1.), 0.)
+    deviation = tl.where(below, deviation, 1.)
+    stretch = tl.where(below, -2*beta/(n - 1)*(T - deviation)/deviation, 0.)
     return mean, stretch
 
 @program
@@ -101,16 +102,17 @@ def fista_step(X, Z, G, C, codes, iterations, t, mean, sums, weights, models, n,
 
 # %% ../../nbs/performance/04_gpu.ipynb #ff85e85e
 class TritonIteration(Iteration):
-    "`Iteration` on a GPU, float32 or float64, as one kernel. Rounding varies from call to call."
-    def __init__(self, start: Tensor, energy: Energy, encoded: Tensor | None, eta: float | Tensor,
-                 rules: Rules = Rules()):
+    "`Iteration` on a GPU, float32 or float64, as one kernel. Rounding varies by call."
+    def __init__(self, start: Tensor, energy: Energy, encoded: Tensor | None,
+                 eta: float | Tensor, rules: Rules = Rules()):
         super().__init__(start.contiguous(), energy, encoded, eta, rules)
         *lead, n, l = start.shape
         models = start.shape[:-2].numel()
         self.whole = lambda A: A.expand(*lead, n, l).contiguous()
         self.weights = start.new_empty(5, *lead)      # from numbers or tensors (...,)
         weights = eta, energy.lam, energy.gamma, energy.beta, energy.T
-        for row, c in zip(self.weights, weights): row.copy_(torch.as_tensor(c, dtype=start.dtype))
+        for row, c in zip(self.weights, weights):
+            row.copy_(torch.as_tensor(c, dtype=start.dtype))
         self.weights = self.weights.reshape(5, models)
         self.weights[2] *= 2/l
         pull = energy.each('gamma', start)[..., None, None]*(2/l)
@@ -119,13 +121,14 @@ class TritonIteration(Iteration):
         X, self.shape = self.X.reshape(models, n, l), (models, n, l)
         self.mean[0] = X.mean(1)
         self.sums[0, 1] = (X - self.mean[0, :, None]).square().sum(1)
-        self.constants = dict(nonneg=rules.nonneg, momentum=rules.momentum, restart=rules.restart,
-                              freeze=bool(self.freeze.all()), hinged=bool(self.beta.any()),
-                              rounding=4*torch.finfo(start.dtype).eps, ROWS=8,
-                              COLUMNS=triton.next_power_of_2(l))
+        self.constants = dict(
+            nonneg=rules.nonneg, momentum=rules.momentum, restart=rules.restart,
+            freeze=bool(self.freeze.all()), hinged=bool(self.beta.any()),
+            rounding=4*torch.finfo(start.dtype).eps, ROWS=8, COLUMNS=triton.next_power_of_2(l))
 
     def advance(self, G: Tensor, k: int) -> None:
         models, n, l = self.shape
         fista_step[triton.cdiv(n, self.constants['ROWS']), models](
-            self.X, self.Z, self.whole(G), self.C, self.codes, self.iterations, self.t, self.mean,
-            self.sums, self.weights, models, n, l, self.rules.tol, k, **self.constants)
+            self.X, self.Z, self.whole(G), self.C, self.codes, self.iterations, self.t,
+            self.mean, self.sums, self.weights, models, n, l, self.rules.tol, k,
+            **self.constants)

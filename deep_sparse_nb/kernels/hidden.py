@@ -8,15 +8,17 @@ __all__ = ['REFRESH', 'FEW_ROWS', 'BfloatGradient']
 # %% ../../nbs/performance/05_hidden.ipynb #e1592c43
 import torch
 from torch import Tensor
-from ..decoders import (HiddenDecoder, HiddenGradient, active_rows, of_active_rows,
-                                     where_positive)
+from ..decoders import (HiddenDecoder, HiddenGradient, active_rows,
+                                     of_active_rows, where_positive)
 
 # %% ../../nbs/performance/05_hidden.ipynb #53f71447
 class ChangedGradient(HiddenGradient):
     "A hidden layer's gradient from what has changed since a point, in bfloat16."
     def __init__(self, W1: Tensor, b1: Tensor, W2: Tensor, Y: Tensor):
         super().__init__(W1, b1, W2, Y)
-        self.point, self.half_gram, self.half_codes = None, None, 0
+        self.point: list[Tensor] = []
+        self.half_gram: Tensor | None = None
+        self.half_codes = 0
         W1, W2, scaled = (A.bfloat16() for A in (self.W1, self.W2, self.scaled))
         whole = lambda A: A if A.dim() == 2 else A.contiguous()  # else each product copies
         self.halves = whole(W1.mT), whole(W2.mT), W2, scaled
@@ -35,10 +37,11 @@ class ChangedGradient(HiddenGradient):
         half.copy_(where_positive(a, change.add_(e0), change).sub_(masked0))
         return g0 + half @ scaled
 
-# %% ../../nbs/performance/05_hidden.ipynb #501ccf03
+# %% ../../nbs/performance/05_hidden.ipynb #501ccf02
 REFRESH = 16    # one gradient in so many is computed in full
 FEW_ROWS = 16   # so few active rows gain nothing
 
+# %% ../../nbs/performance/05_hidden.ipynb #501ccf03
 class BfloatGradient(ChangedGradient):
     "A hidden layer's gradient in float32, its changes between full ones in bfloat16."
     def __init__(self, decoder: HiddenDecoder, Y: Tensor):
@@ -60,10 +63,10 @@ class BfloatGradient(ChangedGradient):
     def incremental(self, Z: Tensor) -> Tensor:
         self.calls += 1
         few = (Z if self.rows is None else self.rows).shape[-2] < FEW_ROWS
-        if self.point is None or few or self.calls % REFRESH == 0: return self.full(Z)
+        if not self.point or few or self.calls % REFRESH == 0: return self.full(Z)
         return of_active_rows(self.rows, Z, self.changes)
 
     def restrict_to(self, samples: Tensor) -> None:
-        old, self.point = self.point or [], None
+        old, self.point = self.point, []
         self.rows, self.target, *kept = active_rows(self.rows, samples, self.target, *old)
         if kept: self.point = kept

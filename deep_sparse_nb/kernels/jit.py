@@ -13,12 +13,13 @@ from functools import partial
 try: import numba
 except ImportError: numba = None    # then nothing is compiled, and `available` says so
 
-_OPTIONS = dict(nogil=True, error_model='numpy', fastmath={'reassoc', 'contract', 'arcp', 'nsz'})
+_OPTIONS = dict(nogil=True, error_model='numpy',
+                fastmath={'reassoc', 'contract', 'arcp', 'nsz'})
 
 def compiled(function: Callable | None = None, # of arrays and numbers
              **options,                        # for `numba.njit`, in place of those above
              ) -> Callable:
-    "Machine code for a function, made at its first call. Without numba, the function as it is."
+    "Machine code for a function, made at its first call. Without numba, the function itself."
     if function is None: return partial(compiled, **options)
     if numba is None: return function
     dispatcher = numba.njit(**_OPTIONS | options)(function)
