@@ -12,8 +12,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 from .data import Split, add_noise, generator, load
-from .patches import (has_contrast, local_contrast, normalise_contrast,
-                                    normalise_grey, random_crops, read_picture, split_files)
+from .patches import (has_contrast, local_contrast, normalize_contrast,
+                                    normalize_grey, random_crops, read_picture, split_files)
 from .metrics import psnr
 from .paper import SIZES
 from .training import Autoencoder
@@ -81,10 +81,10 @@ def patches_by_picture(paths: Sequence[Path], reading: str = 'plain', # one of `
     pictures = [read_picture(path) for path in paths]
     if factor > 1: pictures = [shrink_picture(picture, factor) for picture in pictures]
     crops = torch.cat([random_crops(picture, each, rng) for picture in pictures])
-    grey = lambda: map(normalise_grey, crops.split(1000))
+    grey = lambda: map(normalize_grey, crops.split(1000))
     deviations = torch.cat([local_contrast(part)[2].mean((-2, -1)) for part in grey()])
     floor = deviations.mean().item()
-    found = [normalise_contrast(part, floor) for part in crops.split(1000)]
+    found = [normalize_contrast(part, floor) for part in crops.split(1000)]
     images, scale, shift = (torch.cat(parts) for parts in zip(*found))
     kept = has_contrast(images)
     if reading == 'raw': kept &= torch.cat([part.flatten(1).std(1) for part in grey()]) >= .5

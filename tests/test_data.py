@@ -1,4 +1,4 @@
-"Sources of images: splits, normalisation and its inverse, errors that tell the way out."
+"Sources of images: splits, normalization and its inverse, errors that tell the way out."
 import gzip
 import os
 from pathlib import Path
@@ -116,7 +116,7 @@ def test_digits_keep_their_labels():
         seen.append(row)
     assert len(torch.cat(seen).unique()) == 1797
 
-def test_digits_are_normalised_float32():
+def test_digits_are_normalized_float32():
     train = load('digits').train
     assert train.images.dtype == torch.float32 and train.images.shape == (1297, 784)
     assert train.images.mean().abs() < 1e-5 and (train.images.std() - 1).abs() < 1e-5
@@ -158,7 +158,7 @@ def test_mnist_folder_is_argument_then_variable_then_data(tmp_path, monkeypatch,
     write_mnist(tmp_path/'data'); monkeypatch.chdir(tmp_path)
     assert torch.equal(load('mnist', sizes=sizes).train.images, from_argument.train.images)
 
-def test_mnist_normalisation_and_test_order(tmp_path):
+def test_mnist_normalization_and_test_order(tmp_path):
     test = load('mnist', data_dir=write_mnist(tmp_path), sizes=(20, 10, 10)).test
     stored = np.frombuffer((tmp_path/'MNIST/raw/t10k-images-idx3-ubyte').read_bytes()[16:],
                            np.uint8).reshape(10, 784)/255

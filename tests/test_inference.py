@@ -189,7 +189,7 @@ def test_overflow_is_reported(plain):
 
 
 @given(v=st.floats(-5, 5), alpha=st.floats(0, 3))
-def test_shrink_minimises_what_it_promises(v, alpha):
+def test_shrink_minimizes_what_it_promises(v, alpha):
     v = torch.tensor(v, dtype=torch.float64)
     for nonneg in (True, False):
         z = shrink(v, alpha, nonneg)

@@ -11,7 +11,7 @@ from hypothesis import given, settings, strategies as st
 from PIL import Image
 from deep_sparse_nb.data import generator, load
 from deep_sparse_nb.patches import (blur, contrast_floor, contrast_maps, cut, has_contrast,
-                                    join, local_contrast, normalise_contrast, normalise_grey,
+                                    join, local_contrast, normalize_contrast, normalize_grey,
                                     photographs, random_crops, read_picture, split_files)
 
 FOLDER = os.environ.get('DEEP_SPARSE_DATA')
@@ -106,7 +106,7 @@ def test_contrast_of_whole_pictures_is_undone_and_agrees_inside(h, w, seed):
         assert torch.allclose(m[:, 12:-12, 12:-12], mean, atol=1e-6)
 
 
-# Local contrast normalisation
+# Local contrast normalization
 
 @settings(deadline=None, max_examples=30)
 @given(h=st.integers(1, 20), w=st.integers(1, 20), half=st.integers(0, 4),
@@ -120,35 +120,35 @@ def test_blur_is_convolution(h, w, half, sigma, seed):
 
 @settings(deadline=None, max_examples=30)
 @given(low=st.integers(0, 255), span=st.integers(0, 255), floor=st.floats(0, 2), seed=seeds)
-def test_contrast_normalisation_is_undone_exactly(low, span, floor, seed):
+def test_contrast_normalization_is_undone_exactly(low, span, floor, seed):
     crops = (low + torch.randint(span + 1, (3, 52, 52), generator=generator(seed))).clamp(max=255)
-    images, scale, shift = normalise_contrast(crops, floor)
+    images, scale, shift = normalize_contrast(crops, floor)
     assert images.isfinite().all() and images.shape == (3, 784)
     assert torch.allclose(scale*images + shift, crops[:, 12:40, 12:40].flatten(1)/255, atol=1e-5)
 
 def test_patch_depends_on_its_own_crop_alone():
     crops = textured(20)
-    together = normalise_contrast(crops, .25)[0]
-    assert torch.allclose(torch.cat([normalise_contrast(c[None], .25)[0] for c in crops]),
+    together = normalize_contrast(crops, .25)[0]
+    assert torch.allclose(torch.cat([normalize_contrast(c[None], .25)[0] for c in crops]),
                           together, atol=1e-5)
 
 def test_brightness_and_contrast_are_gone():
     x = textured(4).float()
-    plain = normalise_contrast(x, 0.)[0]
-    assert torch.allclose(normalise_contrast(x + 40, 0.)[0], plain, atol=1e-3)
-    assert torch.allclose(normalise_contrast(x/2, 0.)[0], plain, atol=1e-3)
+    plain = normalize_contrast(x, 0.)[0]
+    assert torch.allclose(normalize_contrast(x + 40, 0.)[0], plain, atol=1e-3)
+    assert torch.allclose(normalize_contrast(x/2, 0.)[0], plain, atol=1e-3)
 
 def test_floor_bounds_the_divisor():
     flat, busy = torch.full((1, 52, 52), 90.), textured(1)
-    _, _, s = local_contrast(normalise_grey(busy))
-    assert torch.allclose(normalise_contrast(flat, .25)[1], torch.tensor(.259*.25))
-    assert torch.allclose(normalise_contrast(flat, 0.)[1], torch.tensor(.259*1e-4))
-    assert s.min() > .25 and torch.allclose(normalise_contrast(busy, .25)[1], .259*s.flatten(1))
+    _, _, s = local_contrast(normalize_grey(busy))
+    assert torch.allclose(normalize_contrast(flat, .25)[1], torch.tensor(.259*.25))
+    assert torch.allclose(normalize_contrast(flat, 0.)[1], torch.tensor(.259*1e-4))
+    assert s.min() > .25 and torch.allclose(normalize_contrast(busy, .25)[1], .259*s.flatten(1))
 
 def test_cropping_and_normalising_commute():
     picture = torch.randint(256, (90, 100), generator=generator(0))
-    c, m, s = local_contrast(normalise_grey(picture[None]))
-    parts = local_contrast(normalise_grey(picture[None, 13:65, 31:83]))
+    c, m, s = local_contrast(normalize_grey(picture[None]))
+    parts = local_contrast(normalize_grey(picture[None, 13:65, 31:83]))
     for whole, part in zip((c, m, s), parts):
         assert torch.allclose(whole[0, 13:41, 31:59], part[0], atol=1e-5)
 
@@ -231,7 +231,7 @@ def test_no_picture_feeds_two_splits(tmp_path_factory, n, seed):
 def test_floor_is_the_mean_local_deviation():
     paths = photographs('train')
     crops = torch.cat([random_crops(read_picture(p), 300, generator(5)) for p in paths])
-    expected = local_contrast(normalise_grey(crops))[2].mean()
+    expected = local_contrast(normalize_grey(crops))[2].mean()
     assert abs(contrast_floor(paths, generator(0))/expected - 1) < .05
 
 def test_real_pictures():

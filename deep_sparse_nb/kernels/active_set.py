@@ -77,7 +77,7 @@ def _remove_atom(H, inverse, support, k, p, h, u):
 
 # %% ../../nbs/performance/00_exact.ipynb #7e7ce369
 @inlined
-def _minimise_on_support(H, inverse, support, z, excess, k, h, u):
+def _minimize_on_support(H, inverse, support, z, excess, k, h, u):
     "Move z to the minimum on its support, removing atoms that reach zero. Returns the new size."
     while True:
         t, p = 1., -1
@@ -107,7 +107,7 @@ def _add_atom(H, b, lam, inverse, support, z, excess, k, j, h, u):
     if blocked:
         for a in range(k): excess[a] = 0.
         z[k], excess[k] = 0., c
-        return _minimise_on_support(H, inverse, support, z, excess, k+1, h, u)
+        return _minimize_on_support(H, inverse, support, z, excess, k+1, h, u)
     for a in range(k): z[a] -= t*u[a]
     z[k] = t
     return k+1
@@ -152,7 +152,7 @@ def _solve_image(H, b, lam, tol, most, rounds, work, cancelled):
         residual = max(held, top[i] - lam)
         if r == 0: slack = max(tol*lam/2, _ROUNDING*top[i])
         if residual <= slack or r == rounds - 1 or (k == most and held <= slack): break
-        if held > slack: k = _minimise_on_support(H, inverse, support, z, excess, k, h, u)
+        if held > slack: k = _minimize_on_support(H, inverse, support, z, excess, k, h, u)
         for _ in range(_ATOMS_A_ROUND):
             if top[i] <= lam + slack or k == most: break
             k = _add_atom(H, b, lam, inverse, support, z, excess, k, atom[i], h, u)
@@ -255,7 +255,7 @@ def exact(H: Tensor,                   # Gram matrix (..., l, l), symmetric, pos
           most: int | None = None,     # atoms in a code at most (default l); see `converged`
           threads: int | None = None,  # that solve (default: as many as PyTorch's)
           ) -> Exact:
-    """The codes z >= 0 that minimise 1/2 z'Hz - b'z + lam sum(z), one for every row b of B.
+    """The codes z >= 0 that minimize 1/2 z'Hz - b'z + lam sum(z), one for every row b of B.
 
     Any real dtype, computed in float64 on the CPU. No residual below 1e-12 max(b) is asked for:
     that is rounding, and the only threshold when lam is 0, where no relative gap is certified.
@@ -308,7 +308,7 @@ def exact_codes(Y: Tensor,                     # images (n, d) or (..., n, d)
 
 # %% ../../nbs/performance/00_exact.ipynb #2fdb6a57
 def signed(H: Tensor, B: Tensor, lam: float | Tensor, **options) -> Exact:
-    "`exact` without z >= 0: the minimisers of 1/2 z'Hz - b'z + lam |z|_1."
+    "`exact` without z >= 0: the minimizers of 1/2 z'Hz - b'z + lam |z|_1."
     H, B = _doubles('H', H, '(..., l, l)'), _doubles('B', B, '(..., n, l)')
     if H.shape[-1] != B.shape[-1]:
         raise ValueError(f'H has shape {(*H.shape,)}; B {(*B.shape,)} has codes of {B.shape[-1]}')
