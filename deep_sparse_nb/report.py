@@ -27,7 +27,7 @@ def tolerances(dataset: str, model: str, sigma: float) -> tuple[float, float]:
 
 # %% ../nbs/library/08a_report.ipynb #02d5c985
 def curve(rows: pd.DataFrame) -> pd.DataFrame: # lam, psnr, sparsity (percent), seeds
-    "A model's rows of one budget as one point per lambda, mean over seeds, in order of sparsity."
+    "A model's rows of one budget: a point per lambda, mean over seeds, sorted by sparsity."
     points = rows.groupby('lam').agg(psnr=('psnr', 'mean'), sparsity=('sparsity', 'mean'),
                                      seeds=('seed', 'nunique'))
     points = points.assign(sparsity=100*points.sparsity)
@@ -52,7 +52,8 @@ def agreement(ours: pd.DataFrame, # what `curve` made
 # %% ../nbs/library/08a_report.ipynb #ecee2901
 def results_of(results: str | Path, dataset: str, model: str) -> pd.DataFrame:
     "The rows of a published grid's model that did not diverge; none where there is no table."
-    name = next(n for n in PUBLISHED if GRIDS[n].dataset == dataset and model in GRIDS[n].models)
+    name = next(name for name in PUBLISHED
+                if GRIDS[name].dataset == dataset and model in GRIDS[name].models)
     path = Path(results)/f'{name}.csv'
     none = pd.DataFrame(columns=[*KEY, 'sigma', 'psnr', 'sparsity', 'diverged'])
     rows = read_table(path) if path.is_file() else none
@@ -75,7 +76,8 @@ def _ours(point: Any, rows: pd.DataFrame) -> dict:
     full = best.epochs >= epochs and tuple(best[BUDGET[-3:]]) == SIZES[point.dataset]
     line = curve(rows[(rows[BUDGET] == best).all(axis=1)])
     here, within = line[line.lam == point.lam].iloc[0], agreement(line, full, point)
-    verdict = 'shorter run' if not full else f'agrees ({within})' if within else 'disagrees'
+    words = {'point': 'agrees', 'curve': 'agrees on the curve', False: 'disagrees'}
+    verdict = words[within] if full else 'shorter run'
     return dict(our_psnr=round(here.psnr, 2), our_sparsity=round(here.sparsity, 1),
                 epochs=best.epochs, seeds=int(here.seeds), within=within,
                 train_images=best.train_images, verdict=verdict)
@@ -85,8 +87,8 @@ def report(results: str | Path = 'results') -> pd.DataFrame: # one row per row o
     """The paper's numbers and ours: PSNR in dB, sparsity in percent, mean over seeds.
 
     Ours are of the largest budget there is. `within` is 'point', 'curve', False, or None where
-    we have no number; `verdict` says the same in words, and tells runs of less than the paper's
-    budget apart. Rows with a sigma compare reconstructions from noisy images.
+    we have no number; `verdict` says the same in words, and tells runs of less than the
+    paper's budget apart. Rows with a sigma compare reconstructions from noisy images.
     """
     rows = []
     for point in targets().itertuples():
@@ -101,8 +103,6 @@ def report(results: str | Path = 'results') -> pd.DataFrame: # one row per row o
     return pd.DataFrame(rows).astype(types)
 
 # %% ../nbs/library/08a_report.ipynb #5d0c8002
-import pandas as pd
-
 def remaining(results: str | Path = 'results', # folder with the tables
               seeds: int = 3,                  # full runs wanted of every member
               ) -> pd.DataFrame:

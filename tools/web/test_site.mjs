@@ -1,5 +1,5 @@
 // Drive every page of the built site in headless Chromium: `make test-site`, after `make site`.
-// Each page is opened at the width of a telephone and of a desk, and looked at in both themes.
+// Each page is opened at the width of a telephone and of a desk, and looked at in both themes. JOBS pages at a time: 2.
 import { execFileSync } from 'node:child_process'
 import { createServer } from 'node:http'
 import { existsSync, readFileSync, readdirSync, statSync } from 'node:fs'
@@ -11,7 +11,8 @@ import { gzipSync } from 'node:zlib'
 const HERE = dirname(fileURLToPath(import.meta.url)), ROOT = resolve(HERE, '../..'), DOCS = join(ROOT, '_docs')
 const BASE = '/' + /^doc_baseurl\s*=\s*\/?(.*?)\/?\s*$/m.exec(readFileSync(join(ROOT, 'settings.ini'), 'utf8'))[1]
   .replace('%(repo)s', /^repo\s*=\s*(.*?)\s*$/m.exec(readFileSync(join(ROOT, 'settings.ini'), 'utf8'))[1]) + '/'
-const WIDTHS = [390, 1400], HEAVIEST = 2_000_000, GRAVE = ['serious', 'critical']
+const WIDTHS = [390, 1400], HEAVIEST = 2_000_000, GRAVE = ['serious', 'critical'], JOBS = Number(process.env.JOBS ?? 2)
+const COLOURS = ['color-contrast', 'link-in-text-block']       // what a theme changes
 const PATIENCE = 120_000, STILL = 60       // milliseconds for a busy machine; characters that a piece says without JavaScript
 const FLAGS = ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
   '--disable-component-update', '--disable-sync']
@@ -90,6 +91,15 @@ async function moveWidget(page, widget) {
   return `widget ${name} was moved and its output stayed "${before}"`
 }
 
+// What axe is asked: everything at both widths; colours, which take it longest, in both themes and at the width of a desk,
+// and for the telephone in the bar that only a telephone has.
+function questions(theme, width) {
+  const colours = { runOnly: { type: 'rule', values: COLOURS } }
+  if (width >= 1400) return [[null, theme === 'light' ? {} : colours]]
+  const others = { rules: Object.fromEntries(COLOURS.map(rule => [rule, { enabled: false }])) }
+  return [...(theme === 'light' ? [[null, others]] : []), ['#quarto-header', colours]]
+}
+
 async function look(context, file, origin, width, axe) {
   const found = [], page = await context.newPage(), at = relative(DOCS, file), fail = what => found.push(`${at} at ${width}: ${what}`)
   let bytes = 0
@@ -129,11 +139,12 @@ async function look(context, file, origin, width, axe) {
   for (const theme of ['light', 'dark']) {
     await page.evaluate(dark => { if (document.body.classList.contains('quarto-dark') !== dark) window.quartoToggleColorScheme() }, theme === 'dark')
     await page.waitForTimeout(250)      // for the style sheet to change
-    // what a theme changes is looked at in both, the rest in one
-    const rules = theme === 'light' ? {} : { runOnly: { type: 'rule', values: ['color-contrast', 'link-in-text-block'] } }
-    const { violations } = await page.evaluate(rules => window.axe.run(document, { resultTypes: ['violations'], ...rules }), rules)
-    for (const v of violations.filter(v => GRAVE.includes(v.impact)))
-      fail(`${theme}: ${v.id} (${v.impact}), ${v.nodes.length} times: ${v.nodes.slice(0, 3).map(n => n.target.join(' ') + (n.any[0]?.message ? ` [${n.any[0].message}]` : '')).join('; ')}`)
+    for (const [where, options] of questions(theme, width)) {
+      const { violations } = await page.evaluate(([where, options]) => window.axe.run(where ? document.querySelector(where) : document,
+        { resultTypes: ['violations'], ...options }), [where, options])
+      for (const v of violations.filter(v => GRAVE.includes(v.impact)))
+        fail(`${theme}: ${v.id} (${v.impact}), ${v.nodes.length} times: ${v.nodes.slice(0, 3).map(n => n.target.join(' ') + (n.any[0]?.message ? ` [${n.any[0].message}]` : '')).join('; ')}`)
+    }
   }
   for (const widget of await page.locator('[data-widget]').all()) {
     const trouble = await moveWidget(page, widget)
@@ -172,14 +183,23 @@ function tell(file, where, troubles, start) {
   found.push(...troubles); seen++
 }
 const chosen = pages.filter(p => !only.length || only.some(o => p.includes(o)))
-const quiet = await chrome.newContext({ viewport: { width: WIDTHS[0], height: 900 }, javaScriptEnabled: false })
-for (const file of chosen) { const start = Date.now(); tell(file, 'without JavaScript', await lookWithout(quiet, file, origin), start) }
-await quiet.close()
-for (const width of WIDTHS) {
-  const context = await chrome.newContext({ viewport: { width, height: 900 }, colorScheme: 'light', reducedMotion: 'reduce' })
-  for (const file of chosen) { const start = Date.now(); tell(file, `at ${width} pixels`, await look(context, file, origin, width, axe), start) }
-  await context.close()
+async function each(where, options, visit) {
+  const waiting = [...chosen]
+  async function work() {
+    const context = await chrome.newContext(options)
+    for (let file = waiting.shift(); file; file = waiting.shift()) {
+      const start = Date.now()
+      tell(file, where, await visit(context, file), start)
+    }
+    await context.close()
+  }
+  await Promise.all(Array.from({ length: JOBS }, work))
 }
+const size = width => ({ viewport: { width, height: 900 } })
+await each('without JavaScript', { ...size(WIDTHS[0]), javaScriptEnabled: false }, (context, file) => lookWithout(context, file, origin))
+for (const width of WIDTHS)
+  await each(`at ${width} pixels`, { ...size(width), colorScheme: 'light', reducedMotion: 'reduce' },
+    (context, file) => look(context, file, origin, width, axe))
 await chrome.close()
 server.close()
 for (const what of dead) console.log('DEAD ' + what)
