@@ -86,8 +86,32 @@ class _Inferring(_Members):
         if self.encoder is not None: return self.encoder(self.rows(Y))
         return self.infer(Y, energy=replace(self.energy, beta=0., ranks=ALONE)).codes
 
+# %% ../nbs/library/06b_autoencoder.ipynb #7fe00741
+class _Recipes(_Inferring):
+    "Members that come from recipes, and leave one by one."
+    @classmethod
+    def from_recipes(cls: Any, recipes: Recipe | Sequence[Recipe],
+                     seeds: int | Sequence[int] = 0,
+                     d: int = 784) -> 'Autoencoder': # d: pixels of an image
+        "The paper's models: a dictionary or, where m > 0, a hidden layer; LISTA if `encoder`."
+        given, each = _paired(recipes, seeds)
+        l, m, positive = given[0].l, given[0].m, given[0].positive
+        decoders = [HiddenDecoder(l, m, d, s) if m else LinearDecoder(l, d, s) for s in each]
+        encoders = [LISTA(d, l, seed=1_000_000 + s, positive=positive) for s in each]
+        return cls(decoders, encoders if given[0].encoder else None, given, each)
+
+    def member(self, i: int) -> 'Autoencoder':
+        "A copy of member `i`, as a stack of one."
+        parts = [part.module if isinstance(part, OwnDecoder | OwnEncoder) else part
+                 for part in (self.decoder, self.encoder)]
+        decoder, encoder = (None if part is None else unstack(part, i) for part in parts)
+        alone = Autoencoder(decoder, encoder, self.recipes[i], self.seeds[i])
+        alone.load_state_dict({name: W[i:i + 1] for name, W in self.state_dict().items()})
+        if isinstance(self.step, Tensor): alone.step = self.step[i:i + 1]
+        return alone.to(self.lam.device)
+
 # %% ../nbs/library/06b_autoencoder.ipynb #c0de0002
-class Autoencoder(_Inferring):
+class Autoencoder(_Recipes):
     """A stack of members, each a recipe and a seed: decoder, perhaps an encoder, and energy.
 
     `decoder` and `encoder` are a module, of which each member gets a copy; or a list, with one
@@ -113,26 +137,6 @@ class Autoencoder(_Inferring):
             self.register_buffer(name, value, persistent=False)
         self.float()
         if self.shared.unit_columns: self.decoder.normalize_()
-
-    @classmethod
-    def from_recipes(cls, recipes: Recipe | Sequence[Recipe], seeds: int | Sequence[int] = 0,
-                     d: int = 784) -> 'Autoencoder': # d: pixels of an image
-        "The paper's models: a dictionary or, where m > 0, a hidden layer; LISTA if `encoder`."
-        given, each = _paired(recipes, seeds)
-        l, m, positive = given[0].l, given[0].m, given[0].positive
-        decoders = [HiddenDecoder(l, m, d, s) if m else LinearDecoder(l, d, s) for s in each]
-        encoders = [LISTA(d, l, seed=1_000_000 + s, positive=positive) for s in each]
-        return cls(decoders, encoders if given[0].encoder else None, given, each)
-
-    def member(self, i: int) -> 'Autoencoder':
-        "A copy of member `i`, as a stack of one."
-        parts = [part.module if isinstance(part, OwnDecoder | OwnEncoder) else part
-                 for part in (self.decoder, self.encoder)]
-        decoder, encoder = (None if part is None else unstack(part, i) for part in parts)
-        alone = Autoencoder(decoder, encoder, self.recipes[i], self.seeds[i])
-        alone.load_state_dict({name: W[i:i + 1] for name, W in self.state_dict().items()})
-        if isinstance(self.step, Tensor): alone.step = self.step[i:i + 1]
-        return alone.to(self.lam.device)
 
 # %% ../nbs/library/06b_autoencoder.ipynb #c0de0003
 def _modules(given: Any, seeds: Sequence[int], name: str) -> list[nn.Module]:

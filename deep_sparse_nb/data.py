@@ -30,9 +30,39 @@ def _as_map(name: str, value: Any, images: Tensor) -> float | Tensor | None:
         raise ValueError(f'{name} has shape {tuple(value.shape)}; it must be a number, or '
                          f'broadcast with images, {tuple(images.shape)}') from error
 
+def _as_labels(value: Any, images: Tensor) -> Tensor | None:
+    "Whole numbers, one for each image, as int64."
+    if value is None: return None
+    labels = torch.as_tensor(value)
+    if labels.shape != images.shape[:1] or labels.is_floating_point():
+        raise ValueError(f'labels has shape {tuple(labels.shape)} and dtype {labels.dtype}; '
+                         f'{len(images)} whole numbers are needed')
+    return labels.long()
+
+# %% ../nbs/library/04_data.ipynb #24e6fc56
+class _Together:
+    "What is done at once to all that a split holds."
+    images: Tensor
+
+    def _fill(self, *values: Any) -> Any:
+        for name, value in zip(('images', 'labels', 'scale', 'shift'), values):
+            object.__setattr__(self, name, value)
+        return self
+
+    def __len__(self) -> int: return len(self.images)
+
+    def map(self, f: Callable[[Tensor], Tensor]) -> 'Split':
+        "A split with `f` applied to each tensor it holds."
+        held = (getattr(self, name) for name in ('images', 'labels', 'scale', 'shift'))
+        return object.__new__(Split)._fill(*(f(x) if torch.is_tensor(x) else x for x in held))
+
+    def __getitem__(self, i: slice | Tensor) -> 'Split':
+        "Some of the images, with labels and maps; `i`: a slice, indices or a mask."
+        return self.map(lambda x: x[i])
+
 # %% ../nbs/library/04_data.ipynb #6f66fc20
 @dataclass(frozen=True, eq=False)
-class Split:
+class Split(_Together):
     """Images, and the affine map back to pixels, or whatever units they came in.
 
     Takes tensors, arrays or data frames. Raises ValueError naming what is wrong with them.
@@ -46,31 +76,8 @@ class Split:
         images = as_rows(self.images, 'images')
         if (self.scale is None) != (self.shift is None):
             raise ValueError('scale and shift go together: give both, or neither')
-        labels = None if self.labels is None else torch.as_tensor(self.labels)
-        if labels is not None and (labels.shape != images.shape[:1]
-                                   or labels.is_floating_point()):
-            raise ValueError(f'labels has shape {tuple(labels.shape)} and dtype {labels.dtype}'
-                             f'; {len(images)} whole numbers are needed')
-        self._fill(images, None if labels is None else labels.long(),
-                   *(_as_map(name, getattr(self, name), images)
-                     for name in ('scale', 'shift')))
-
-    def _fill(self, *values) -> 'Split':
-        for name, value in zip(('images', 'labels', 'scale', 'shift'), values):
-            object.__setattr__(self, name, value)
-        return self
-
-    def __len__(self) -> int: return len(self.images)
-
-    def map(self, f: Callable[[Tensor], Tensor]) -> 'Split':
-        "A split with `f` applied to each tensor it holds."
-        values = self.images, self.labels, self.scale, self.shift
-        return object.__new__(Split)._fill(*(f(x) if torch.is_tensor(x) else x
-                                             for x in values))
-
-    def __getitem__(self, i: slice | Tensor) -> 'Split':
-        "Some of the images, with labels and maps; `i`: a slice, indices or a mask."
-        return self.map(lambda x: x[i])
+        maps = (_as_map(name, getattr(self, name), images) for name in ('scale', 'shift'))
+        self._fill(images, _as_labels(self.labels, images), *maps)
 
     def to_pixels(self,
                   Y: Tensor, # this split's images, or reconstructions of them, (..., N, d)
@@ -236,6 +243,20 @@ def _natural(sizes: tuple[int, ...], seed: int, max_pixels: int) -> Dataset:
     data = _patches(pictures, 'natural', sizes, seed, max_pixels)
     return replace(data, train=Split(random_symmetry(data.train.images, generator(seed))))
 
+# %% ../nbs/library/04_data.ipynb #e7fe7e88
+def _check_request(name: str, device: str | torch.device, sizes: tuple[int, ...],
+                   **for_patches: Any) -> None:
+    "Raises ValueError for what `load` cannot do."
+    try: torch.device(device)
+    except RuntimeError:
+        wrong = f"device is {device!r}; it must be 'cpu', 'cuda' or 'cuda:N'"
+        raise ValueError(wrong) from None
+    for argument, value in for_patches.items():
+        if value is not None and name != 'patches':
+            raise ValueError(f"{argument} is for 'patches' only, not for {name!r}")
+    if len(sizes) != 3 or not all(isinstance(n, int) and n > 0 for n in sizes):
+        raise ValueError(f'sizes is {sizes}; three positive whole numbers are needed')
+
 # %% ../nbs/library/04_data.ipynb #5601c0f1
 def load(name: str,                            # 'mnist', 'patches', 'natural' or 'digits'
          data_dir: str | Path | None = None,   # else $DEEP_SPARSE_DATA, else ./data
@@ -254,16 +275,8 @@ def load(name: str,                            # 'mnist', 'patches', 'natural' o
     """
     if name not in SIZES:
         raise ValueError(f'name is {name!r}; it must be one of {", ".join(SIZES)}')
-    try: torch.device(device)
-    except RuntimeError:
-        wrong = f"device is {device!r}; it must be 'cpu', 'cuda' or 'cuda:N'"
-        raise ValueError(wrong) from None
-    for argument, value in dict(images=images, picture_shares=picture_shares).items():
-        if value is not None and name != 'patches':
-            raise ValueError(f"{argument} is for 'patches' only, not for {name!r}")
     sizes = tuple(sizes or SIZES[name])
-    if len(sizes) != 3 or not all(isinstance(n, int) and n > 0 for n in sizes):
-        raise ValueError(f'sizes is {sizes}; three positive whole numbers are needed')
+    _check_request(name, device, sizes, images=images, picture_shares=picture_shares)
     if name == 'mnist': data = _mnist(data_dir, sizes, seed)
     elif name == 'digits': data = _digits(sizes, seed)
     elif name == 'natural': data = _natural(sizes, seed, max_pixels)

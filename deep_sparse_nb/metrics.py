@@ -16,12 +16,13 @@ def psnr(x: Tensor,  # pixels (..., n, d)
          y: Tensor,  # pixels (..., n, d), their reconstructions
          peak: float = 1., # the largest value a pixel can have
          ) -> Tensor: # decibels (..., n), one per image; infinite where the two are equal
-    "Peak signal-to-noise ratio of each image. Raises ValueError for other sizes, or a peak of 0."
+    "Peak signal-to-noise ratio of each image. ValueError for other sizes, or a peak of 0."
     try: torch.broadcast_shapes(x.shape, y.shape)
     except RuntimeError: agree = False
     else: agree = x.shape[-1] == y.shape[-1]
     if not agree:
-        raise ValueError(f'x has shape {tuple(x.shape)} and y {tuple(y.shape)}; they must agree')
+        shapes = f'x has shape {tuple(x.shape)} and y {tuple(y.shape)}'
+        raise ValueError(f'{shapes}; they must agree')
     if not peak > 0: raise ValueError(f'peak is {peak}; it must be positive')
     return 20*math.log10(peak) - 10*(x - y).square().mean(-1).log10()
 
@@ -35,7 +36,8 @@ def explained_variance(x: Tensor,  # data (..., n, d)
     Raises ValueError for other sizes.
     """
     if x.shape[-2:] != y.shape[-2:]:
-        raise ValueError(f'x has shape {tuple(x.shape)} and y {tuple(y.shape)}; they must agree')
+        shapes = f'x has shape {tuple(x.shape)} and y {tuple(y.shape)}'
+        raise ValueError(f'{shapes}; they must agree')
     error = (x - y).square().sum((-2, -1))
     spread = (x - x.mean(-2, keepdim=True)).square().sum((-2, -1))
     return torch.where(error == 0, torch.ones_like(error), 1 - error/spread)
@@ -61,7 +63,7 @@ def code_norms(Z: Tensor, # codes (..., n, l)
 # %% ../nbs/library/05_metrics.ipynb #f1f260ac
 def column_norms(W: Tensor, # a layer's weights (..., d, l)
                  ) -> Tensor: # (..., l)
-    "Euclidean norm of each column: 1 in dictionary learning, unbounded when the model collapses."
+    "Euclidean norm of each column: 1 in dictionary learning, without bound in a collapse."
     return W.norm(dim=-2)
 
 # %% ../nbs/library/05_metrics.ipynb #e6e1c11e
@@ -70,19 +72,20 @@ def match(A: Tensor, # atoms (..., l, d), one per row, as `atoms(decoder)` gives
           ) -> tuple[Tensor, Tensor]: # similarity (..., l), -1 to 1; partner (..., l), int64
     """The best one-to-one pairing of two dictionaries: atom i of A with atom partner[i] of B.
 
-    Similarity is the signed cosine, 0 for an atom that is zero. Raises ValueError when the last
-    two dimensions differ.
+    Similarity is the signed cosine, 0 for an atom that is zero. Raises ValueError when the
+    last two dimensions differ.
     """
     if A.shape[-2:] != B.shape[-2:]:
-        raise ValueError(f'A has shape {tuple(A.shape)} and B {tuple(B.shape)}; number and size of '
-                         'their atoms must agree')
+        shapes = f'A has shape {tuple(A.shape)} and B {tuple(B.shape)}'
+        raise ValueError(f'{shapes}; number and size of their atoms must agree')
     for name, atoms in dict(A=A, B=B).items():
         if not atoms.isfinite().all(): raise ValueError(f'{name} is not finite')
     unit = torch.nn.functional.normalize
     cosine = unit(A, dim=-1) @ unit(B, dim=-1).mT    # (..., l, l)
     from scipy.optimize import linear_sum_assignment
     tables = cosine.detach().cpu().reshape(-1, *cosine.shape[-2:]).numpy()
-    pairs = [torch.from_numpy(linear_sum_assignment(table, maximize=True)[1]) for table in tables]
+    pairs = [torch.from_numpy(linear_sum_assignment(table, maximize=True)[1])
+             for table in tables]
     partner = torch.stack(pairs).reshape(cosine.shape[:-1]).to(A.device)
     return cosine.gather(-1, partner[..., None])[..., 0], partner
 
@@ -95,10 +98,12 @@ def stability(A: Tensor, # atoms of S runs (S, l, d), S at least 2
     Raises ValueError for fewer than two runs, or when `alive` has another shape.
     """
     if A.ndim != 3 or len(A) < 2:
-        raise ValueError(f'A has shape {tuple(A.shape)}; it must be (S, l, d) with S at least 2')
+        shape = tuple(A.shape)
+        raise ValueError(f'A has shape {shape}; it must be (S, l, d) with S at least 2')
     alive = torch.ones_like(A[..., 0], dtype=torch.bool) if alive is None else alive
     if alive.shape != A.shape[:-1]:
-        raise ValueError(f'alive has shape {tuple(alive.shape)}; {tuple(A.shape[:-1])} is needed')
+        shape, needed = tuple(alive.shape), tuple(A.shape[:-1])
+        raise ValueError(f'alive has shape {shape}; {needed} is needed')
     i, j = torch.tensor(list(combinations(range(len(A)), 2))).T
     A, count = A*alive[..., None], alive.sum(-1)
     return match(A[i], A[j])[0].sum(-1)/torch.minimum(count[i], count[j]).clamp(min=1)

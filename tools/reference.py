@@ -115,7 +115,8 @@ def entry(module, name, node):
         return
     yield from (plain(p) for p in (ast.get_docstring(node) or '').split('\n\n') if p)
     if rows := rows_of(node, notes): yield table(rows)
-    if isinstance(node, ast.ClassDef): yield from (member(name, m) for m in members(node))
+    if isinstance(node, ast.ClassDef):
+        yield from (member(name, m) for m in members(module, node))
 
 
 def reference(module):

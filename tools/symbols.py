@@ -65,9 +65,13 @@ def public(module):
     return found
 
 
-def members(node):
-    "The public methods and properties of a class."
-    return [n for n in node.body if isinstance(n, ast.FunctionDef) and not n.name.startswith('_')]
+def members(module, node):
+    "The public methods and properties of a class, and those of private classes it is made of."
+    own = [n for n in node.body if isinstance(n, ast.FunctionDef) and not n.name.startswith('_')]
+    there = {n.name: n for n in parsed(module)[2].body if isinstance(n, ast.ClassDef)}
+    bases = [there[b.id] for b in node.bases if getattr(b, 'id', ' ')[0] == '_' and b.id in there]
+    known = {m.name for m in own}
+    return own + [m for b in bases for m in members(module, b) if m.name not in known]
 
 
 def anchor(name): return 'api-' + name      # apart from the ids of headings
@@ -80,7 +84,7 @@ def symbols():
     for module, page in pages().items():
         names = [n for n, _ in public(module)]
         names += [f'{n}.{m.name}' for n, node in public(module) if isinstance(node, ast.ClassDef)
-                  for m in members(node)]
+                  for m in members(module, node)]
         for name in names:
             found[name] = None if name in found else (page, anchor(name))
             found[f'{module}.{name}'] = page, anchor(name)
