@@ -23,7 +23,7 @@ from .paper import GRIDS, Member
 
 # %% ../nbs/library/07b_results.ipynb #1529b5b7
 TABLE_VERSION = 2
-_ADDED = dict(step_rule='recipe', precision='float32')     # columns that version 1 did not have
+_ADDED = dict(step_rule='recipe', precision='float32')     # columns that version 1 lacked
 
 # %% ../nbs/library/07b_results.ipynb #adfcc62a
 def commit() -> str:
@@ -38,7 +38,8 @@ def commit() -> str:
         git('ls-files', '--error-unmatch', here.name)
         changed = git('status', '--porcelain', '--', '.')
         return git('rev-parse', '--short=10', 'HEAD') + ('+' if changed else '')
-    except (OSError, subprocess.CalledProcessError): return f'version {deep_sparse_nb.__version__}'
+    except (OSError, subprocess.CalledProcessError):
+        return f'version {deep_sparse_nb.__version__}'
 
 # %% ../nbs/library/07b_results.ipynb #7e5d6a7e
 def processor(device: str) -> str:
@@ -82,7 +83,8 @@ def read_table(path: str | Path) -> pd.DataFrame:
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f'no table at {path}; `deep-sparse sweep {path.stem}` makes it')
+        command = f'`deep-sparse sweep {path.stem}`'
+        raise FileNotFoundError(f'no table at {path}; {command} makes it')
     try: table = pd.read_csv(path, dtype=WORDS)
     except ValueError as cause: raise ValueError(f'{path} is no table: {cause}') from cause
     found = table['version'].unique().tolist() if 'version' in table else []

@@ -66,7 +66,8 @@ def choose(name: str,                         # of a grid
 def file_name(members: Sequence[Member], origin: dict) -> str:
     "The checkpoint's name for a stack that has none yet."
     r, seed = members[0]
-    name = f'{r.model}_{r.lam:g}_s{seed}' if len(members) == 1 else f'{r.model}_x{len(members)}'
+    alone = len(members) == 1
+    name = f'{r.model}_{r.lam:g}_s{seed}' if alone else f'{r.model}_x{len(members)}'
     plain = [(recipe(origin['dataset'], r.model, r.lam), seed)]
     if plain == list(members) and origin == checkpoints.origin(origin['dataset']):
         return f'{name}.safetensors'
@@ -102,8 +103,8 @@ def sweep(name: str,                         # one of `GRIDS`
           sizes: tuple | None = None,        # images in train, valid and test
           minutes: float | None = None,      # stop after the epoch during which these pass
           device: str = 'auto',
-          stack: int | None = None,          # members trained together (1 on a CPU, 30 on a GPU)
-          data_dir: str | Path | None = None, images: str | Path | None = None, # see `data.load`
+          stack: int | None = None,          # members in one (1 on a CPU, 30 on a GPU)
+          data_dir: str | Path | None = None, images: str | Path | None = None, # as `load`
           results: str | Path = 'results', runs: str | Path = 'runs',
           progress: bool = True,
           ) -> list[Member]:                 # what is left to do
@@ -163,7 +164,7 @@ NOISE = dict(mnist=(1., 1.5), patches=(1.,))
 @torch.no_grad()
 def score(run: Run, data: Dataset, origin: dict, diverged: str = '',
           device: str = 'cpu') -> list[dict]:
-    "Rows for a table: each member's best weights on the test images, clean and with each noise."
+    "Rows for a table: each member's best weights on the test images, clean and noisy."
     if data.test is None: raise ValueError('data has no test images; rows are about those')
     model, past, rows = run.best_model(), provenance(device), []
     test, n = data.test.images, len(run.model.seeds)
@@ -172,7 +173,8 @@ def score(run: Run, data: Dataset, origin: dict, diverged: str = '',
         noise = add_noise(torch.zeros_like(test), sigma)
         scores = evaluate(model, data.test, noise=noise if sigma else None)
         scores = {k: scores[k].tolist() for k in ('sparsity', 'psnr', 'l1', 'dead')}
-        given = psnr(pixels, data.test.to_pixels(test + noise)).mean().item() if sigma else None
+        given = None
+        if sigma: given = psnr(pixels, data.test.to_pixels(test + noise)).mean().item()
         for i, member in enumerate(zip(run.model.recipes, run.model.seeds)):
             found = {k: v[i] for k, v in scores.items()}
             spent = dict(diverged=diverged or None, seconds=run.seconds/n, members=n)
@@ -239,14 +241,16 @@ def finished(runs: str | Path, grids: Sequence[str], models: Sequence[str] | Non
              ) -> dict[tuple, dict[int, tuple[Path, int]]]:
     """Checkpoints that have done all their epochs.
 
-    From a member's identity but for the seed, to its seeds, each with file and place in its stack.
+    From a member's identity without the seed, to its seeds, each with file and place in its
+    stack.
     """
     found: dict[tuple, dict[int, tuple[Path, int]]] = {}
     for path in sorted(p for g in grids for p in (Path(runs)/g).glob('*.safetensors')):
         members, origin, epoch = peek(path)
         for i, (r, seed) in enumerate(members):
             wanted = (not models or r.model in models) and (not lams or r.lam in lams)
-            if epoch < r.epochs or not wanted or (seeds is not None and seed >= seeds): continue
+            few = seeds is None or seed < seeds
+            if epoch < r.epochs or not wanted or not few: continue
             kind = tuple((k, v) for k, v in identity((r, seed), origin).items() if k != 'seed')
             found.setdefault(kind, {})[seed] = path, i
     if not found:

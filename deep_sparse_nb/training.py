@@ -82,7 +82,7 @@ def evaluate(model: Autoencoder, split: Split, batch: int = 250,
     """
     check_sizes(batch=batch)
     if noise is not None and len(noise) != len(split):
-        raise ValueError(f'noise has shape {tuple(noise.shape)}; there are {len(split)} images')
+        raise ValueError(f'noise has {len(noise)} rows; there are {len(split)} images')
     images, energy = _as_rows(split, model), replace(model.energy, gamma=0., ranks=ALONE)
     totals, alive, batches = dict[str, Tensor](), [], _batches(len(split), batch)
     with _evaluating(model):
@@ -311,9 +311,10 @@ def train(run: Run,
 
     Raises `Diverged`, and ValueError for images of another size than the decoder's.
     """
-    if not isinstance(data, Dataset): raise ValueError(f'data is {type(data).__name__}, no Dataset')
+    if not isinstance(data, Dataset):
+        raise ValueError(f'data is {type(data).__name__}, no Dataset')
     if epochs is not None: check_sizes(epochs=epochs)
-    if minutes is not None and not minutes > 0: raise ValueError(f'minutes is {minutes}, not > 0')
+    if not (minutes is None or minutes > 0): raise ValueError(f'minutes is {minutes}, not > 0')
     epochs, started = epochs or run.model.shared.epochs, time.monotonic()
     images = _as_rows(data.train, run.model).images
     begin_alike_(run.epoch, [*run.model.state_dict().values(), *run.best.values()], ranks)
