@@ -19,6 +19,7 @@ from tools.symbols import DEFINITIONS, link_names, module_of
 
 CSS_DPI = 96                 # dots an inch at which a picture is drawn; more are stored
 IMAGES = {'image/png', 'image/svg+xml', 'image/jpeg'}
+SHORT = re.compile(r'(<td style="text-align: left)("\s*>[^<]{1,16}</td>)')    # stays on one line
 
 
 def has_picture(cell): return any(set(o.get('data', {})) & IMAGES for o in cell.get('outputs', []))
@@ -69,6 +70,7 @@ def as_markup(cell):
         if html:
             html = re.sub(r'<style scoped>.*?</style>\s*', '', ''.join(html), flags=re.S)
             html = html.replace('border="1" ', '').strip()
+            html = SHORT.sub(r'\1; white-space: nowrap\2', html)
             o['data'] = {'text/markdown': f'```{{=html}}\n{html}\n```\n'}
 
 
