@@ -178,8 +178,10 @@ def prose(path):
 # What a page has at hand where its snippet stands. The others begin from nothing.
 AT_HAND = {
     'howto/your_own_data.ipynb': """
+from functools import partial
 import numpy as np
 from deep_sparse_nb import SparseCoder
+SparseCoder = partial(SparseCoder, max_epochs=1)
 np.save('activations.npy', np.random.default_rng(0).normal(size=(300, 32)))
 """,
     'library/04b_arrays.ipynb': """
@@ -213,15 +215,17 @@ recipe = Recipe(l=4, epochs=1)
 run = begin(Autoencoder.from_recipes(recipe, d=8))
 """}
 NOTEBOOKS = sorted(f.relative_to(ROOT/'nbs') for f in (ROOT/'nbs').rglob('*.ipynb'))
-PYTHON = [(str(f), i, block) for f in NOTEBOOKS
+PYTHON = [pytest.param(AT_HAND.get(str(f), '') + block, id=f'{f} {i}',
+                       marks=[pytest.mark.slow]*('.fit(' in block)) for f in NOTEBOOKS
           for i, block in enumerate(snippets(prose(ROOT/'nbs'/f), 'python'))]
 
 
-@pytest.mark.parametrize('page, i, block', PYTHON, ids=[f'{f} {i}' for f, i, _ in PYTHON])
-def test_python_on_pages_runs_as_it_stands(tmp_path, page, i, block):
-    run(AT_HAND.get(page, '') + block, cwd=tmp_path, path=ROOT)
+@pytest.mark.parametrize('block', PYTHON)
+def test_python_on_pages_runs_as_it_stands(tmp_path, block):
+    run(block, cwd=tmp_path, path=ROOT)
 
 
+@pytest.mark.slow
 def test_python_in_the_readme_runs_as_it_stands(tmp_path):
     blocks = snippets((ROOT/'README.md').read_text(encoding='utf-8'), 'python')
     assert len(blocks) > 2
