@@ -225,13 +225,6 @@ def test_python_on_pages_runs_as_it_stands(tmp_path, block):
     run(block, cwd=tmp_path, path=ROOT)
 
 
-@pytest.mark.slow
-def test_python_in_the_readme_runs_as_it_stands(tmp_path):
-    blocks = snippets((ROOT/'README.md').read_text(encoding='utf-8'), 'python')
-    assert len(blocks) > 2
-    run('\n'.join(blocks), cwd=tmp_path, path=ROOT)
-
-
 # Shell commands are understood, but not run: they install, download MNIST or train for hours.
 SHELL = [(str(f), block) for f in [*(Path('nbs')/f for f in NOTEBOOKS), Path('README.md')]
          for language in ('bash', 'sh') for block in snippets(
