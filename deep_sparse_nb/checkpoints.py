@@ -63,7 +63,8 @@ def _check_place(run: Run, path: Path) -> None:
 
 def _write(path: Path, kind: str, about: dict[str, Any], tensors: dict[str, Tensor]) -> None:
     "A checkpoint of some kind of work, atomically."
-    here, told = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}, json.dumps(about)
+    here = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
+    told = json.dumps(about)
     write_atomically(path, lambda fresh: save_file(here, fresh, {kind: told}))
 
 def _read(path: Path, kind: str, tensors: bool, device: str = 'cpu'

@@ -31,7 +31,7 @@ from .sweeps import deadline_in, finished
 
 if TYPE_CHECKING: import pandas as pd
 Kind = tuple[tuple[str, Any], ...]              # a model's columns of `KEY` but for the seed
-Places = Mapping[int, tuple[Path, int] | None]  # of each seed: checkpoint and place in its stack
+Places = Mapping[int, tuple[Path, int] | None]  # of each seed: checkpoint and place in it
 
 # %% ../nbs/library/08b_probes.ipynb #84b067bd
 class Classifier(nn.Module):

@@ -40,7 +40,8 @@ class _Kept:
         "What the scaling has learned of X: other data have other numbers."
         state = self.scaling_.state()
         rows = torch.tensor([state['count']]).double()
-        return {'data.rows': rows, 'data.mean': state['mean'], 'data.squares': state['squares']}
+        known = {f'data.{name}': state[name] for name in ('mean', 'squares')}
+        return {'data.rows': rows} | known
 
     def _keep(self) -> None:
         "Write the state after an epoch."
@@ -62,8 +63,8 @@ class _Kept:
         about, tensors = _read(path, 'fit', tensors=True, device=str(model.lam.device))
         for name, value in self._settings().items():
             if (there := about['settings'].get(name)) != value:
-                raise ValueError(f'checkpoint is {path}, of a fit with {name}={there}; here it '
-                                 f'is {value}: name another file')
+                raise ValueError(f'checkpoint is {path}, of a fit with {name}={there}; here '
+                                 f'it is {value}: name another file')
         if not all(_alike(tensors[name].cpu(), v) for name, v in self._data().items()):
             raise ValueError(f'checkpoint is {path}, of a fit to other data than X: '
                              'name another file')
@@ -115,7 +116,8 @@ class Resumable(_Kept):
             yield
             return
         path, first = Path(self.checkpoint), not self.model_.ranks.rank
-        with lock(path.with_suffix('.lock'), wait=False) if first else nullcontext(True) as mine:
+        alone = lock(path.with_suffix('.lock'), wait=False) if first else nullcontext(True)
+        with alone as mine:
             if not mine:
                 raise ValueError(f'checkpoint is {path}; another process is at work on it')
             if path.exists(): self._restore(path)
