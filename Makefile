@@ -4,7 +4,7 @@ BIN := .venv/bin
 STAMP := .venv/installed
 
 .DEFAULT_GOAL := install
-.PHONY: install train test test-slow lint coverage mutants hooks results pages export readme site test-site
+.PHONY: install train test test-slow lint coverage mutants fuzz hooks results pages export readme site test-site
 
 install: $(STAMP)
 
@@ -44,6 +44,10 @@ coverage: install
 mutants: export OMP_NUM_THREADS = 1
 mutants: install
 	$(BIN)/python tools/mutants.py
+
+# Inference from everywhere at once, for some minutes: threads, forks, workers, one core.
+fuzz: install
+	$(BIN)/python tools/fuzz.py
 
 # What git then does by itself: clean notebooks, merge them cell by cell, and lint what is committed.
 hooks: install

@@ -376,8 +376,8 @@ NO_CASE = dict(
         energy.Ranks distributed.ProcessRanks distributed.joined inference.certificate
         inference.curvature iteration.shrink iteration.Iteration iteration.Coasting
         kernels.active_set.exact kernels.active_set.signed
-       
-        pictures.noise_weight resumable.Resumable rows.streamed rows.in_memory rows.RowsEstimator
+        pictures.noise_weight pictures.noise_level resumable.Resumable rows.streamed
+        rows.in_memory rows.RowsEstimator
         sweeps.file_name sweeps.plan sweeps.predecessor sweeps.score sweeps.history_rows
         sweeps.finish training.optimizer training.training_step training.shorten_columns_
         training.data_order training.stable_step training.train_epoch training.learning_rates
@@ -388,7 +388,7 @@ NO_CASE = dict(
     kinds_of_results="""inference.Inference inference.Diverged iteration.Rules training.Run
         decoders.Gradient decoders.Decoder decoders.Quadratic kernels.active_set.Exact
         paper.Member paper.Grid probes.Kind probes.Places plots.Table""",
-    takes_nothing=""" paper.targets results.commit results.processor
+    takes_nothing="""paper.targets results.commit results.processor
         results.provenance results.identity training.tiny_is_zero""",
     commands="""coding.fit_command coding.encode_command coding.decode_command
         coding.denoise_command coding.inpaint_command commands.train_command
