@@ -101,6 +101,32 @@ MUTANTS = [Mutant(*m) for m in [
     ('training', "(r.wd_b1, r.wd_decoder)", "(r.wd_decoder, r.wd_decoder)", 'test_training.py'),
     ('training', '.5**(run.epoch//', '.5**((run.epoch + 1)//', 'test_training.py'),
 
+    ('inference', 'return self.decoder(Z)*self.mask', 'return self.decoder(Z)',
+     'test_pictures.py -k masked'),
+    ('pictures', 'torch.where(known, rows, _levels', 'torch.where(~known, rows, _levels',
+     'test_pictures.py'),
+
+    ('arrays', '(squares/count).sqrt()', 'squares/count', 'test_arrays.py'),
+    ('arrays', 'Y.double()*scale + shift', 'Y.double()*scale - shift', 'test_arrays.py'),
+
+    ('files', "path.with_name(f'{path.name}.{os.getpid()}.new')", 'path',
+     'test_training.py -k atomic'),
+    ('checkpoints', "tensors.get('step', run.model.step)", 'run.model.step',
+     'test_training.py -k reloaded'),
+    ('checkpoints', '    if theirs != members(', '    if False and members(', 'test_model.py'),
+
+    ('estimator', 'return 1 - (error/spread)', 'return (error/spread)',
+     'test_estimator.py -k score'),
+    ('estimator', 'self.scaling_.undo(self._decoded(codes), maps)', 'self._decoded(codes)',
+     'test_estimator.py -k back'),
+    ('estimator', 'added*self.scaling_.maps(added)[0].float()', 'added',
+     'test_estimator.py -k components'),
+    ('adaptive', 'error = self.target - inferred - self.gap',
+     'error = inferred + self.gap - self.target', 'test_estimator.py -k knob'),
+    ('resumable', '        _remember(training.adam, tensors)\n', '', 'test_resumable.py'),
+    ('resumable', 'return 1 - len(self.history_)/(', 'return 1 - (len(self.history_) + 1)/(',
+     'test_resumable.py'),
+
     ('kernels.active_set', '    s = H[j, j]\n', '    s = 2*H[j, j]\n', 'test_exact.py'),
 ]]
 
