@@ -310,7 +310,7 @@ def diagnosis(overflown: Tensor, decoder: nn.Module, energy: Energy, n: int,
 # %% ../nbs/library/02_inference.ipynb #b6700a37
 @torch.no_grad()
 def certificate(found: Inference, Y: Tensor, decoder: nn.Module, energy: Energy,
-                encoded: Tensor | None, eta: float | Tensor, nonneg: bool) -> Inference:
+                encoded: Tensor | None, eta: Tensor, nonneg: bool) -> Inference:
     "Add a relative duality gap to a convex problem, else the proximal gradient's norm."
     Z, Y = found.codes.double(), Y.double()
     encoded = None if encoded is None else encoded.double()
