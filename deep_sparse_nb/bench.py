@@ -29,7 +29,7 @@ from deep_sparse_nb.rivals import (as_dictionary, autograd_fista, convex_problem
 
 # %% ../nbs/performance/01_speed.ipynb #5bc148e5
 def best_times(sides: dict[str, Callable[[], object]], # what is compared
-               seconds: float,        # to spend after a call of each to warm up; at least one turn
+               seconds: float,        # to spend after a first call of each; at least one turn
                calls: int = 3,        # of each side in a turn
                ) -> dict[str, float]: # seconds of each side's best call
     "Time functions in turns."
@@ -67,8 +67,8 @@ def _row(race: str, name: str, ours: float | None, other: float | None, what: st
     else: ratio = ours/other if good == 'low' else other/ours
     if None in (bar, ratio): met = None
     else: met = bool(ratio <= bar if good == 'low' else ratio >= bar)
-    return dict(race=race, name=name, ours=ours, other=other, what=what, ratio=ratio, good=good,
-                bar=bar, met=met, unit=unit, threads=torch.get_num_threads()) | more
+    return dict(race=race, name=name, ours=ours, other=other, what=what, ratio=ratio,
+                good=good, bar=bar, met=met, unit=unit, threads=torch.get_num_threads()) | more
 
 # %% ../nbs/performance/01_speed.ipynb #c1a7d3f1
 class _Setting(NamedTuple):
@@ -94,7 +94,8 @@ def _fista_iterations(at: _Setting) -> Iterator[dict]:
         k = 2 if m and at.quick else 40
         for beta in (10.,) if m else (0., 10.):
             energy = Energy(.005, beta=beta, gamma=1.)
-            def ours(): fista(Y, decoder, energy, encoded=guess, step=.1, tol=1e-30, max_iters=k)
+            def ours():
+                fista(Y, decoder, energy, encoded=guess, step=.1, tol=1e-30, max_iters=k)
             bare = matrix_products(inference_products(n, d, l, m, k), Y.device)
             t = at.times(dict(ours=ours, bare=bare), 5)
             name = f'hidden layer, m = {m}' if m else 'dictionary'
@@ -102,7 +103,8 @@ def _fista_iterations(at: _Setting) -> Iterator[dict]:
                        t['ours']/k, t['bare']/k, _PRODUCTS, 'low', bar, iterations=k)
 
 # %% ../nbs/performance/01_speed.ipynb #58ccc065
-def _briefly_trained(model: str, at: _Setting, steps: int, members: int = 1, **changes) -> tuple:
+def _briefly_trained(model: str, at: _Setting, steps: int, members: int = 1,
+                     **changes) -> tuple:
     "`members` models after some training steps, their Adam, and a new batch (members, n, d)."
     images = at.data.train.images
     r = replace(recipe('mnist', model, .005), **changes)
@@ -141,7 +143,7 @@ def _against_autograd(model: Autoencoder, Y: Tensor, name: str, limit: int, at: 
 
 # %% ../nbs/performance/01_speed.ipynb #ac7fbe59
 def _batches(at: _Setting) -> Iterator[dict]:
-    "Inference to the stopping rule, by models that have just begun to learn and by stored ones."
+    "Inference to the stopping rule, by models that have just begun to learn, and stored ones."
     yield from _new_models(at)
     if not at.quick: yield from _stored_models(at)
 
@@ -161,7 +163,8 @@ def _stored_models(at: _Setting) -> Iterator[dict]:
         name = f'{model}, trained, lambda = {lam}'
         try: trained = load_model('mnist', model, lam).to(images.device)
         except FileNotFoundError as cause:
-            yield _row('a batch, to the stopping rule', name, None, None, str(cause), 'high', 3.)
+            yield _row('a batch, to the stopping rule', name, None, None, str(cause), 'high',
+                       3.)
         else: yield _against_autograd(trained, images[:250], name, 200, at, 3.)
 
 # %% ../nbs/performance/01_speed.ipynb #b7945ce7
@@ -221,21 +224,24 @@ def _epochs(at: _Setting) -> Iterator[dict]:
                    2. if name == 'VDL' else None, iterations=k)
         ours, bare = ours + 6*5*200*220*step/3600, bare + 6*5*200*220*products/3600
     if not at.quick:
-        yield _row('all of Figure 6a, extrapolated', '8 models, 6 lambdas, 5 seeds, 200 epochs',
+        yield _row('all of Figure 6a, extrapolated',
+                   '8 models, 6 lambdas, 5 seeds, 200 epochs',
                    ours, bare, _PRODUCTS, 'low', unit='h')
 
 # %% ../nbs/performance/01_speed.ipynb #946246d2
 def _sizes(at: _Setting) -> Iterator[dict]:
-    "A VDL training step for other batch sizes, code dimensions and stacks; per image and model."
-    ways = {'batch size': ('batch', (50, 250, 1000)), 'code dimension': ('l', (64, 128, 256, 512)),
+    "A VDL training step for other batch sizes, code dimensions, stacks; per image and model."
+    ways = {'batch size': ('batch', (50, 250, 1000)),
+            'code dimension': ('l', (64, 128, 256, 512)),
             'stacked models': ('members', (1, 5, 30, 120))}
     for way, (what, values) in ways.items():
         for value in values[:2] if at.quick else values:
-            model, adam, Y = _briefly_trained('VDL', at, 2 if at.quick else 50, **{what: value})
+            steps = 2 if at.quick else 50
+            model, adam, Y = _briefly_trained('VDL', at, steps, **{what: value})
             ours, products, k = _step_times(model, adam, Y, at, 3)
             each = Y.shape[0]*Y.shape[1]
-            yield _row(f'VDL by {way}, per image', f'{value}', ours/each, products/each, _PRODUCTS,
-                       'low', iterations=k, value=value)
+            yield _row(f'VDL by {way}, per image', f'{value}', ours/each, products/each,
+                       _PRODUCTS, 'low', iterations=k, value=value)
 
 # %% ../nbs/performance/01_speed.ipynb #c1a7d3f4
 def _wide(at: _Setting) -> Iterator[dict]:
@@ -257,8 +263,8 @@ def _wide(at: _Setting) -> Iterator[dict]:
     other = _seconds(lambda: theirs.append(gram_step(D, Y, lam, k)))  # once: it takes a minute
     assert (Z - theirs[0]).norm() < 1e-3*Z.norm(), 'the codes differ'
     t = at.times(dict(ours=ours), 5)
-    yield _row('a training step, wide dictionary', f'd = {d}, l = {l}, n = {n}', t['ours'], other,
-               'by the Gram matrix', 'high', 5., iterations=k)
+    yield _row('a training step, wide dictionary', f'd = {d}, l = {l}, n = {n}', t['ours'],
+               other, 'by the Gram matrix', 'high', 5., iterations=k)
 
 # %% ../nbs/performance/01_speed.ipynb #0118d98f
 _MEASURE = """
@@ -272,7 +278,7 @@ print(peak(), imports)
 """
 
 def _memory(at: _Setting) -> Iterator[dict]:
-    "Peak memory of a linear run, data included, against that of importing the library. Linux only."
+    "Peak memory of a linear run with its data, against that of importing the library. Linux."
     if at.quick or not Path('/proc/self/status').is_file(): return
     command = [sys.executable, '-c', _MEASURE, at.data.name, str(at.data_dir or '')]
     told = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
@@ -293,14 +299,14 @@ RACES = { # in this order: other solvers leave threads behind, which slow down w
 
 # %% ../nbs/performance/01_speed.ipynb #5f2f6aaf
 def run(quick: bool = False,  # one call in place of many, scikit-learn's digits, no bars
-        data_dir: str | Path | None = None, # with MNIST/raw; else $DEEP_SPARSE_DATA, else ./data
+        data_dir: str | Path | None = None, # with MNIST/raw; else $DEEP_SPARSE_DATA or ./data
         device: str = 'cpu',
         races: Sequence[str] = (),          # of `RACES` (default: all)
         ) -> Iterator[dict]:
     """Measure, and tell on stderr which race begins.
 
-    Yields rows: race, name, ours, other, what (the other is), ratio, good (low or high), bar, met,
-    unit, threads, data, device, quick; and processor, command, commit, versions, date. Raises
+    Yields rows: race, name, ours, other, what (the other is), ratio, good (low or high), bar,
+    met, unit, threads, data, device, quick; and processor, command, commit, versions, date. Raises
     ValueError for a race that is not there.
     """
     from deep_sparse_nb.results import provenance

@@ -16,7 +16,7 @@ from .jit import compiled, inlined
 
 # %% ../../nbs/performance/00_exact.ipynb #202406e5
 class _Workspace(NamedTuple):
-    "For one image at a time. The support has k atoms; only the first k entries mean something."
+    "For one image at a time. The support has k atoms; only the first k entries count."
     inverse: np.ndarray  # (size, size): the inverse of H_SS
     support: np.ndarray  # (size,): the numbers of the atoms in S, in the order of the inverse
     z: np.ndarray        # (size,): their components of the code
@@ -28,7 +28,7 @@ class _Workspace(NamedTuple):
     atom: np.ndarray     # (8,): whose it is
 
 # %% ../../nbs/performance/00_exact.ipynb #7c1d52e3
-_DEPENDENT = 1e-10 # an atom of which less than this share lies outside the support depends on it
+_DEPENDENT = 1e-10 # an atom with less than this share outside the support depends on it
 
 @inlined
 def _schur_complement(H, inverse, support, k, j, h, u):
@@ -78,7 +78,7 @@ def _remove_atom(H, inverse, support, k, p, h, u):
 # %% ../../nbs/performance/00_exact.ipynb #7e7ce369
 @inlined
 def _minimize_on_support(H, inverse, support, z, excess, k, h, u):
-    "Move z to the minimum on its support, removing atoms that reach zero. Returns the new size."
+    "Move z to the minimum on its support, without atoms that reach zero. Returns the size."
     while True:
         t, p = 1., -1
         for a in range(k):
@@ -132,7 +132,7 @@ def _largest_in_lanes(c, top, atom):
             if c[i0+i] > top[i]: top[i], atom[i] = c[i0+i], i0+i
 
 # %% ../../nbs/performance/00_exact.ipynb #52961270
-_ROUNDING = 1e-12     # correlations are not known better than this share of the largest of them
+_ROUNDING = 1e-12     # correlations are not known better than this share of the largest
 _ATOMS_A_ROUND = 4    # may be added with one computation of the correlations
 
 @inlined
@@ -179,7 +179,7 @@ def _solve_rows(H, B, lam, tol, most, cancelled, codes, residual, converged):
 class Exact(NamedTuple):
     "Codes and their certificate."
     codes: Tensor      # (..., n, l) float64
-    residual: Tensor   # (..., n) float64: largest violation of the optimality conditions, as lam
+    residual: Tensor   # (..., n) float64: largest violation of the conditions, as lam
     converged: Tensor  # (..., n) bool: the relative duality gap is at most tol
 
 # %% ../../nbs/performance/00_exact.ipynb #a9c06b1d
@@ -213,7 +213,8 @@ def _checked(lam, models, tol, most, threads) -> tuple[list[float], int, int]:
     lam = lam.expand(models).flatten().tolist()
     if not all(0 <= value < math.inf for value in lam):
         raise ValueError(f'lam is {lam}; it must be finite and at least 0')
-    if not 0 < tol < math.inf: raise ValueError(f'tol is {tol}; it must be positive and finite')
+    if not 0 < tol < math.inf:
+        raise ValueError(f'tol is {tol}; it must be positive and finite')
     if most < 1: raise ValueError(f'most is {most}; it must be at least 1')
     threads = torch.get_num_threads() if threads is None else threads
     if threads < 1: raise ValueError(f'threads is {threads}; it must be at least 1')
@@ -232,14 +233,14 @@ def _solve_in_threads(H, slice_of_B, n, lam, tol, most, threads) -> Exact:
     def solve(q, rows):
         torch.set_num_threads(1)
         if cancelled[0]: return
-        _solve_rows(H[q].numpy(), slice_of_B(q, rows).numpy(), lam[q], tol, min(most, l), cancelled,
-                    *(t[q, rows].numpy() for t in (Z, residual, converged)))
+        _solve_rows(H[q].numpy(), slice_of_B(q, rows).numpy(), lam[q], tol, min(most, l),
+                    cancelled, *(t[q, rows].numpy() for t in (Z, residual, converged)))
     with ThreadPoolExecutor(threads) as pool:
         before, running = pool.submit(torch.get_num_threads).result(), []
         try:
             running = [pool.submit(solve, q, slice(i, i + step))
                        for q in range(len(H)) for i in range(0, n, step)]
-            while wait(running, timeout=.2).not_done: pass          # hear Ctrl-C, on Windows too
+            while wait(running, timeout=.2).not_done: pass      # hear Ctrl-C, on Windows too
             for task in running: task.result()
         finally:
             cancelled[0] = True
@@ -248,7 +249,7 @@ def _solve_in_threads(H, slice_of_B, n, lam, tol, most, threads) -> Exact:
     return Exact(Z.view(*models, n, l), residual.view(*models, n), converged.view(*models, n))
 
 # %% ../../nbs/performance/00_exact.ipynb #7a73910f
-def exact(H: Tensor,                   # Gram matrix (..., l, l), symmetric, positive semi-definite
+def exact(H: Tensor,                   # Gram matrix (..., l, l), positive semi-definite
           B: Tensor,                   # correlations of images and atoms (..., n, l)
           lam: float | Tensor,         # weight of the l1 norm, number or (...,), at least 0
           tol: float = 1e-6,           # relative duality gap to certify
@@ -257,10 +258,10 @@ def exact(H: Tensor,                   # Gram matrix (..., l, l), symmetric, pos
           ) -> Exact:
     """The codes z >= 0 that minimize 1/2 z'Hz - b'z + lam sum(z), one for every row b of B.
 
-    Any real dtype, computed in float64 on the CPU. No residual below 1e-12 max(b) is asked for:
-    that is rounding, and the only threshold when lam is 0, where no relative gap is certified.
-    A code that would need more than `most` atoms is not converged. Raises ValueError for shapes
-    or values that make no problem, TypeError for what is not a tensor.
+    Any real dtype, computed in float64 on the CPU. No residual below 1e-12 max(b) is asked
+    for: that is rounding, and the only threshold when lam is 0, where no relative gap is
+    certified. A code that would need more than `most` atoms is not converged. Raises
+    ValueError for shapes or values that make no problem, TypeError for what is no tensor.
     """
     H, B = _doubles('H', H, '(..., l, l)'), _doubles('B', B, '(..., n, l)')
     *models, n, l = B.shape
@@ -276,10 +277,10 @@ def exact(H: Tensor,                   # Gram matrix (..., l, l), symmetric, pos
 
 # %% ../../nbs/performance/00_exact.ipynb #a8daf8b1
 def exact_codes(Y: Tensor,                     # images (n, d) or (..., n, d)
-                D: Tensor,                     # dictionary (..., d, l), as in `LinearDecoder.W`
-                lam: float | Tensor,           # weight of the l1 norm, number or (...,), at least 0
+                D: Tensor,                     # dictionary (..., d, l): `LinearDecoder.W`
+                lam: float | Tensor,           # weight of the l1 norm, at least 0, (...,) or one
                 gamma: float = 0.,             # weight of the distance to the encoder's codes
-                encoded: Tensor | None = None, # the encoder's codes (..., n, l), where gamma > 0
+                encoded: Tensor | None = None, # the encoder's codes (..., n, l), if gamma > 0
                 tol: float = 1e-6,             # relative duality gap to certify
                 most: int | None = None,       # as in `exact`
                 threads: int | None = None,    # as in `exact`
@@ -311,7 +312,8 @@ def signed(H: Tensor, B: Tensor, lam: float | Tensor, **options) -> Exact:
     "`exact` without z >= 0: the minimizers of 1/2 z'Hz - b'z + lam |z|_1."
     H, B = _doubles('H', H, '(..., l, l)'), _doubles('B', B, '(..., n, l)')
     if H.shape[-1] != B.shape[-1]:
-        raise ValueError(f'H has shape {(*H.shape,)}; B {(*B.shape,)} has codes of {B.shape[-1]}')
+        raise ValueError(f'H has shape {(*H.shape,)}; B {(*B.shape,)} has codes of '
+                         f'{B.shape[-1]}')
     H = torch.cat([torch.cat([H, -H], -1), torch.cat([-H, H], -1)], -2)
     found = exact(H, torch.cat([B, -B], -1), lam, **options)
     plus, minus = found.codes.chunk(2, -1)
