@@ -22,7 +22,7 @@ from .kernels.active_set import exact_codes
 from .inference import fista
 from .data import Dataset, load
 from .paper import recipe
-from .training import Autoencoder, begin, train, training_step
+from .training import Autoencoder, begin, training_step
 from deep_sparse_nb.rivals import (as_dictionary, autograd_fista, convex_problem, gram_step,
     inference_products, largest_gap, loosest_tolerance, matrix_products, other_solvers,
     training_products)
@@ -131,7 +131,7 @@ def _against_autograd(model: Autoencoder, Y: Tensor, name: str, limit: int, at: 
                      freeze_converged=freeze, **options)
     def plain(): return autograd_fista(Y, decoder, energy, guess, r.step, max_iters=limit)
     def apart(Z): return ((Z - expected).norm()/expected.norm()).item()
-    (expected, k), found = plain(), ours()
+    (expected, _), found = plain(), ours()
     reached = [energy.value(Z, Y, decoder(Z), guess).item() for Z in (found.codes, expected)]
     assert abs(reached[0] - reached[1]) < 1e-3*reached[1], f'{name}: energies are {reached}'
     off = apart(ours(freeze=False, kernel='plain').codes)
@@ -269,7 +269,10 @@ def _wide(at: _Setting) -> Iterator[dict]:
 # %% ../nbs/performance/01_speed.ipynb #0118d98f
 _MEASURE = """
 import sys
-from deep_sparse_nb.bench import Autoencoder, Path, begin, load, recipe, train
+from pathlib import Path
+from deep_sparse_nb.data import load
+from deep_sparse_nb.paper import recipe
+from deep_sparse_nb.training import Autoencoder, begin, train
 def peak(): return Path('/proc/self/status').read_text().split('VmHWM:')[1].split()[0]
 imports = peak()
 run = begin(Autoencoder.from_recipes(recipe('mnist', 'VDL', .005)))
@@ -306,8 +309,8 @@ def run(quick: bool = False,  # one call in place of many, scikit-learn's digits
     """Measure, and tell on stderr which race begins.
 
     Yields rows: race, name, ours, other, what (the other is), ratio, good (low or high), bar,
-    met, unit, threads, data, device, quick; and processor, command, commit, versions, date. Raises
-    ValueError for a race that is not there.
+    met, unit, threads, data, device, quick; and processor, command, commit, versions, date.
+    Raises ValueError for a race that is not there.
     """
     from deep_sparse_nb.results import provenance
     for name in races:

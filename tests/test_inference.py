@@ -1,7 +1,7 @@
 "Inference: what must hold for any decoder, any energy, any batch."
 import pytest
 import torch
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, strategies as st
 from torch import nn
 from deep_sparse_nb.decoders import HiddenDecoder, HiddenGradient, LinearDecoder, atoms, reconstruction_gradient
 from deep_sparse_nb.stacks import stack

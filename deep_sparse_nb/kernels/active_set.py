@@ -278,7 +278,7 @@ def exact(H: Tensor,                   # Gram matrix (..., l, l), positive semi-
 # %% ../../nbs/performance/00_exact.ipynb #a8daf8b1
 def exact_codes(Y: Tensor,                     # images (n, d) or (..., n, d)
                 D: Tensor,                     # dictionary (..., d, l): `LinearDecoder.W`
-                lam: float | Tensor,           # weight of the l1 norm, at least 0, (...,) or one
+                lam: float | Tensor,           # weight of the l1 norm, (...,) or a number
                 gamma: float = 0.,             # weight of the distance to the encoder's codes
                 encoded: Tensor | None = None, # the encoder's codes (..., n, l), if gamma > 0
                 tol: float = 1e-6,             # relative duality gap to certify

@@ -235,10 +235,14 @@ class DenseIteration(CompiledIteration):
         state = self.state._replace(C=self.state.C + self.array(gradient.B, n, l))
         X, H, options = self.X.view(n, l), gradient.H.view(l, l), self.options(max_iters)
         G = torch.empty_like(X)
-        for k in range(1, max_iters + 1):
-            torch.mm(X, H, out=G)
-            left = advance_model(0, k, G.numpy()[None], state, options)
-            if not left or state.stop[0]: return
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            for k in range(1, max_iters + 1):
+                torch.mm(X, H, out=G)
+                left = advance_model(0, k, G.numpy()[None], state, options)
+                if not left or state.stop[0]: return
+        finally: torch.set_num_threads(threads)
 
 # %% ../../nbs/performance/03_cpu.ipynb #50e7a76d
 @inlined
