@@ -13,200 +13,16 @@ from typing import Any
 import numpy as np
 import torch
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
-from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
-from torch import Tensor
-from .adaptive import Learning, SparsityKnob, crossing, resample
-from .arrays import Scaling, as_rows
-from .autoencoder import Autoencoder
-from .decoders import HiddenDecoder, LinearDecoder, atoms, frozen, seeded
-from .encoders import LISTA
-from .energy import Energy
-from .inference import fista, lipschitz
-from .metrics import dead, explained_variance, sparsity
-from .paper import Recipe
+from .arrays import as_rows
+from .decoders import atoms, seeded
+from .learner import Learner
 from .pretrained import Pretrained
-from .resumable import Resumable
-from .rows import RowsEstimator, in_memory
-from .training import choose_device, tiny_is_zero
+from .rows import in_memory
+from .training import tiny_is_zero
 
-# %% ../nbs/library/11_estimator.ipynb #5e110050
-_CHOICES: dict[str, tuple] = dict(
-    regularization=('variance', 'unit_norm', 'weight_decay'),
-    transform_algorithm=('encoder', 'inference'), scaling=Scaling.KINDS)
-
-def _check(coder: Any) -> None:
-    "Raises ValueError naming the parameter of the estimator that is wrong."
-    def refuse(name, allowed):
-        raise ValueError(f'{name} is {getattr(coder, name)!r}; {allowed}')
-    for name, allowed in _CHOICES.items():
-        value = getattr(coder, name)
-        if value not in allowed: refuse(name, f'it must be one of {", ".join(allowed)}')
-    for name in ('n_components', 'batch_size', 'max_epochs'):
-        value = getattr(coder, name)
-        if value is None and name == 'max_epochs': continue
-        if not isinstance(value, (int, np.integer)) or value < 1:
-            refuse(name, 'it must be a positive whole number')
-    a, s = coder.alpha, coder.target_sparsity
-    if a is not None and s is not None: refuse('alpha', f'target_sparsity is {s}: give one')
-    if a is not None and not 0 <= a < math.inf: refuse('alpha', 'it must be at least 0')
-    if s is not None and not 0 < s < 1: refuse('target_sparsity', 'it must be between 0 and 1')
-    if coder.batch_size == 1 and coder.regularization == 'variance':
-        refuse('batch_size', 'the hinge of a batch needs at least 2')
-    for name, words in dict(decoder=('linear', 'hidden'), encoder=('lista', None)).items():
-        value = getattr(coder, name)
-        if value not in words and not callable(value):
-            refuse(name, f'it must be one of {", ".join(map(repr, words))}, a torch module, '
-                   'or a function without arguments that makes one')
-    if coder.checkpoint is not None and not isinstance(coder.random_state, (int, np.integer)):
-        refuse('random_state', 'to go on from a checkpoint it must be a whole number')
-    if coder.revive and coder.decoder not in ('linear', 'hidden'):
-        refuse('revive', "it needs decoder='linear' or 'hidden'")
-
-# %% ../nbs/library/11_estimator.ipynb #5e110051
-class _Learner(Resumable, RowsEstimator):
-    "What `SparseCoder` does between its public methods."
-    alpha_: float | None
-    _seed: int
-
-    def _begin(self, X: Any) -> Any: # rows
-        "Check everything, and forget all that was learned."
-        _check(self)
-        rows = self._rows(X, reset=True)
-        self._seed = int(check_random_state(self.random_state).randint(2**31))
-        self.scaling_ = Scaling(self.scaling, self.image_shape_)
-        self.history_, self._training, self.alpha_ = [], None, self.alpha
-        return rows
-
-    def _build(self, recipe: Recipe) -> None:
-        "The model, with initial weights. Raises ValueError where decoder and data do not fit."
-        l, d, seed = recipe.l, self.n_features_in_, self._seed
-        decoder, encoder = self.decoder, self.encoder
-        if isinstance(decoder, str):
-            decoder = (HiddenDecoder(l, recipe.m, d, seed) if recipe.m
-                       else LinearDecoder(l, d, seed))
-        if isinstance(encoder, str):
-            encoder = LISTA(d, l, seed=seed + 1, positive=recipe.positive)
-        model = Autoencoder(decoder, None, recipe, seed)    # does the decoder fit the data?
-        made, own = model.image_shape, self.image_shape_
-        if len(made) == 1 or len(own) == 1: made, own = (model.d,), (d,)
-        if made != own:
-            raise ValueError(f'decoder makes images of shape {made}; those of X have {own}')
-        if model.shared.l != l:
-            raise ValueError(f'n_components is {l}; the decoder takes {model.shared.l}')
-        if encoder is not None: model = Autoencoder(decoder, encoder, recipe, seed)
-        self.model_ = model.to(choose_device(self.device)).eval()
-
-    def _recipe(self) -> Recipe:
-        kind, linear = self.regularization, self.decoder == 'linear'
-        rate, hidden = 3e-3 if linear else 1e-3, self.decoder == 'hidden'
-        return Recipe(lam=self.alpha or 0., l=self.n_components, m=4*self.n_components*hidden,
-                      beta=10.*(kind == 'variance'), wd_decoder=5e-4*(kind == 'weight_decay'),
-                      unit_columns=kind == 'unit_norm', gamma=5. if linear else 25.,
-                      lr_decoder=rate, lr_encoder=rate, batch=self.batch_size,
-                      positive=self.positive)
-
-    def _continue(self) -> None:
-        "Go on with the training of the model, or begin one."
-        if self._training is None:
-            sparse = .8 if self.alpha is None else None
-            target = sparse if self.target_sparsity is None else self.target_sparsity
-            alpha = 1/self.n_features_in_ if self.alpha_ is None else self.alpha_
-            knob = SparsityKnob(alpha, target if self.alpha is None else None)
-            guesses = self.transform_algorithm == 'encoder'
-            self._training = Learning(self.model_, knob, self._used, guesses)
-        self._training.begin()
-
-    def _scaled(self, rows: Tensor) -> Tensor: # float32, where the model is
-        return self.scaling_.apply(rows, 'X').to(self.model_.lam)
-
-    @torch.no_grad()
-    def _codes(self, Y: Tensor, max_iters: int = 500) -> Tensor: # (n, l)
-        "Codes of scaled rows (n, d), in their precision, each row by itself."
-        model, guess = self.model_, None
-        if model.encoder is not None: guess = frozen(model.encoder, Y.dtype)(Y)
-        if guess is not None and self.transform_algorithm == 'encoder': return guess[0]
-        if guess is None:
-            guess = Y.new_full((len(Y), model.shared.l), 0. if model.decoder.linear else .01)
-        energy, positive = Energy(self.alpha_ or 0.), model.shared.positive
-        found = fista(Y, model.decoder, energy, start=guess, step=self.step_, restart=True,
-                      nonneg=positive, tol=1e-4, max_iters=max_iters)
-        return found.codes[0]
-
-    def _used(self, Y: Tensor) -> Tensor:
-        "The codes of `transform` while the model learns."
-        self.alpha_, self.step_ = self._training.knob.alpha, self.model_.step
-        return self._codes(Y, 100)
-
-    def _pass(self, rows: Any, held: Tensor | None, rate: float) -> dict[str, Any]:
-        "An epoch, at a share `rate` of the learning rates."
-        training, epoch, scaled = self._training, len(self.history_), torch.is_tensor(rows)
-        if self.regularization == 'variance' and getattr(rows, 'shape', (2,))[0] < 2:
-            raise ValueError('X has 1 sample; the hinge needs 2 (or another regularization)')
-        order = dict(shuffle=True, seed=self._seed, epoch=epoch, drop_last=True)
-        parts = self._batches(rows, torch.float32 if scaled else torch.float64, **order)
-        device = self.model_.lam.device
-        images = (Y.to(device) if scaled else self._scaled(Y) for Y in parts)
-        row = training.epoch(images, held, rate)
-        if self.revive and rate == 1. and row['dead']:
-            resample(self.model_, training.adam, training.uses == 0, training.recent[-1],
-                     training.codes, seeded(self._seed + epoch))
-            row['revived'] = row['dead']
-        self.history_.append(dict(epoch=epoch + 1) | row)
-        for callback in self.callbacks: callback(self.history_)
-        return row
-
-    def _finish(self, held: Tensor | None, settle: bool) -> None:
-        "What `transform` needs, and how it fares with images held out, or else with the last."
-        training, decoder = self._training, self.model_.decoder
-        recent, Z, linear = training.end(), training.codes, decoder.linear
-        L = lipschitz(decoder, Energy(0.), 2, Z[..., :1, :] if linear else Z).max().item()
-        self.step_ = (1. if linear else .5)/L if L > 0 else 1.
-        self.alpha_ = training.knob.alpha
-        Y = recent if held is None else held
-        if settle: self._settle(Y)
-        with torch.no_grad():
-            Z = self._codes(Y)
-            explained = explained_variance(Y, decoder(Z)[0]).item()
-        self.metrics_ = dict(rows=len(Y), held_out=held is not None,
-                             sparsity=sparsity(Z).item(), explained_variance=explained,
-                             dead=dead(Z).item())
-        self.n_iter_ = len(self.history_)
-
-    @torch.no_grad()
-    def _decoded(self, Z: Tensor) -> Tensor: # (n, d), on the CPU
-        "Scaled rows of codes, in their precision."
-        decode, device = frozen(self.model_.decoder, Z.dtype), self.model_.lam.device
-        return torch.cat([decode(z.to(device))[0].cpu() for z in Z.split(self.batch_size)])
-
-    @torch.no_grad()
-    def _settle(self, Y: Tensor) -> None:
-        "Move the encoder's bias, or alpha, until the share of zeros in codes of Y is right."
-        knob, encoder = self._training.knob, self.model_.encoder
-        if knob.target is None: return
-        inferred = self.transform_algorithm == 'inference' or encoder is None
-        if not inferred and not isinstance(encoder, LISTA): return
-        bias = None if inferred else encoder.b.clone()
-        def share(x: float) -> float:
-            if bias is None: self.alpha_ = knob.alpha*math.exp(x)
-            else: encoder.b.copy_(bias - x if encoder.positive else (bias.abs() + x).relu())
-            return (self._codes(Y, 200) == 0).float().mean().item()
-        size = 1. if bias is None else self._codes(Y).abs().mean().item()
-        share(crossing(share, knob.target, .02*size))
-
-# %% ../nbs/library/11_estimator.ipynb #5e110060
-class SparseCoder(Pretrained, ClassNamePrefixFeaturesOutMixin, TransformerMixin, _Learner):
-    """Sparse codes of rows or images, and the decoder that turns them back, learned together.
-
-    Data are scaled first (`scaling`) and brought back after. While training, FISTA infers
-    codes under the energy of equation 14, the decoder learns to reconstruct from them, the
-    encoder to guess them (sections 2.2 to 2.4). Give the l1 weight `alpha`, in units of the
-    scaled data, or `target_sparsity`, the share of zeros in the codes; else that is 0.8.
-
-    Attributes: components_ (n_components, d), what one unit of a code component adds to a row;
-    history_, a dict an epoch; metrics_; n_iter_, epochs; alpha_; n_features_in_; image_shape_;
-    scaling_; and model_, an `Autoencoder`.
-    """
+# %% ../nbs/library/11_estimator.ipynb #5e110061
+class _Parameters(Pretrained, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Learner):
     def __init__(self, n_components: int = 128, *,
                  alpha: float | None = None,          # the l1 weight
                  target_sparsity: float | None = None, # between 0 and 1
@@ -232,21 +48,23 @@ class SparseCoder(Pretrained, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
         self.random_state, self.device, self.verbose = random_state, device, verbose
         self.revive, self.callbacks, self.checkpoint = revive, callbacks, checkpoint
 
+# %% ../nbs/library/11_estimator.ipynb #5e110063
+class _Fitting(_Parameters):
     @tiny_is_zero()
-    def fit(self, X: Any, y: Any = None) -> 'SparseCoder':
+    def fit(self, X: Any, y: Any = None) -> Any:
         """Learn anew from rows (N, d) or images (N, h, w[, c]): an array, tensor or table, or,
         batch by batch, a memory-mapped file, a Dataset, DataLoader or iterable of batches.
 
         Of data in memory a tenth, at most 1,000 rows, is held out, to measure sparsity and
         `metrics_` on. With `checkpoint`, it goes on from where that file stands. Raises
         ValueError naming the argument or parameter that is wrong, and `Diverged` where numbers
-        overflow.
+        overflow. Warns (scikit-learn's ConvergenceWarning) where the share of zeros is not what
+        `target_sparsity` says.
         """
-        rows = self._begin(X)
+        rows, held = self._begin(X), None
         self.scaling_.fit(rows, name='X')
         self._build(self._recipe())
         self._continue()
-        held = None
         if in_memory(rows):
             Y = torch.cat([self._scaled(Y).cpu() for Y in self._batches(rows)])
             order = torch.randperm(len(Y), generator=seeded(self._seed))
@@ -256,8 +74,10 @@ class SparseCoder(Pretrained, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
         self._finish(held, True)
         return self
 
+# %% ../nbs/library/11_estimator.ipynb #5e110064
+class _Going(_Fitting):
     @tiny_is_zero()
-    def partial_fit(self, X: Any, y: Any = None) -> 'SparseCoder':
+    def partial_fit(self, X: Any, y: Any = None) -> Any:
         "One more pass, over X alone; the first call begins as `fit` does. Raises as `fit`."
         first = 'model_' not in vars(self)
         rows = self._begin(X) if first else self._rows(X, reset=False)
@@ -268,6 +88,8 @@ class SparseCoder(Pretrained, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
         self._finish(None, False)
         return self
 
+# %% ../nbs/library/11_estimator.ipynb #5e110066
+class _Coding(_Going):
     def transform(self, X: Any) -> np.ndarray: # (N, n_components)
         """Codes: the encoder's; with transform_algorithm='inference', or without an encoder,
         those that minimize the energy without the hinge (beta = 0).
@@ -284,6 +106,8 @@ class SparseCoder(Pretrained, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
                 for Y in self._batches(rows)]
         return np.concatenate(made)
 
+# %% ../nbs/library/11_estimator.ipynb #5e110067
+class _Decoding(_Coding):
     def inverse_transform(self, Z: Any, like: Any = None) -> np.ndarray: # (N, d) or images
         """Reconstructions in the units and the shape of the data, in the floating type of Z.
 
@@ -296,12 +120,17 @@ class SparseCoder(Pretrained, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
             raise ValueError(f'Z has shape {tuple(codes.shape)}; it must be (N, {l})')
         if self.scaling == 'contrast':
             if like is None: raise ValueError("like is None; scaling='contrast' needs data")
-            maps = self.scaling_.maps(as_rows(like, 'like', torch.float64).flatten(1), 'like')
+            data = as_rows(like, 'like', torch.float64).flatten(1)
+            if len(data) != len(codes):
+                raise ValueError(f'like has {len(data)} rows, Z {len(codes)}; they must agree')
+            maps = self.scaling_.maps(data, 'like')
         made = self.scaling_.undo(self._decoded(codes), maps)
         kind = getattr(Z, 'dtype', None)
         kind = kind if isinstance(kind, np.dtype) and kind.kind == 'f' else np.float32
         return made.numpy().astype(kind).reshape(-1, *self.image_shape_)
 
+# %% ../nbs/library/11_estimator.ipynb #5e110069
+class _Scoring(_Decoding):
     def score(self, X: Any, y: Any = None) -> float:
         """Share of the variance of X, over all features, that reconstructions explain.
 
@@ -320,6 +149,19 @@ class SparseCoder(Pretrained, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
         if spread > 0: return 1 - (error/spread).item()
         return 1. if error == 0 else -math.inf
 
+# %% ../nbs/library/11_estimator.ipynb #5e110060
+class SparseCoder(_Scoring):
+    """Sparse codes of rows or images, and the decoder that turns them back, learned together.
+
+    Data are scaled first (`scaling`) and brought back after. While training, FISTA infers
+    codes under the energy of equation 14, the decoder learns to reconstruct from them, the
+    encoder to guess them (sections 2.2 to 2.4). Give the l1 weight `alpha`, in units of the
+    scaled data, or `target_sparsity`, the share of zeros in the codes; else that is 0.8.
+
+    Attributes: components_ (n_components, d), what one unit of a code component adds to a row;
+    history_, a dict an epoch; metrics_; n_iter_, epochs; alpha_; n_features_in_; image_shape_;
+    scaling_; and model_, an `Autoencoder`.
+    """
     @property
     def components_(self) -> np.ndarray: # (n_components, d) float32
         "What a unit of each code component adds to a row, in the data's units."
@@ -329,7 +171,9 @@ class SparseCoder(Pretrained, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
         return added.numpy()
 
     @property
-    def _n_features_out(self) -> int: return self.n_components
+    def _n_features_out(self) -> int:
+        check_is_fitted(self)
+        return self.n_components
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -9,6 +9,7 @@ __all__ = ['write_folder', 'read_folder', 'model_card', 'models', 'Pretrained']
 import hashlib
 import json
 import math
+import os
 import platform
 import re
 from dataclasses import asdict
@@ -18,6 +19,7 @@ import torch
 import numpy as np
 from safetensors import safe_open
 from safetensors.torch import save_file
+from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 import deep_sparse_nb
 from .arrays import Scaling
@@ -37,7 +39,12 @@ def _finite(value: Any) -> Any:
 # %% ../nbs/library/12_pretrained.ipynb #5e120021
 def write_folder(folder: str | Path, config: dict[str, Any],
                  tensors: dict[str, Tensor]) -> None:
-    "Weights, configuration and card of a model, each atomically. Raises ValueError, OSError."
+    """Weights, configuration and card of a model, each atomically.
+
+    Raises TypeError for what is no path, ValueError for a file's, OSError.
+    """
+    if not isinstance(folder, (str, os.PathLike)):
+        raise TypeError(f'folder is {folder!r}; it must be a path')
     folder = Path(folder)
     if folder.exists() and not folder.is_dir(): raise ValueError(f'folder is {folder}, a file')
     stored = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
@@ -111,6 +118,9 @@ def _folder_of_models() -> Path: return Path(deep_sparse_nb.__file__).parent/'mo
 
 def _place(name: str | Path) -> Path:
     "The folder of a model, by its path or its name. Raises ValueError."
+    if not isinstance(name, (str, os.PathLike)) or not str(name):
+        raise ValueError(f'name is {name!r}; it must be a folder, or a name such as '
+                         f'{", ".join(models())}')
     if (Path(name)/_CONFIG).is_file(): return Path(name)
     if str(name) in models(): return _folder_of_models()/name
     if Path(name).is_dir(): raise ValueError(f'name is {name}, a folder without {_CONFIG}')
@@ -118,6 +128,7 @@ def _place(name: str | Path) -> Path:
     raise ValueError(f"name is '{name}', neither a folder with a model in it, nor one of "
                      f'{", ".join(models())}, nor OWNER/NAME on the Hugging Face hub')
 
+# %% ../nbs/library/12_pretrained.ipynb #5e120042
 def _downloaded(name: str) -> Path:
     hub = _hub()
     files = [_CONFIG, _WEIGHTS, _CARD]
@@ -138,8 +149,8 @@ def models() -> list[str]:
     return sorted(path.parent.name for path in _folder_of_models().glob(f'*/{_CONFIG}'))
 
 # %% ../nbs/library/12_pretrained.ipynb #5e120045
-class _Kept:
-    "A fitted `SparseCoder` as plain data and tensors, and the way back."
+class _Stored:
+    "A fitted `SparseCoder` as plain data and tensors."
     model_: Any
     scaling_: Scaling
     if TYPE_CHECKING:                       # the estimator has the rest
@@ -161,16 +172,30 @@ class _Kept:
                       fitted=fitted)
         return config | dict(metrics=self.metrics_, history=self.history_), tensors
 
+# %% ../nbs/library/12_pretrained.ipynb #5e120046
+def _kind(part: Any) -> str | None:
+    "A word for a built-in part, else the name of its class or function."
+    if part is None or isinstance(part, str): return part
+    return getattr(part, '__name__', type(part).__name__)
+
+def _chosen(part: str, kind: str | None, given: Any) -> Any:
+    "Decoder or encoder of a stored model, of which `kind` is known. Raises ValueError."
+    if kind in ('linear', 'hidden', 'lista', None):
+        if given is None: return kind
+        raise ValueError(f'{part} is given, but that of this model is {kind!r}; leave it out')
+    if given is None:
+        raise ValueError(f'{part} is missing: this model was trained with a {kind} of its '
+                         f'own; pass {part}=a module, or what makes one')
+    return given
+
+# %% ../nbs/library/12_pretrained.ipynb #5e120047
+class _Kept(_Stored):
+    "And the way back."
     @classmethod
     def _from_content(cls, config: dict[str, Any], tensors: dict[str, Tensor],
                       decoder: Any, encoder: Any, device: str) -> Any:
-        parts = dict(decoder=decoder, encoder=encoder)
-        for part, given in parts.items():
-            kind = config[part]
-            if kind in ('linear', 'hidden', 'lista', None): parts[part] = kind
-            elif given is None:
-                raise ValueError(f'{part} is missing: this model was trained with a {kind} of '
-                                 f'its own; pass {part}=a module, or what makes one')
+        parts = dict(decoder=_chosen('decoder', config['decoder'], decoder),
+                     encoder=_chosen('encoder', config['encoder'], encoder))
         coder: Any = cls(**config['estimator'] | parts, device=device)
         fitted, recipe = config['fitted'], recipe_from(config['recipe'])
         coder.n_features_in_, coder._seed = fitted['n_features_in'], fitted['seed']
@@ -187,21 +212,14 @@ class _Kept:
         coder.metrics_, coder.history_ = config['metrics'], config['history']
         return coder
 
-def _kind(part: Any) -> str | None:
-    "A word for a built-in part, else the name of its class or function."
-    if part is None or isinstance(part, str): return part
-    return getattr(part, '__name__', type(part).__name__)
-
 # %% ../nbs/library/12_pretrained.ipynb #5e120050
-class Pretrained(_Kept):
-    "The part of `SparseCoder` that keeps and shares it."
+class _Saved(_Kept):
     def save_pretrained(self, folder: str | Path) -> None:
         """Write model.safetensors, config.json and README.md, the model's card, to `folder`.
 
-        Never a pickle: of modules of your own the weights alone are kept. Raises ValueError or
-        OSError, and NotFittedError before `fit`.
+        Never a pickle: of modules of your own the weights alone are kept. Raises TypeError,
+        ValueError or OSError for the folder, NotFittedError before `fit`.
         """
-        from sklearn.utils.validation import check_is_fitted
         check_is_fitted(self)
         write_folder(folder, *self._content())
 
@@ -216,12 +234,16 @@ class Pretrained(_Kept):
         config, tensors = read_folder(_place(name))
         return cls._from_content(config, tensors, decoder, encoder, device)
 
+# %% ../nbs/library/12_pretrained.ipynb #5e120051
+class Pretrained(_Saved):
+    "The part of `SparseCoder` that keeps and shares it."
     def push_to_hub(self, repo_id: str, **options: Any) -> Any: # the address of the commit
         """Upload to the Hugging Face hub, as OWNER/NAME.
 
         `options` are those of huggingface_hub's `ModelHubMixin.push_to_hub`, such as private.
-        Raises ImportError without that package.
+        Raises ImportError without that package, NotFittedError before `fit`.
         """
+        check_is_fitted(self)
         def save(_: Any, folder: Path) -> None: self.save_pretrained(folder)
         shared = type('Shared', (_hub().ModelHubMixin,), dict(_save_pretrained=save))
         return shared().push_to_hub(repo_id, **options)
