@@ -18,19 +18,20 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset
 from .patches import contrast_maps
 
 # %% ../nbs/library/04b_arrays.ipynb #a1c38bab
-def as_rows(X: Any,                      # array, tensor, data frame or list: (N, d), (N, h, w) ...
+def as_rows(X: Any,                      # array, tensor, table or list: (N, d), (N, h, w) ...
             name: str = 'X',             # of the argument, for messages
             dtype: torch.dtype = torch.float32,
             numbers: range | np.ndarray | None = None, # of the rows, for messages
             ) -> Tensor: # X's shape; shares X's memory where X already is such a tensor
     """Rows as a tensor of floats.
 
-    Raises ValueError naming what is wrong and in which row: no numbers, complex numbers, no rows,
-    a single row without its dimension, rows of different lengths, NaN, or infinity.
+    Raises ValueError naming what is wrong and in which row: no numbers, complex numbers, no
+    rows, a single row without its dimension, rows of different lengths, NaN, or infinity.
     """
     X = X if torch.is_tensor(X) else _to_numpy(X, name)
     if 'complex' in str(X.dtype):
-        raise ValueError(f'{name} has complex numbers; pass real and imaginary parts as features')
+        raise ValueError(f'{name} has complex numbers; '
+                         'pass real and imaginary parts as features')
     _check_shape(X.shape, name)
     if torch.is_tensor(X): rows = X.to(dtype)
     else:
@@ -39,7 +40,8 @@ def as_rows(X: Any,                      # array, tensor, data frame or list: (N
     if not (finite := rows.isfinite()).all():
         row = int((~finite).flatten(1).any(1).nonzero()[0])
         value = rows[row][~finite[row]][0].item()
-        raise ValueError(f'{name} has {value} in row {row if numbers is None else numbers[row]}; '
+        number = row if numbers is None else numbers[row]
+        raise ValueError(f'{name} has {value} in row {number}; '
                          f'every number must be finite as {str(dtype).removeprefix("torch.")}')
     return rows
 
@@ -49,8 +51,8 @@ _NUMBERS = 'biufc'          # NumPy's letters: bool, integers, floats, complex
 
 def _check_shape(shape: tuple[int, ...], name: str):
     if len(shape) < 2:
-        raise ValueError(f'{name} has shape {tuple(shape)}; it must be (N, d), or (N, ...) for '
-                         f'images: a single row is {name}[None]')
+        raise ValueError(f'{name} has shape {tuple(shape)}; it must be (N, d), or (N, ...) '
+                         f'for images: a single row is {name}[None]')
     if math.prod(shape) == 0:
         raise ValueError(f'{name} has shape {tuple(shape)}; a row and a feature are needed')
 
@@ -75,31 +77,34 @@ def batches(X: Any,                  # rows by number, rows on disk, or an itera
             shuffle: bool = False,   # in an order that depends on seed and epoch alone
             seed: int = 0,
             epoch: int = 0,
-            drop_last: bool = False, # leave out a smaller last batch, unless it is the only one
+            drop_last: bool = False, # leave out a smaller last batch, unless it is alone
             dtype: torch.dtype = torch.float32,
             name: str = 'X',         # of the argument, for messages
             ) -> Iterator[Tensor]: # (batch_size, ...), the last one perhaps smaller
-    """One pass over data of any kind, a batch of rows at a time; labels beside them are dropped.
+    """One pass over data of any kind, a batch of rows at a time, without labels beside them.
 
-    Batches may share memory with `X`: do not write to them. Raises ValueError naming the argument
-    and the place, at once for a generator or a wrong shape, on arrival for what comes later.
+    Batches may share memory with `X`: do not write to them. Raises ValueError naming the
+    argument and the place, at once for a generator or a wrong shape, on arrival for what comes
+    later.
     """
     if batch_size != int(batch_size) or batch_size < 1:
         raise ValueError(f'batch_size is {batch_size}; it must be a whole number, at least 1')
     if seed < 0 or epoch < 0:
         raise ValueError(f'seed is {seed}, epoch is {epoch}; neither may be negative')
     if isinstance(X, Iterator):
-        raise ValueError(f'{name} is a {type(X).__name__}, which can be gone through only once; '
-                         'pass a list of batches, or an object whose __iter__ begins again')
+        raise ValueError(f'{name} is a {type(X).__name__}, which can be gone through only '
+                         'once; pass a list of batches, or an object whose __iter__ begins '
+                         'again')
     rng = np.random.default_rng([seed, epoch]) if shuffle else None
     parts = _parts(_by_number(X, name), batch_size, rng, dtype, name)
     return _resize(parts, batch_size, drop_last, name)
 
 # %% ../nbs/library/04b_arrays.ipynb #80d46500
 def _by_number(X: Any, name: str) -> Any:
-    "X, or an array of X's rows if it is a list of them. Raises ValueError for what has no rows."
+    "X, or an array of X's rows if it is a list of them. ValueError for what has no rows."
     if isinstance(X, (list, tuple)) and len(X) and np.ndim(X[0]) < 2: X = _to_numpy(X, name)
-    if getattr(X, 'toarray', None): raise ValueError(f'{name} is sparse; pass {name}.toarray()')
+    if getattr(X, 'toarray', None):
+        raise ValueError(f'{name} is sparse; pass {name}.toarray()')
     if _has_rows(X): _check_shape(X.shape, name)
     elif isinstance(X, (str, bytes, dict)) or not isinstance(X, (Dataset, Iterable)):
         raise ValueError(f'{name} is a {type(X).__name__}; it must be an array, a tensor, '
@@ -140,11 +145,13 @@ def _shuffled_blocks(X: Any, batch_size: int, rng: np.random.Generator,
     order = rng.permutation(len(blocks))
     for i in range(0, len(order), together):
         chosen = [blocks[k] for k in order[i:i + together]]
-        parts = [as_rows(_take(X, block), name, dtype, block) for block in chosen]
-        rows = torch.cat(parts)
-        del parts
+        rows = np.concatenate([np.asarray(_take(X, block)) for block in chosen])
+        numbers = np.concatenate([np.arange(block.start, block.stop) for block in chosen])
         _release(X)
-        yield rows[torch.from_numpy(rng.permutation(len(rows)))]
+        mixed = rng.permutation(len(rows))
+        for part in _blocks(len(rows), batch_size):
+            these = mixed[part.start:part.stop]
+            yield as_rows(rows[these], name, dtype, numbers[these])
 
 # %% ../nbs/library/04b_arrays.ipynb #66b43b69
 def _mapping(X: Any) -> np.memmap | None: # the file behind an array or its base
@@ -157,7 +164,7 @@ def _in_memory(X: Any) -> bool:
     return isinstance(X, (Tensor, pd.DataFrame, np.ndarray)) and _mapping(X) is None
 
 def _release(X: Any):
-    "Give the memory of a mapped file back; not for mode 'c', where changes live in memory alone."
+    "Give the memory of a mapped file back; not for mode 'c', whose changes live there alone."
     mapped = _mapping(X)
     if mapped is None or mapped.mode == 'c' or not hasattr(mmap, 'MADV_DONTNEED'): return
     if isinstance(mapped.base, mmap.mmap): mapped.base.madvise(mmap.MADV_DONTNEED)
@@ -176,10 +183,12 @@ def _collated(X: Any, batch_size: int, rng: np.random.Generator | None,
         try: part = next(source)
         except StopIteration: return
         except (RuntimeError, TypeError) as error:
-            raise ValueError(f'{name} cannot be stacked from row {seen} on: {error}') from error
+            raise ValueError(f'{name} cannot be stacked from row {seen} on: '
+                             f'{error}') from error
         part = part[0] if isinstance(part, (tuple, list)) else part
         end = seen + len(part) if np.ndim(part) else seen
-        found = as_rows(part, name, dtype, range(seen, end) if order is None else order[seen:end])
+        numbers = range(seen, end) if order is None else order[seen:end]
+        found = as_rows(part, name, dtype, numbers)
         seen += len(found)
         yield found
 
@@ -203,7 +212,8 @@ def _resize(parts: Iterable[Tensor], batch_size: int, drop_last: bool,
 # %% ../nbs/library/04b_arrays.ipynb #dfaa9884
 class _Moments:
     "Count, mean and sum of squared deviations of each feature, in double precision."
-    def __init__(self, count: int = 0, mean: Tensor | None = None, squares: Tensor | None = None):
+    def __init__(self, count: int = 0, mean: Tensor | None = None,
+                 squares: Tensor | None = None):
         nothing = torch.zeros((), dtype=torch.double)
         self.count, self.mean = count, nothing if mean is None else mean
         self.squares = nothing if squares is None else squares
@@ -211,49 +221,42 @@ class _Moments:
     def add(self, X: Tensor): # (n, d)
         n, mean = len(X), X.mean(0)
         total, delta = self.count + n, mean - self.mean
-        self.squares = self.squares + (X - mean).square().sum(0) + delta.square()*self.count*n/total
+        between = delta.square()*self.count*n/total
+        self.squares = self.squares + (X - mean).square().sum(0) + between
         self.mean, self.count = self.mean + delta*n/total, total
 
 # %% ../nbs/library/04b_arrays.ipynb #708433ff
 _ONE = torch.ones((), dtype=torch.double)
 
+class _Learned:
+    "What a scaling has learned, and of which kind it is."
+    kind: str
+    shape: tuple[int, ...] | None
+    _moments: _Moments
+    _features: tuple[int, ...]
+
+    def __repr__(self) -> str:
+        return f'Scaling({self.kind!r}, from {self._moments.count:,} rows)'
+
+    def _images(self, X: Tensor) -> Tensor: return X.double().reshape(-1, *(self.shape or ()))
+
+    def _check(self, X: Tensor, name: str):
+        if not self._moments.count:
+            raise ValueError(f'a scaling of kind {self.kind!r} has to be fitted before '
+                             'it is used')
+        if (X.shape[-1] != math.prod(self._features)
+            and tuple(X.shape[-len(self._features):]) != self._features):
+            raise ValueError(f'{name} has shape {tuple(X.shape)}; this scaling was learned '
+                             f'from rows of shape {self._features}')
+
 # %% ../nbs/library/04b_arrays.ipynb #63802daa
-class Scaling:
-    """Centring and scaling, learned from data and undone: data = scale * scaled + shift.
-
-    Learning takes one pass, in double precision. `fit` looks at no more than `max_rows` rows: drawn
-    at random where rows can be fetched by number, else the first. A mean of 100,000 rows is known
-    to 0.3 % of a deviation. Features that do not vary are shifted to zero and not scaled.
-    """
-    KINDS = ('none', 'mean', 'standard', 'features', 'contrast')
-
-    def __init__(self,
-                 kind: str = 'standard',                # one of `KINDS`
-                 shape: tuple[int, ...] | None = None): # 'contrast' needs an image's
-        if kind not in self.KINDS:
-            raise ValueError(f'kind is {kind!r}; it must be one of {", ".join(self.KINDS)}')
-        if kind == 'contrast' and (shape is None or len(shape) not in (2, 3)):
-            raise ValueError(f"shape is {shape}; 'contrast' needs an image's, (h, w) or (c, h, w)")
-        self.kind, self.shape = kind, tuple(shape) if shape and kind == 'contrast' else None
-        self._moments, self._features = _Moments(), tuple[int, ...]()
-
-    def __repr__(self) -> str: return f'Scaling({self.kind!r}, from {self._moments.count:,} rows)'
-
-    def fit(self, X: Any, batch_size: int = 1000, max_rows: int = 100_000,
-            name: str = 'X') -> 'Scaling':
-        "Learn anew, from data of any kind that `batches` takes."
-        self._moments, self._features, seen = _Moments(), (), 0
-        for Y in batches(X, batch_size, shuffle=True, dtype=torch.float64, name=name):
-            self.partial_fit(Y[:max_rows - seen], name)
-            seen += len(Y)
-            if seen >= max_rows: break
-        return self
-
-    def partial_fit(self, X: Tensor, name: str = 'X') -> 'Scaling':
+class _Learning(_Learned):
+    def partial_fit(self, X: Tensor, name: str = 'X') -> Any:
         "Learn from one more batch (n, d) or (n, ...)."
         X = as_rows(X, name, torch.float64)
         if self.shape and math.prod(X.shape[1:]) != math.prod(self.shape):
-            raise ValueError(f'{name} has rows of shape {tuple(X.shape[1:])}, not {self.shape}')
+            raise ValueError(f'{name} has rows of shape {tuple(X.shape[1:])}, '
+                             f'not {self.shape}')
         if self._moments.count: self._check(X, name)
         self._features = tuple(X.shape[1:])
         if not self.shape: self._moments.add(X.flatten(1))
@@ -262,22 +265,17 @@ class Scaling:
             self._moments.add(torch.stack([v.flatten(1).mean(1) for v in values], 1))
         return self
 
-    def apply(self, X: Tensor, # (..., N, d) or (..., N, *image)
-              name: str = 'X') -> Tensor:
-        "Scaled data, in X's shape and dtype (float32 for integers)."
-        scale, shift = self.maps(X, name)
-        return ((X.double() - shift)/scale).to(X.dtype if X.is_floating_point() else torch.float32)
+    def _learned(self) -> tuple[Tensor, Tensor]: # scale and shift
+        count, mean, squares = self._moments.count, self._moments.mean, self._moments.squares
+        if self.kind == 'mean': return _ONE, mean
+        if self.kind == 'standard':
+            squares = squares.mean() + count*(mean - mean.mean()).square().mean()
+            mean = mean.mean()
+        scale = (squares/count).sqrt()
+        return torch.where(scale > 1e-12*mean.abs(), scale, _ONE), mean
 
-    def undo(self,
-             Y: Tensor, # scaled data, or reconstructions of them, (..., N, d) or (..., N, *image)
-             maps: tuple[Tensor, Tensor] | None = None, # for 'contrast': `maps` of the images
-             ) -> Tensor:
-        "Back to the units of the data, in Y's shape and dtype."
-        if self.shape and maps is None:
-            raise ValueError('maps is None; contrast needs what it was: maps=scaling.maps(X)')
-        scale, shift = self.maps(Y, 'Y') if maps is None else maps
-        return (Y.double()*scale + shift).to(Y.dtype)
-
+# %% ../nbs/library/04b_arrays.ipynb #63802db1
+class _Maps(_Learning):
     def maps(self, X: Tensor, name: str = 'X') -> tuple[Tensor, Tensor]:
         "The scale and shift that apply to X: float64, of a shape that broadcasts with it."
         if self.kind == 'none': return _ONE, 0*_ONE
@@ -292,30 +290,64 @@ class Scaling:
             scale, shift = (t.reshape(self._features) if t.ndim else t for t in (scale, shift))
         return scale.to(X.device), shift.to(X.device)
 
-    def _learned(self) -> tuple[Tensor, Tensor]: # scale and shift
-        count, mean, squares = self._moments.count, self._moments.mean, self._moments.squares
-        if self.kind == 'mean': return _ONE, mean
-        if self.kind == 'standard':
-            squares = squares.mean() + count*(mean - mean.mean()).square().mean()
-            mean = mean.mean()
-        scale = (squares/count).sqrt()
-        return torch.where(scale > 1e-12*mean.abs(), scale, _ONE), mean
+# %% ../nbs/library/04b_arrays.ipynb #63802db2
+class _Applied(_Maps):
+    def apply(self, X: Tensor, # (..., N, d) or (..., N, *image)
+              name: str = 'X') -> Tensor:
+        "Scaled data, in X's shape and dtype (float32 for integers)."
+        scale, shift = self.maps(X, name)
+        kind = X.dtype if X.is_floating_point() else torch.float32
+        return ((X.double() - shift)/scale).to(kind)
 
-    def _images(self, X: Tensor) -> Tensor: return X.double().reshape(-1, *(self.shape or ()))
+    def undo(self,
+             Y: Tensor, # scaled data, or what was made of them: (..., N, d), (..., N, *image)
+             maps: tuple[Tensor, Tensor] | None = None, # for 'contrast': `maps` of the images
+             ) -> Tensor:
+        "Back to the units of the data, in Y's shape and dtype."
+        if self.shape and maps is None:
+            raise ValueError('maps is None; contrast needs what it was: maps=scaling.maps(X)')
+        scale, shift = self.maps(Y, 'Y') if maps is None else maps
+        return (Y.double()*scale + shift).to(Y.dtype)
 
-    def _check(self, X: Tensor, name: str):
-        if not self._moments.count:
-            raise ValueError(f'a scaling of kind {self.kind!r} has to be fitted before it is used')
-        if (X.shape[-1] != math.prod(self._features)
-            and tuple(X.shape[-len(self._features):]) != self._features):
-            raise ValueError(f'{name} has shape {tuple(X.shape)}; this scaling was learned from '
-                             f'rows of shape {self._features}')
+# %% ../nbs/library/04b_arrays.ipynb #63802db4
+class _Fitted(_Applied):
+    def fit(self, X: Any, batch_size: int = 1000, max_rows: int = 100_000,
+            name: str = 'X') -> Any:
+        "Learn anew, from data of any kind that `batches` takes."
+        self._moments, self._features, seen = _Moments(), (), 0
+        for Y in batches(X, batch_size, shuffle=True, dtype=torch.float64, name=name):
+            self.partial_fit(Y[:max_rows - seen], name)
+            seen += len(Y)
+            if seen >= max_rows: break
+        return self
 
     def state(self) -> dict[str, Any]:
         "All that was learned, as numbers, words, lists and tensors, for `from_state`."
         m = self._moments
         return dict(kind=self.kind, shape=self.shape and list(self.shape), count=m.count,
                     features=list(self._features), mean=m.mean, squares=m.squares)
+
+# %% ../nbs/library/04b_arrays.ipynb #63802db3
+class Scaling(_Fitted):
+    """Centring and scaling, learned from data and undone: data = scale * scaled + shift.
+
+    Learning takes one pass, in double precision. `fit` looks at no more than `max_rows` rows:
+    drawn at random where rows can be fetched by number, else the first. A mean of 100,000 rows
+    is known to 0.3 % of a deviation. Features that do not vary are shifted to zero, and not
+    scaled.
+    """
+    KINDS = ('none', 'mean', 'standard', 'features', 'contrast')
+
+    def __init__(self,
+                 kind: str = 'standard',                # one of `KINDS`
+                 shape: tuple[int, ...] | None = None): # 'contrast' needs an image's
+        if kind not in self.KINDS:
+            raise ValueError(f'kind is {kind!r}; it must be one of {", ".join(self.KINDS)}')
+        if kind == 'contrast' and (shape is None or len(shape) not in (2, 3)):
+            raise ValueError(f"shape is {shape}; 'contrast' needs an image's, (h, w) or "
+                             '(c, h, w)')
+        self.kind, self.shape = kind, tuple(shape) if shape and kind == 'contrast' else None
+        self._moments, self._features = _Moments(), tuple[int, ...]()
 
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> 'Scaling':

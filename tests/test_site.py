@@ -19,7 +19,7 @@ IMAGES = {'image/png', 'image/svg+xml', 'image/jpeg'}
 LEFT = dict(
     lines={
         'performance/07_distributed.ipynb',
-        'library/04b_arrays.ipynb', 'library/09_cli.ipynb'},
+        'library/09_cli.ipynb'},
     tables={'performance/01_speed.ipynb'},
 )
 
