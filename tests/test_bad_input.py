@@ -371,6 +371,7 @@ def TMP(tmp_path_factory):
 # What has no case above, and why. Whatever is exported stands in one place or the other.
 NO_CASE = dict(
     checked_before="""adaptive.SparsityKnob adaptive.Learning adaptive.crossing adaptive.resample
+        adaptive.halve_ learner.Learner
         checkpoints.VERSION decoders.unit_columns_ decoders.reconstruction_gradient
         decoders.decoder_loss distributed.average_ distributed.sharing distributed.begin_alike_
         energy.Ranks distributed.ProcessRanks distributed.joined inference.certificate
