@@ -30,8 +30,7 @@ def as_rows(X: Any,                      # array, tensor, table or list: (N, d),
     """
     X = X if torch.is_tensor(X) else _to_numpy(X, name)
     if 'complex' in str(X.dtype):
-        raise ValueError(f'{name} has complex numbers; '
-                         'pass real and imaginary parts as features')
+        raise ValueError(f'{name} has complex numbers; pass their parts as features')
     _check_shape(X.shape, name)
     if torch.is_tensor(X): rows = X.to(dtype)
     else:
@@ -229,11 +228,17 @@ class _Moments:
 _ONE = torch.ones((), dtype=torch.double)
 
 class _Learned:
-    "What a scaling has learned, and of which kind it is."
-    kind: str
-    shape: tuple[int, ...] | None
-    _moments: _Moments
-    _features: tuple[int, ...]
+    KINDS = ('none', 'mean', 'standard', 'features', 'contrast')
+
+    def __init__(self,
+                 kind: str = 'standard',                # one of `KINDS`
+                 shape: tuple[int, ...] | None = None): # 'contrast' needs an image's
+        if kind not in self.KINDS:
+            raise ValueError(f'kind is {kind!r}; it must be one of {", ".join(self.KINDS)}')
+        if kind == 'contrast' and (shape is None or len(shape) not in (2, 3)):
+            raise ValueError(f"shape is {shape}; 'contrast' needs an image's: ([c, ]h, w)")
+        self.kind, self.shape = kind, tuple(shape) if shape and kind == 'contrast' else None
+        self._moments, self._features = _Moments(), tuple[int, ...]()
 
     def __repr__(self) -> str:
         return f'Scaling({self.kind!r}, from {self._moments.count:,} rows)'
@@ -242,8 +247,7 @@ class _Learned:
 
     def _check(self, X: Tensor, name: str):
         if not self._moments.count:
-            raise ValueError(f'a scaling of kind {self.kind!r} has to be fitted before '
-                             'it is used')
+            raise ValueError(f'a scaling of kind {self.kind!r} is fitted before it is used')
         if (X.shape[-1] != math.prod(self._features)
             and tuple(X.shape[-len(self._features):]) != self._features):
             raise ValueError(f'{name} has shape {tuple(X.shape)}; this scaling was learned '
@@ -251,12 +255,21 @@ class _Learned:
 
 # %% ../nbs/library/04b_arrays.ipynb #63802daa
 class _Learning(_Learned):
+    def fit(self, X: Any, batch_size: int = 1000, max_rows: int = 100_000,
+            name: str = 'X') -> Any:
+        "Learn anew, from data of any kind that `batches` takes."
+        self._moments, self._features, seen = _Moments(), (), 0
+        for Y in batches(X, batch_size, shuffle=True, dtype=torch.float64, name=name):
+            self.partial_fit(Y[:max_rows - seen], name)
+            seen += len(Y)
+            if seen >= max_rows: break
+        return self
+
     def partial_fit(self, X: Tensor, name: str = 'X') -> Any:
         "Learn from one more batch (n, d) or (n, ...)."
         X = as_rows(X, name, torch.float64)
         if self.shape and math.prod(X.shape[1:]) != math.prod(self.shape):
-            raise ValueError(f'{name} has rows of shape {tuple(X.shape[1:])}, '
-                             f'not {self.shape}')
+            raise ValueError(f'{name} has rows of shape {(*X.shape[1:],)}, not {self.shape}')
         if self._moments.count: self._check(X, name)
         self._features = tuple(X.shape[1:])
         if not self.shape: self._moments.add(X.flatten(1))
@@ -265,6 +278,8 @@ class _Learning(_Learned):
             self._moments.add(torch.stack([v.flatten(1).mean(1) for v in values], 1))
         return self
 
+# %% ../nbs/library/04b_arrays.ipynb #63802db1
+class _Maps(_Learning):
     def _learned(self) -> tuple[Tensor, Tensor]: # scale and shift
         count, mean, squares = self._moments.count, self._moments.mean, self._moments.squares
         if self.kind == 'mean': return _ONE, mean
@@ -274,8 +289,6 @@ class _Learning(_Learned):
         scale = (squares/count).sqrt()
         return torch.where(scale > 1e-12*mean.abs(), scale, _ONE), mean
 
-# %% ../nbs/library/04b_arrays.ipynb #63802db1
-class _Maps(_Learning):
     def maps(self, X: Tensor, name: str = 'X') -> tuple[Tensor, Tensor]:
         "The scale and shift that apply to X: float64, of a shape that broadcasts with it."
         if self.kind == 'none': return _ONE, 0*_ONE
@@ -309,26 +322,8 @@ class _Applied(_Maps):
         scale, shift = self.maps(Y, 'Y') if maps is None else maps
         return (Y.double()*scale + shift).to(Y.dtype)
 
-# %% ../nbs/library/04b_arrays.ipynb #63802db4
-class _Fitted(_Applied):
-    def fit(self, X: Any, batch_size: int = 1000, max_rows: int = 100_000,
-            name: str = 'X') -> Any:
-        "Learn anew, from data of any kind that `batches` takes."
-        self._moments, self._features, seen = _Moments(), (), 0
-        for Y in batches(X, batch_size, shuffle=True, dtype=torch.float64, name=name):
-            self.partial_fit(Y[:max_rows - seen], name)
-            seen += len(Y)
-            if seen >= max_rows: break
-        return self
-
-    def state(self) -> dict[str, Any]:
-        "All that was learned, as numbers, words, lists and tensors, for `from_state`."
-        m = self._moments
-        return dict(kind=self.kind, shape=self.shape and list(self.shape), count=m.count,
-                    features=list(self._features), mean=m.mean, squares=m.squares)
-
 # %% ../nbs/library/04b_arrays.ipynb #63802db3
-class Scaling(_Fitted):
+class Scaling(_Applied):
     """Centring and scaling, learned from data and undone: data = scale * scaled + shift.
 
     Learning takes one pass, in double precision. `fit` looks at no more than `max_rows` rows:
@@ -336,18 +331,12 @@ class Scaling(_Fitted):
     is known to 0.3 % of a deviation. Features that do not vary are shifted to zero, and not
     scaled.
     """
-    KINDS = ('none', 'mean', 'standard', 'features', 'contrast')
 
-    def __init__(self,
-                 kind: str = 'standard',                # one of `KINDS`
-                 shape: tuple[int, ...] | None = None): # 'contrast' needs an image's
-        if kind not in self.KINDS:
-            raise ValueError(f'kind is {kind!r}; it must be one of {", ".join(self.KINDS)}')
-        if kind == 'contrast' and (shape is None or len(shape) not in (2, 3)):
-            raise ValueError(f"shape is {shape}; 'contrast' needs an image's, (h, w) or "
-                             '(c, h, w)')
-        self.kind, self.shape = kind, tuple(shape) if shape and kind == 'contrast' else None
-        self._moments, self._features = _Moments(), tuple[int, ...]()
+    def state(self) -> dict[str, Any]:
+        "All that was learned, as numbers, words, lists and tensors, for `from_state`."
+        m = self._moments
+        return dict(kind=self.kind, shape=self.shape and list(self.shape), count=m.count,
+                    features=list(self._features), mean=m.mean, squares=m.squares)
 
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> 'Scaling':
