@@ -62,6 +62,8 @@ GRIDS := mnist-linear mnist-nl collapse knobs short-step safe-step safe-collapse
 results: install
 	$(BIN)/deep-sparse sweep $(GRIDS) $(SWEEP)
 	$(BIN)/deep-sparse sweep labels --per-class 1 2 5 10 --draws 10 $(SWEEP)
+	$(BIN)/python tools/photographs.py
+	$(BIN)/python tools/convolution.py
 
 pages: install
 	$(BIN)/jupyter nbconvert --to notebook --execute --inplace nbs/experiments/*.ipynb nbs/index.ipynb

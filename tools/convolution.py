@@ -32,7 +32,6 @@ FILTERS_OF = {8: 98, 4: 32, 2: 9}                 # by stride: codes of 1568, 15
 LAM, LAMS = .002, (.0005, .001, .002, .004, .008) # while training; while testing
 KINDS = {'unit': dict(beta=0., unit_columns=True), 'hinge': dict(beta=.5), 'none': dict(beta=0.)}
 KEY = ['stride', 'filters', 'kind', 'seed', 'lam']
-COLLAPSE = 2                                      # times as many epochs, at stride 4
 
 
 def pictures(split):
@@ -55,14 +54,14 @@ def patches(X): # (n*16, 64)
     return X.reshape(n, side, KERNEL, side, KERNEL).movedim(2, 3).reshape(n*side**2, KERNEL**2)
 
 
-def model(stride, kind, seed, epochs):
+def model(stride, kind, seed):
     "Patches side by side are a stride of the kernel's size, and then a dictionary is faster."
     filters, share = FILTERS_OF[stride], 1
     if stride == KERNEL: decoder, share = LinearDecoder(filters, KERNEL**2, seed), PIXELS//KERNEL**2
     else: decoder = ConvDecoder((1, SIDE, SIDE), filters, KERNEL, stride, seed)
     options = dict(unit_columns=False) | KINDS[kind]
     options['beta'] *= share
-    recipe = Recipe(kind, LAM*share, epochs, gamma=0., T=.5, lr_decoder=5e-3, encoder=False,
+    recipe = Recipe(kind, LAM*share, EPOCHS, gamma=0., T=.5, lr_decoder=5e-3, encoder=False,
                     batch=BATCH*share, halve_every=4 if kind != 'none' else 0, **options)
     return Autoencoder(decoder, None, recipe, seed), share
 
@@ -82,7 +81,7 @@ def tested(model, share, X, scale):
                    l1=Z.abs().sum().item()/X.numel())
 
 
-def run(stride, kind, seed, epochs=EPOCHS):
+def run(stride, kind, seed):
     "Train one model, and write its rows, unless they are there."
     place = dict(stride=stride, filters=FILTERS_OF[stride], kind=kind, seed=seed)
     there = read_table(TABLE)[KEY[:4]].values.tolist() if TABLE.is_file() else []
@@ -90,7 +89,8 @@ def run(stride, kind, seed, epochs=EPOCHS):
     if SECONDS and time.monotonic() > SECONDS: sys.exit('time is up; call again to go on')
     X, Y = pictures('train'), pictures('test')
     scale, begun, history = X.std().item(), time.process_time(), []
-    made, share = model(stride, kind, seed, epochs)
+    past = provenance()
+    made, share = model(stride, kind, seed)
     rows, test = (patches(A/scale) if share > 1 else A/scale for A in (X, Y))
 
     def note(run):
@@ -98,7 +98,7 @@ def run(stride, kind, seed, epochs=EPOCHS):
                             restart=True).codes
         history.append(place | dict(
             epoch=run.epoch, norm=filters_of(run.model.decoder).norm(dim=1).mean().item(),
-            l1=Z.abs().sum().item()/rows[:5*share].numel()) | provenance())
+            l1=Z.abs().sum().item()/rows[:5*share].numel()) | past)
 
     train(begin(made), Dataset('own', Split(rows)), after_epoch=note, progress=False)
     spent = time.process_time() - begun
@@ -107,8 +107,8 @@ def run(stride, kind, seed, epochs=EPOCHS):
         kept = load_file(FILTERS) if FILTERS.is_file() else {}
         kept[f'{stride} {kind}'] = filters_of(made.decoder).half().contiguous()
         write_atomically(FILTERS, lambda fresh: save_file(kept, fresh))
-    table = [place | row | dict(train_pictures=len(X), epochs=epochs, seconds=spent)
-             | provenance() for row in tested(made, share, test, scale)]
+    table = [place | row | dict(train_pictures=len(X), epochs=EPOCHS, seconds=spent)
+             | past for row in tested(made, share, test, scale)]
     append(HISTORY, history, [*KEY[:4], 'epoch'], digits=5)
     append(TABLE, table, KEY, digits=5)
     for row in table[::2]:
@@ -119,6 +119,6 @@ if __name__ == '__main__':
     torch.set_num_threads(1)
     SECONDS = time.monotonic() + float(sys.argv[1]) if len(sys.argv) > 1 else None
     for seed in (0, 1):
-        for kind in ('unit', 'hinge'):
-            for stride in FILTERS_OF: run(stride, kind, seed)
-        run(4, 'none', seed, COLLAPSE*EPOCHS)
+        for stride in FILTERS_OF:
+            for kind in KINDS:
+                if kind != 'none' or stride == 4: run(stride, kind, seed)
