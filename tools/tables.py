@@ -1,0 +1,29 @@
+"""Measure anew what a page shows from a table: `python tools/tables.py NOTEBOOK ...`.
+
+A page that can measure has a cell that appends rows to a table of results/ where MEASURE is set.
+Its code runs here up to that cell. Rows that the table has already are left as they are.
+"""
+import json
+import os
+import sys
+from pathlib import Path
+
+import matplotlib
+
+
+def measure(path):
+    "Run a page's code, up to the cell that fills the table."
+    cells = json.loads(path.read_text(encoding='utf-8'))['cells']
+    sources = [''.join(c['source']) for c in cells if c['cell_type'] == 'code']
+    last = [i for i, source in enumerate(sources) if source.startswith('if measuring:')]
+    if not last: sys.exit(f'{path} measures nothing')
+    os.chdir(path.parent)
+    page = {'__name__': '__main__'}
+    for source in sources[:last[0] + 1]: exec(compile(source, str(path), 'exec'), page)
+
+
+if __name__ == '__main__':
+    matplotlib.use('agg')
+    os.environ['MEASURE'] = '1'
+    top = Path.cwd()
+    for name in sys.argv[1:]: measure(top/name)
