@@ -1,7 +1,7 @@
 """Measure anew what a page shows from a table: `python tools/tables.py NOTEBOOK ...`.
 
-A page that can measure has a cell that appends rows to a table of results/ where MEASURE is set.
-Its code runs here up to that cell. Rows that the table has already are left as they are.
+Such a page has a cell with `if measuring:`, which appends rows to a table of results/ where
+MEASURE is set. Its code runs here up to that cell. Rows that the table has are left as they are.
 """
 import json
 import os
@@ -15,7 +15,7 @@ def measure(path):
     "Run a page's code, up to the cell that fills the table."
     cells = json.loads(path.read_text(encoding='utf-8'))['cells']
     sources = [''.join(c['source']) for c in cells if c['cell_type'] == 'code']
-    last = [i for i, source in enumerate(sources) if source.startswith('if measuring:')]
+    last = [i for i, source in enumerate(sources) if '\nif measuring:' in f'\n{source}']
     if not last: sys.exit(f'{path} measures nothing')
     os.chdir(path.parent)
     page = {'__name__': '__main__'}
