@@ -30,7 +30,8 @@ def as_rows(X: Any,                      # array, tensor, table or list: (N, d),
     """
     X = X if torch.is_tensor(X) else _to_numpy(X, name)
     if 'complex' in str(X.dtype):
-        raise ValueError(f'{name} has complex numbers; pass their parts as features')
+        raise ValueError(f'{name} has complex numbers; '
+                         'pass real and imaginary parts as features')
     _check_shape(X.shape, name)
     if torch.is_tensor(X): rows = X.to(dtype)
     else:

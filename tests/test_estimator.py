@@ -248,7 +248,7 @@ from deep_sparse_nb.estimator import SparseCoder
 from deep_sparse_nb.stacks import stack
 X = np.lib.format.open_memmap({str(tmp_path/'X.npy')!r}, 'w+', np.float32, (1_000_000, 1000))
 X[::1000] = np.random.default_rng(0).standard_normal((1000, 1000))
-coder = SparseCoder(4, max_epochs=1, batch_size=20_000, encoder='lista', alpha=.01)
+coder = SparseCoder(4, max_epochs=1, batch_size=1000, alpha=.01)
 coder.fit(np.load({str(tmp_path/'X.npy')!r}, mmap_mode='r'))
 assert coder.history_[0]['rows'] == 1_000_000
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss/2**20)
