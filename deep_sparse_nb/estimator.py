@@ -58,8 +58,8 @@ class _Fitting(_Parameters):
         Of data in memory a tenth, at most 1,000 rows, is held out, to measure sparsity and
         `metrics_` on. With `checkpoint`, it goes on from where that file stands. Raises
         ValueError naming the argument or parameter that is wrong, and `Diverged` where numbers
-        overflow. Warns (scikit-learn's ConvergenceWarning) where the share of zeros is not what
-        `target_sparsity` says.
+        overflow. Warns (scikit-learn's ConvergenceWarning) where the share of zeros is not
+        what `target_sparsity` says.
         """
         rows, held = self._begin(X), None
         self.scaling_.fit(rows, name='X')
