@@ -138,7 +138,10 @@ async function look(context, file, origin, width, axe) {
   await page.evaluate(axe)
   for (const theme of ['light', 'dark']) {
     await page.evaluate(dark => { if (document.body.classList.contains('quarto-dark') !== dark) window.quartoToggleColorScheme() }, theme === 'dark')
-    await page.waitForTimeout(250)      // for the style sheet to change
+    // a busy machine takes its time to read the other style sheet
+    await page.waitForFunction(dark => (getComputedStyle(document.documentElement).getPropertyValue('--paper').trim() !== '#ffffff') === dark,
+      theme === 'dark', { timeout: PATIENCE })
+    await page.waitForTimeout(250)
     for (const [where, options] of questions(theme, width)) {
       const { violations } = await page.evaluate(([where, options]) => window.axe.run(where ? document.querySelector(where) : document,
         { resultTypes: ['violations'], ...options }), [where, options])
