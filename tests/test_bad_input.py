@@ -289,7 +289,7 @@ train(begin(AE), DATA, epochs=-2, progress=False) -> epochs is -2
 train(begin(AE), DATA, minutes=-1, progress=False) -> minutes is -1
 evaluate(AE, Split(Y[:, :9]))                    -> images of shape \(9,\)
 evaluate(AE, SPLIT, batch=0)                     -> batch is 0
-evaluate(AE, SPLIT, noise=Y[:5])                 -> noise has shape
+evaluate(AE, SPLIT, noise=Y[:5])                 -> noise has 5 rows
 
 restore(TMP/'none')                              -> FileNotFoundError: no checkpoint at .*none
 restore(TMP/'text.png')                          -> text.png is not a checkpoint

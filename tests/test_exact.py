@@ -145,7 +145,8 @@ def child(script, **env):
 
 
 LONG = """
-import threading, time, torch
+import signal, threading, time, torch
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which processes in the background ignore
 from deep_sparse_nb.kernels.active_set import exact_codes
 exact_codes(torch.rand(3, 8), torch.rand(8, 5), .1)       # compile
 beats = []

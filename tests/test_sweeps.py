@@ -367,7 +367,12 @@ def test_tables_of_version_1_are_read_and_grow(tmp_path, home, name, rule):
     assert (tmp_path/'back.csv').read_text().startswith(before)          # not a digit has changed
 
 
-@pytest.mark.parametrize('name', sorted(p.relative_to(RESULTS) for p in RESULTS.rglob('*.csv')), ids=str)
+# made by pages and tools, with columns of their own
+OTHERS = {'convolution.csv', 'curved.csv', 'own-decoders.csv', 'photographs.csv'}
+SWEPT = sorted(p.relative_to(RESULTS) for p in RESULTS.rglob('*.csv') if p.name not in OTHERS)
+
+
+@pytest.mark.parametrize('name', SWEPT, ids=str)
 def test_stored_tables_are_read(name):
     table = read_table(RESULTS/name)
     assert {'step_rule', 'precision'} <= {*table} and set(table.precision) == {'float32'}

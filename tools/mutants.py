@@ -124,9 +124,9 @@ MUTANTS = [Mutant(*m) for m in [
      'test_estimator.py -k back'),
     ('estimator', 'added*self.scaling_.maps(added)[0].float()', 'added',
      'test_estimator.py -k components'),
-    ('adaptive', 'error = self.target - inferred - self.gap',
-     'error = inferred + self.gap - self.target', 'test_estimator.py -k knob'),
-    ('resumable', '        _remember(training.adam, tensors)\n', '', 'test_resumable.py'),
+    ('adaptive', '2*(asked - inferred)', '2*(inferred - asked)', 'test_estimator.py -k knob'),
+    ('resumable', '        _remember(training.adam, tensors)\n', '        pass\n',
+     'test_resumable.py'),
     ('resumable', 'return 1 - len(self.history_)/(', 'return 1 - (len(self.history_) + 1)/(',
      'test_resumable.py'),
 
