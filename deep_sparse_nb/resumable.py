@@ -15,76 +15,88 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 from .arrays import Scaling
-from .autoencoder import Autoencoder
 from .checkpoints import VERSION, _memory, _part, _read, _remember, _write
 from .files import lock
 
-# %% ../nbs/library/11d_resumable.ipynb #5ed00012
-class _Kept:
-    "What a file keeps of a `SparseCoder` between two epochs, and how it is taken up again."
-    checkpoint: str | Path | None
-    history_: list[dict[str, Any]]
-    model_: Autoencoder
-    scaling_: Scaling
-    _training: Any                          # a `Learning`
-    if TYPE_CHECKING:                       # the estimator has it
-        def get_params(self, deep: bool) -> dict[str, Any]: ...
+# %% ../nbs/library/11d_resumable.ipynb #5ed00018
+def _settings(coder: Any) -> dict[str, str]:
+    "The parameters of a `SparseCoder` that a fit depends on, in words."
+    free = 'device', 'verbose', 'callbacks', 'checkpoint'
+    return {name: getattr(value, '__name__', str(value))
+            for name, value in coder.get_params(deep=False).items() if name not in free}
 
-    def _settings(self) -> dict[str, str]:
-        "The parameters that a fit depends on, in words."
-        free = 'device', 'verbose', 'callbacks', 'checkpoint'
-        return {name: getattr(value, '__name__', str(value))
-                for name, value in self.get_params(deep=False).items() if name not in free}
+def _data(scaling: Scaling) -> dict[str, Tensor]:
+    "What the scaling has learned of X: other data have other numbers."
+    state = scaling.state()
+    rows = torch.tensor([state['count']]).double()
+    known = {f'data.{name}': state[name] for name in ('mean', 'squares')}
+    return {'data.rows': rows} | known
 
-    def _data(self) -> dict[str, Tensor]:
-        "What the scaling has learned of X: other data have other numbers."
-        state = self.scaling_.state()
-        rows = torch.tensor([state['count']]).double()
-        known = {f'data.{name}': state[name] for name in ('mean', 'squares')}
-        return {'data.rows': rows} | known
-
-    def _keep(self) -> None:
-        "Write the state after an epoch."
-        model, training = self.model_, self._training
-        if self.checkpoint is None or model.ranks.rank: return
-        steps, knob = training.steps, training.knob
-        tensors = {f'model.{k}': v for k, v in model.state_dict().items()}
-        tensors |= _memory(training.adam) | self._data()
-        tensors |= {f'recent.{i}': Y for i, Y in enumerate(training.recent)}
-        if isinstance(model.step, Tensor): tensors['step'] = model.step
-        about = dict(version=VERSION, settings=self._settings(), history=self.history_,
-                     alpha=knob.alpha, gap=knob.gap, due=steps.due, wait=steps.wait,
-                     batches=training.batches)
-        _write(Path(self.checkpoint), 'fit', about, tensors)
-
-    def _restore(self, path: Path) -> None:
-        "Go on from a file. Raises ValueError where it is of another fit."
-        model, training = self.model_, self._training
-        about, tensors = _read(path, 'fit', tensors=True, device=str(model.lam.device))
-        for name, value in self._settings().items():
-            if (there := about['settings'].get(name)) != value:
-                raise ValueError(f'checkpoint is {path}, of a fit with {name}={there}; here '
-                                 f'it is {value}: name another file')
-        if not all(_alike(tensors[name].cpu(), v) for name, v in self._data().items()):
-            raise ValueError(f'checkpoint is {path}, of a fit to other data than X: '
-                             'name another file')
-        model.load_state_dict(_part(tensors, 'model.'))
-        model.step = tensors.get('step', model.step)
-        _remember(training.adam, tensors)
-        training.recent.extend(_part(tensors, 'recent.').values())
-        knob, steps = training.knob, training.steps
-        knob.alpha, knob.gap, training.batches = about['alpha'], about['gap'], about['batches']
-        steps.due, steps.wait, self.history_ = about['due'], about['wait'], about['history']
+# %% ../nbs/library/11d_resumable.ipynb #5ed00019
+def _check_same(coder: Any, path: Path, about: dict, tensors: dict[str, Tensor]) -> None:
+    "Raises ValueError where a file is of another fit."
+    for name, value in _settings(coder).items():
+        if (there := about['settings'].get(name)) != value:
+            raise ValueError(f'checkpoint is {path}, of a fit with {name}={there}; here '
+                             f'it is {value}: name another file')
+    if not all(_alike(tensors[name].cpu(), v) for name, v in _data(coder.scaling_).items()):
+        raise ValueError(f'checkpoint is {path}, of a fit to other data than X: '
+                         'name another file')
 
 def _alike(A: Tensor, B: Tensor) -> bool: return A.shape == B.shape and torch.allclose(A, B)
+
+# %% ../nbs/library/11d_resumable.ipynb #5ed00020
+def _keep(coder: Any) -> None:
+    "Write the state after an epoch."
+    model, training = coder.model_, coder._training
+    if coder.checkpoint is None or model.ranks.rank: return
+    steps, knob = training.steps, training.knob
+    tensors = {f'model.{k}': v for k, v in model.state_dict().items()}
+    tensors |= _memory(training.adam) | _data(coder.scaling_)
+    tensors |= {f'recent.{i}': Y for i, Y in enumerate(training.recent)}
+    if isinstance(model.step, Tensor): tensors['step'] = model.step
+    about = dict(version=VERSION, settings=_settings(coder), history=coder.history_,
+                 alpha=knob.alpha, gap=knob.gap, due=steps.due, wait=steps.wait,
+                 batches=training.batches)
+    _write(Path(coder.checkpoint), 'fit', about, tensors)
+
+# %% ../nbs/library/11d_resumable.ipynb #5ed00012
+def _restore(coder: Any, path: Path) -> None:
+    "Go on from a file. Raises ValueError where it is of another fit."
+    model, training = coder.model_, coder._training
+    about, tensors = _read(path, 'fit', tensors=True, device=str(model.lam.device))
+    _check_same(coder, path, about, tensors)
+    model.load_state_dict(_part(tensors, 'model.'))
+    model.step = tensors.get('step', model.step)
+    _remember(training.adam, tensors)
+    training.recent.extend(_part(tensors, 'recent.').values())
+    knob, steps = training.knob, training.steps
+    knob.alpha, knob.gap, training.batches = about['alpha'], about['gap'], about['batches']
+    steps.due, steps.wait, coder.history_ = about['due'], about['wait'], about['history']
+
+# %% ../nbs/library/11d_resumable.ipynb #5ed00021
+@contextmanager
+def _going_on(coder: Any) -> Iterator[None]:
+    "Hold the checkpoint, if there is to be one, and go on from it."
+    if coder.checkpoint is None:
+        yield
+        return
+    path, first = Path(coder.checkpoint), not coder.model_.ranks.rank
+    alone = lock(path.with_suffix('.lock'), wait=False) if first else nullcontext(True)
+    with alone as mine:
+        if not mine:
+            raise ValueError(f'checkpoint is {path}; another process is at work on it')
+        if path.exists(): _restore(coder, path)
+        yield
 
 # %% ../nbs/library/11d_resumable.ipynb #5ed00010
 _BATCHES = 1500     # as many as a training goes through, or all of one epoch
 
-class Resumable(_Kept):
+class Resumable:
     "The epochs of `SparseCoder.fit`, and the file that keeps them."
     max_epochs: int | None
     verbose: bool
+    history_: list[dict[str, Any]]
     if TYPE_CHECKING:
         def _pass(self, rows: Any, held: Tensor | None, rate: float) -> dict[str, Any]: ...
 
@@ -99,26 +111,12 @@ class Resumable(_Kept):
 
     def _learn(self, rows: Any, held: Tensor | None) -> None:
         "All epochs that are left. Raises ValueError where the checkpoint is not this fit's."
-        with self._mine(), tqdm(initial=len(self.history_), total=self._epochs(),
-                                disable=not self.verbose, unit='epoch') as bar:
+        with _going_on(self), tqdm(initial=len(self.history_), total=self._epochs(),
+                                   disable=not self.verbose, unit='epoch') as bar:
             while (left := self._left()) > 0:
                 row = self._pass(rows, held, min(1., left/.3))
                 bar.total = self._epochs()
                 bar.set_postfix_str(f"explained {row['explained_variance']:.1%}, zeros "
                                     f"{row['sparsity']:.1%}, dead {row['dead']}")
                 bar.update()
-                if self._left() > 0: self._keep()
-
-    @contextmanager
-    def _mine(self) -> Iterator[None]:
-        "Hold the checkpoint, and go on from it."
-        if self.checkpoint is None:
-            yield
-            return
-        path, first = Path(self.checkpoint), not self.model_.ranks.rank
-        alone = lock(path.with_suffix('.lock'), wait=False) if first else nullcontext(True)
-        with alone as mine:
-            if not mine:
-                raise ValueError(f'checkpoint is {path}; another process is at work on it')
-            if path.exists(): self._restore(path)
-            yield
+                if self._left() > 0: _keep(self)

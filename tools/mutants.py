@@ -125,7 +125,7 @@ MUTANTS = [Mutant(*m) for m in [
     ('estimator', 'added*self.scaling_.maps(added)[0].float()', 'added',
      'test_estimator.py -k components'),
     ('adaptive', '2*(asked - inferred)', '2*(inferred - asked)', 'test_estimator.py -k knob'),
-    ('resumable', '        _remember(training.adam, tensors)\n', '        pass\n',
+    ('resumable', '    _remember(training.adam, tensors)\n', '    pass\n',
      'test_resumable.py'),
     ('resumable', 'return 1 - len(self.history_)/(', 'return 1 - (len(self.history_) + 1)/(',
      'test_resumable.py'),

@@ -12,7 +12,6 @@ const HERE = dirname(fileURLToPath(import.meta.url)), ROOT = resolve(HERE, '../.
 const BASE = '/' + /^doc_baseurl\s*=\s*\/?(.*?)\/?\s*$/m.exec(readFileSync(join(ROOT, 'settings.ini'), 'utf8'))[1]
   .replace('%(repo)s', /^repo\s*=\s*(.*?)\s*$/m.exec(readFileSync(join(ROOT, 'settings.ini'), 'utf8'))[1]) + '/'
 const WIDTHS = [390, 1400], HEAVIEST = 2_000_000, GRAVE = ['serious', 'critical'], JOBS = Number(process.env.JOBS ?? 2)
-const COLOURS = ['color-contrast', 'link-in-text-block']       // what a theme changes
 const PATIENCE = 120_000, STILL = 60       // milliseconds for a busy machine; characters that a piece says without JavaScript
 const FLAGS = ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
   '--disable-component-update', '--disable-sync']
@@ -91,15 +90,6 @@ async function moveWidget(page, widget) {
   return `widget ${name} was moved and its output stayed "${before}"`
 }
 
-// What axe is asked: everything at both widths; colours, which take it longest, in both themes and at the width of a desk,
-// and for the telephone in the bar that only a telephone has.
-function questions(theme, width) {
-  const colours = { runOnly: { type: 'rule', values: COLOURS } }
-  if (width >= 1400) return [[null, theme === 'light' ? {} : colours]]
-  const others = { rules: Object.fromEntries(COLOURS.map(rule => [rule, { enabled: false }])) }
-  return [...(theme === 'light' ? [[null, others]] : []), ['#quarto-header', colours]]
-}
-
 async function look(context, file, origin, width, axe) {
   const found = [], page = await context.newPage(), at = relative(DOCS, file), fail = what => found.push(`${at} at ${width}: ${what}`)
   let bytes = 0
@@ -142,12 +132,11 @@ async function look(context, file, origin, width, axe) {
     await page.waitForFunction(dark => (getComputedStyle(document.documentElement).getPropertyValue('--paper').trim() !== '#ffffff') === dark,
       theme === 'dark', { timeout: PATIENCE })
     await page.waitForTimeout(250)
-    for (const [where, options] of questions(theme, width)) {
-      const { violations } = await page.evaluate(([where, options]) => window.axe.run(where ? document.querySelector(where) : document,
-        { resultTypes: ['violations'], ...options }), [where, options])
-      for (const v of violations.filter(v => GRAVE.includes(v.impact)))
-        fail(`${theme}: ${v.id} (${v.impact}), ${v.nodes.length} times: ${v.nodes.slice(0, 3).map(n => n.target.join(' ') + (n.any[0]?.message ? ` [${n.any[0].message}]` : '')).join('; ')}`)
-    }
+    // what a theme changes is looked at in both, the rest in one
+    const rules = theme === 'light' ? {} : { runOnly: { type: 'rule', values: ['color-contrast', 'link-in-text-block'] } }
+    const { violations } = await page.evaluate(rules => window.axe.run(document, { resultTypes: ['violations'], ...rules }), rules)
+    for (const v of violations.filter(v => GRAVE.includes(v.impact)))
+      fail(`${theme}: ${v.id} (${v.impact}), ${v.nodes.length} times: ${v.nodes.slice(0, 3).map(n => n.target.join(' ') + (n.any[0]?.message ? ` [${n.any[0].message}]` : '')).join('; ')}`)
   }
   for (const widget of await page.locator('[data-widget]').all()) {
     const trouble = await moveWidget(page, widget)
