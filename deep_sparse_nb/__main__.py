@@ -26,7 +26,8 @@ _Parser = argparse.ArgumentParser
 
 def _device(name: str) -> str:
     if re.fullmatch(r'auto|cpu|cuda(:\d+)?', name): return name
-    raise argparse.ArgumentTypeError(f'{name!r} is none of auto, cpu, cuda, cuda:0, cuda:1, ...')
+    raise argparse.ArgumentTypeError(
+            f'{name!r} is none of auto, cpu, cuda, cuda:0, cuda:1, ...')
 
 def _add_images(p: _Parser) -> None:
     p.add_argument('--data-dir', type=Path, metavar='D',
@@ -63,7 +64,8 @@ def _add_fields(group: Any) -> None:
 
 # %% ../nbs/library/09_cli.ipynb #dc310967
 def _add_train(p: _Parser) -> None:
-    p.usage = ('deep-sparse train --dataset NAME --model NAME --lam L [L ...] --out DIR [options]'
+    p.usage = ('deep-sparse train --dataset NAME --model NAME --lam L [L ...] --out DIR '
+               '[options]'
                '\n       deep-sparse train --resume DIR [--epochs EPOCHS] [options]')
     new = p.add_argument_group('a new run (all but the seed are required)')
     new.add_argument('--dataset', choices=tuple(ELDER), help='what to learn from')
@@ -75,7 +77,8 @@ def _add_train(p: _Parser) -> None:
     new.add_argument('--seed', type=int, nargs='+', action='extend', metavar='S',
                      help='seeds (default 0); several make a stack')
     old = p.add_argument_group('an old run')
-    old.add_argument('--resume', type=Path, metavar='DIR', help='continue the run in this folder')
+    old.add_argument('--resume', type=Path, metavar='DIR',
+                     help='continue the run in this folder')
     _add_fields(p.add_argument_group("the recipe (default: the paper's for the model)"))
     _add_images(p)
     p.add_argument('--quiet', action='store_true', help='no progress bar')
@@ -84,12 +87,15 @@ def _add_train(p: _Parser) -> None:
 # %% ../nbs/library/09_cli.ipynb #531f9b64
 def _check_train(p: _Parser, args: argparse.Namespace) -> None:
     "Usage errors that argparse cannot see; sets `args.fields`, the changes to a recipe."
-    args.fields = {name: value for name in _fields() if (value := getattr(args, name)) is not None}
+    args.fields = {name: value for name in _fields()
+                   if (value := getattr(args, name)) is not None}
     needed = {name: getattr(args, name) for name in ('dataset', 'model', 'lam', 'out')}
-    given = {k for k, v in (needed | dict(seed=args.seed) | args.fields).items() if v is not None}
+    told = needed | dict(seed=args.seed) | args.fields
+    given = {k for k, v in told.items() if v is not None}
     option = lambda names: ', '.join('--' + name.replace('_', '-') for name in names)
     if args.resume and (fixed := sorted(given - {'epochs'})):
-        p.error(f'--resume goes on with a run as it was begun; it cannot change {option(fixed)}')
+        p.error('--resume goes on with a run as it was begun; '
+                f'it cannot change {option(fixed)}')
     if not args.resume and (missing := [k for k in needed if k not in given]):
         p.error(f'a new run needs {option(missing)} (or --resume DIR)')
     if args.epochs is not None and args.epochs < 1:
@@ -105,12 +111,14 @@ def _add_sweep(p: _Parser) -> None:
     p.add_argument('name', metavar='NAME', nargs='+', choices=(*GRIDS, *STEPS),
                    help=f'of {", ".join((*GRIDS, *STEPS))}')
     p.add_argument('--minutes', type=float, metavar='M',
-                   help='stop in time within so many minutes; a later sweep goes on from there')
+                   help='stop in time within so many minutes; '
+                        'a later sweep goes on from there')
     p.add_argument('--model', nargs='+', action='extend', choices=MODELS,
                    help="some of the grid's models only")
     p.add_argument('--lam', type=float, nargs='+', action='extend', metavar='L',
                    help="some of the grid's lambdas only")
-    p.add_argument('--seeds', type=int, metavar='K', help="the first K of the grid's seeds only")
+    p.add_argument('--seeds', type=int, metavar='K',
+                   help="the first K of the grid's seeds only")
     p.add_argument('--epochs', type=int, help="a reduced budget, kept apart from the paper's")
     p.add_argument('--stack', type=int,
                    help='models trained at once (default: 1 on a CPU, 30 on a GPU)')
@@ -167,9 +175,11 @@ def _add_decode(p: _Parser) -> None:
 
 # %% ../nbs/library/09_cli.ipynb #572e6865
 def _add_fit(p: _Parser) -> None:
-    p.add_argument('data', type=Path, metavar='X.npy', help='rows (N, d) or images to learn from')
+    p.add_argument('data', type=Path, metavar='X.npy',
+                   help='rows (N, d) or images to learn from')
     p.add_argument('--components', type=int, default=128, metavar='L', help='default: 128')
-    p.add_argument('--target-sparsity', type=float, metavar='S', help='share of zeros in codes')
+    p.add_argument('--target-sparsity', type=float, metavar='S',
+                   help='share of zeros in codes')
     p.add_argument('--alpha', type=float, help='weight of the l1 norm, in place of that share')
     p.add_argument('--decoder', choices=('linear', 'hidden'), default='linear')
     p.add_argument('--encoder', choices=('lista', 'none'), default='lista')
@@ -195,7 +205,8 @@ def _add_picture(p: _Parser) -> None:
 def _add_denoise(p: _Parser) -> None:
     _add_picture(p)
     p.add_argument('--sigma', type=float, metavar='S',
-                   help="the noise's standard deviation, of 255 (default: as the picture shows)")
+                   help="the noise's standard deviation, of 255 "
+                        '(default: as the picture shows)')
 
 def _add_inpaint(p: _Parser) -> None:
     _add_picture(p)
@@ -245,7 +256,8 @@ def _say(text: str) -> None:
     try: print(text, flush=True)
     except OSError as cause:
         with suppress(OSError): os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise OSError(f'stdout takes no more ({cause.strerror}); what was made is kept') from cause
+        raise OSError(f'stdout takes no more ({cause.strerror}); '
+                      'what was made is kept') from cause
 
 def _complain(text: str) -> None:
     with suppress(OSError): print(text, file=sys.stderr, flush=True)

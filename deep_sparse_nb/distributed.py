@@ -16,9 +16,10 @@ from .energy import ALONE, Ranks
 
 # %% ../nbs/performance/07_distributed.ipynb #72a70004
 class ProcessRanks(Ranks):
-    "The processes of a torch.distributed group. All have to call its methods, in the same order."
+    "The processes of a torch.distributed group. All call its methods, in the same order."
     def __init__(self, group: dist.ProcessGroup | None = None): # default: all processes
-        self.group, self.rank, self.size = group, dist.get_rank(group), dist.get_world_size(group)
+        self.group, self.rank = group, dist.get_rank(group)
+        self.size = dist.get_world_size(group)
         self.device = 'cuda' if dist.get_backend(group) == 'nccl' else 'cpu'
 
     def sum(self, A: Tensor) -> Tensor: return self._reduced(A, dist.ReduceOp.SUM)
@@ -49,9 +50,9 @@ ROUNDING = 1e-13    # of double precision, in a sum of squares
 @contextmanager
 def joined(device: str = 'auto',  # 'cpu'; or else the GPU of this process, if there is one
            ) -> Iterator[Ranks]:
-    """The processes that `torchrun` started, this one among them; or `ALONE`, if it started none.
+    """The processes that `torchrun` started, this one among them; or `ALONE`, if none.
 
-    Messages go through NCCL between GPUs, else through gloo. A group that is there already is used.
+    Messages go through NCCL between GPUs, else through gloo. A group that is there is used.
     """
     if 'RANK' not in os.environ or int(os.environ.get('WORLD_SIZE', '1')) < 2:
         yield ALONE
@@ -65,10 +66,11 @@ def joined(device: str = 'auto',  # 'cpu'; or else the GPU of this process, if t
 
 # %% ../nbs/performance/07_distributed.ipynb #72a70021
 def choose_device(device: str) -> str:
-    "'auto' is this process's GPU if there is one. Raises ValueError for a device that is not here."
+    "'auto' is this process's GPU if there is one. ValueError for a device that is not here."
     gpus = torch.cuda.device_count()
     if device == 'auto': device = 'cuda' if gpus else 'cpu'
-    if device == 'cuda' and gpus > 1: return f"cuda:{int(os.environ.get('LOCAL_RANK', '0')) % gpus}"
+    if device == 'cuda' and gpus > 1:
+        return f"cuda:{int(os.environ.get('LOCAL_RANK', '0')) % gpus}"
     try: kind, number = torch.device(device).type, torch.device(device).index or 0
     except (RuntimeError, TypeError): kind, number = str(device), 0
     if kind not in ('cpu', 'cuda', 'mps'):
@@ -103,6 +105,6 @@ def begin_alike_(epoch: int, tensors: list[Tensor], ranks: Ranks) -> None:
     "Copy the first process's tensors to all. ValueError unless all have done `epoch` epochs."
     if ranks.size == 1: return
     if ranks.count(epoch) != epoch*ranks.size:
-        raise ValueError(f'run has done {epoch} epochs here, another number in another process; '
+        raise ValueError(f'run has done {epoch} epochs here, another number elsewhere; '
                          'all of them have to restore the same checkpoint')
     for A in tensors: A.copy_(ranks.sum(torch.zeros_like(A) if ranks.rank else A))

@@ -97,6 +97,7 @@ class Resumable:
     max_epochs: int | None
     verbose: bool
     history_: list[dict[str, Any]]
+    _training: Any                          # a `Learning`
     if TYPE_CHECKING:
         def _pass(self, rows: Any, held: Tensor | None, rate: float) -> dict[str, Any]: ...
 

@@ -15,14 +15,6 @@ ROOT = Path(__file__).resolve().parents[1]
 WIDEST = 95                 # characters of code that fit a page of 1400 pixels
 IMAGES = {'image/png', 'image/svg+xml', 'image/jpeg'}
 
-# Pages whose figures, lines or tables are still to be mended. To be emptied, never to be added to.
-LEFT = dict(
-    lines={
-        'performance/07_distributed.ipynb',
-        'library/09_cli.ipynb'},
-    tables={'performance/01_speed.ipynb'},
-)
-
 
 def run(script, cwd, path):
     done = subprocess.run([sys.executable, '-c', script], cwd=cwd, capture_output=True, text=True,
@@ -64,11 +56,6 @@ def shown_code(cell):
 
 
 def squeezed(source): return '\n'.join(line.strip() for line in source.splitlines() if line.strip())
-
-
-def by_page(troubles, left):
-    "Fails with the troubles of pages that are not on the list of what is left."
-    assert not [t for page, found in troubles.items() if page not in left for t in found]
 
 
 # ---- code, once and in full ----
@@ -116,7 +103,7 @@ def pictures(cells):
 
 def test_every_figure_has_caption_and_alternative(pages):
     "And is one picture: a cell that also returns its figure shows it twice."
-    troubles, seen = {}, 0
+    troubles, seen = [], 0
     for page, cells in pages.items():
         for c in pictures(cells):
             seen += 1
@@ -125,22 +112,22 @@ def test_every_figure_has_caption_and_alternative(pages):
             lacking = [o for o in ['fig-cap', 'fig-alt'] if len(option(c, o)) < 10]
             if not option(c, 'label').startswith('fig-'): lacking.append('label')
             which = option(c, 'label') or c['id']
-            if lacking: troubles.setdefault(page, []).append(f'{page}: {which} has no {lacking}')
+            if lacking: troubles.append(f'{page}: {which} has no {lacking}')
     assert seen > 10
-    by_page(troubles, ())
+    assert not troubles
 
 
 def test_no_line_of_code_is_wider_than_the_page(pages):
-    troubles, seen = {}, 0
+    troubles, seen = [], 0
     for page, cells in pages.items():
         blocks = [shown_code(c) for c in code_cells(cells) if option(c, 'echo') != 'false']
         blocks += [b for c in cells if c['cell_type'] == 'markdown'
                    for b in re.findall(r'```\w*\n(.*?)```', text(c), re.S)]
         for line in (line for b in blocks for line in b.splitlines()):
             seen += 1
-            if len(line) > WIDEST: troubles.setdefault(page, []).append(f'{page}: {line}')
+            if len(line) > WIDEST: troubles.append(f'{page}: {line}')
     assert seen > 1000
-    by_page(troubles, LEFT['lines'])
+    assert not troubles
 
 
 def outputs(cells):
@@ -151,15 +138,15 @@ def outputs(cells):
 
 def test_no_table_shows_what_only_a_program_reads(pages):
     raw = re.compile(r'\s*(?:nan|none|true|false|<na>|\{.*\}|[a-z]\w*_\w+)\s*', re.I | re.S)
-    troubles, seen = {}, 0
+    troubles, seen = [], 0
     for page, cells in pages.items():
         for shown in outputs(cells):
             for cell in re.findall(r'<t[dh][^>]*>(.*?)</t[dh]>', shown, re.S):
                 seen += 1
                 if raw.fullmatch(cell):
-                    troubles.setdefault(page, []).append(f'{page}: a table says {cell}')
+                    troubles.append(f'{page}: a table says {cell}')
     assert seen > 10
-    by_page(troubles, LEFT['tables'])
+    assert not troubles
 
 
 # ---- what a reader may copy, or reads without JavaScript ----
