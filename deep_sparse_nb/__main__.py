@@ -272,8 +272,9 @@ def _perform(args: argparse.Namespace) -> None:
 # %% ../nbs/library/09_cli.ipynb #4ad21d52
 def main(argv: list[str] | None = None) -> int: # exit code
     "Run a command. Results to stdout as JSON lines, everything else to stderr."
-    if argv is None: os.environ['MPLBACKEND'] = 'agg'     # as a program: pictures go to files
-    args = parser().parse_args(argv)
+    program, args = argv is None, parser().parse_args(argv)
+    if program: os.environ['MPLBACKEND'] = 'agg'
+    if program and args.command != 'bench': os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
     args.check(args)
     try: _perform(args)
     except KeyboardInterrupt:

@@ -225,6 +225,19 @@ def test_an_unforeseen_error_is_one_line_too(tmp_path, monkeypatch, capsys):
     with pytest.raises(KeyError): main([*SMALL, '--out', str(tmp_path), '--lam', '.03'][:-2])
 
 
+@pytest.mark.parametrize('command, given, seen', [
+    ('report', None, 'PASSIVE'), ('report', 'ACTIVE', 'ACTIVE'), ('bench', None, None)])
+def test_threads_of_a_program_wait_passively(command, given, seen, monkeypatch):
+    monkeypatch.setenv('MPLBACKEND', 'agg')              # given back at the end, as the others
+    monkeypatch.setenv('OMP_WAIT_POLICY', given or '')
+    if given is None: monkeypatch.delenv('OMP_WAIT_POLICY')
+    monkeypatch.setattr('sys.argv', ['deep-sparse', command])
+    found = []
+    monkeypatch.setattr('deep_sparse_nb.__main__._perform',
+                        lambda args: found.append(os.environ.get('OMP_WAIT_POLICY')))
+    assert main() == 0 and found == [seen]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize('backend', ['no-such-backend', 'module://no_such_module'])
 def test_an_unknown_backend_costs_nothing(backend, trained):
