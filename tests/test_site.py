@@ -149,6 +149,20 @@ def test_no_table_shows_what_only_a_program_reads(pages):
     assert not troubles
 
 
+def test_formulas_use_only_what_their_page_defines(pages):
+    "An unknown command is shown as it is written, in red."
+    undefined, seen = [], 0
+    for page, cells in pages.items():
+        prose = '\n'.join(text(c) for c in cells if c['cell_type'] == 'markdown')
+        prose = re.sub(r'```.*?```|`[^`]*`', '', prose, flags=re.S)
+        defined = set(re.findall(r'\\newcommand\{\\(\w+)\}', prose))
+        for formula in re.findall(r'\$\$?([^$]+)\$', prose):
+            used = set(re.findall(r'\\([yYzZxDWbEUS])(?![a-zA-Z])', formula))
+            seen += len(used)
+            undefined += [f'{page}: {name} in {formula}' for name in used - defined]
+    assert seen > 100 and not undefined
+
+
 # ---- what a reader may copy, or reads without JavaScript ----
 
 def snippets(source, language):

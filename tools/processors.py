@@ -29,7 +29,9 @@ def names_of(trees): return [n.name for n in trees if isinstance(n, DEFINITIONS)
 
 
 def only_imports(trees):
-    return bool(trees) and all(isinstance(n, (ast.Import, ast.ImportFrom)) for n in trees)
+    "Those for type checkers alone, below an `if`, included."
+    return bool(trees) and all(isinstance(n, (ast.Import, ast.ImportFrom))
+                               or isinstance(n, ast.If) and only_imports(n.body) for n in trees)
 
 
 def fold(cell, everything=False):

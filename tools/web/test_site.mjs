@@ -118,10 +118,13 @@ async function look(context, file, origin, width, axe) {
       .map(p => p.innerText.split('\n').sort((a, b) => b.length - a.length)[0]),
     broken: [...document.images].filter(i => i.complete && !i.naturalWidth).map(i => i.src),
     mute: [...document.querySelectorAll('main img')].filter(i => !i.alt.trim()).map(i => i.src.split('/').pop()),
-    unset: [...document.querySelectorAll('mjx-merror')].map(e => e.innerText),
+    unset: [...document.querySelectorAll('mjx-assistive-mml merror, mjx-assistive-mml [mathcolor="red"]')].map(e => e.textContent),
+    wideFormulas: [...document.querySelectorAll('main mjx-container[display="true"], main span.math.display')]
+      .filter(e => e.offsetParent && e.scrollWidth > e.clientWidth + 1).map(e => e.textContent.slice(0, 60)),
   }))
   if (shape.wide) fail(`scrolls sideways, ${shape.wide} pixels wide: ${shape.culprits.join('; ')}`)
   if (width >= 1400) for (const line of shape.clipped) fail(`code clipped: ${line}`)
+  if (width >= 1400) for (const what of shape.wideFormulas) fail(`formula clipped: ${what}`)
   for (const src of shape.broken) fail(`no picture at ${src}`)
   for (const src of shape.mute) fail(`no alternative text for ${src}`)
   for (const what of shape.unset) fail(`formula: ${what}`)
