@@ -31,7 +31,7 @@ def names_of(trees): return [n.name for n in trees if isinstance(n, DEFINITIONS)
 def only_imports(trees):
     "Those for type checkers alone, below an `if`, included."
     return bool(trees) and all(isinstance(n, (ast.Import, ast.ImportFrom))
-                               or isinstance(n, ast.If) and only_imports(n.body) for n in trees)
+                               or (isinstance(n, ast.If) and only_imports(n.body)) for n in trees)
 
 
 def fold(cell, everything=False):
