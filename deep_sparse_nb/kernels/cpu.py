@@ -182,11 +182,12 @@ def advance_model(s, k, G, state, options):
     if hinged and k == 1: first_hinge(X, mean, stretch, sums, squares, w)
     for i in range(n):
         x, z, still = X[i], Z[i], iterations[i] == 0
-        if still or not freeze:
-            t[i], now = finish_step(x, z, C[i], G[s, i], g, mean, stretch, t[i], w, options)
+        if options.coast and not still: t[i] = drift(x, z, codes[i], t[i], options)
+        elif still or not freeze:
+            t[i], now = finish_step(x, z, C[i], G[i], g, mean, stretch, t[i], w, options)
             if now != RUNNING:
                 still = keep(i, k, g, now, still, codes, iterations, stop)
-                if freeze and not still: copy(z, x)
+                if freeze and not options.coast and not still: copy(z, x)
             running += still
         if hinged: add_to_sums(x, mean, sums, squares)
     if hinged: update_hinge(n, mean, stretch, sums, squares, w)
@@ -226,7 +227,7 @@ class CompiledIteration(Iteration):
     def advance(self, G: Tensor, k: int) -> None:
         "Iteration `k`, from the decoder's gradient G at X, in place."
         G, options = self.array(G, *G.shape[-2:]), self.options(k)
-        self.left = max(advance_model(s, k, G, self.state, options) for s in range(len(G)))
+        self.left = max(advance_model(s, k, G[s], self.state, options) for s in range(len(G)))
 
     def running(self) -> int:
         "As in `Iteration`."
@@ -242,7 +243,7 @@ class DenseIteration(CompiledIteration):
         state = self.state._replace(C=self.state.C + self.array(gradient.B, n, l))
         X, H, options = self.X.view(n, l), gradient.H.view(l, l), self.options(max_iters)
         G = torch.empty_like(X)
-        seen = G.numpy()[None]                    # the same memory
+        seen = G.numpy()                          # the same memory
         for k in range(1, max_iters + 1):
             torch.mm(X, H, out=G)
             left = advance_model(0, k, seen, state, options)
@@ -288,29 +289,15 @@ def infer_samples(s, first, last, H, state, options):
 @compiled
 def infer_batch(s, k, last, H, state, options):
     "Iterations k + 1 to `last` of a model with a hinge. Returns how many are not done."
-    X, Z, C, H, t = state.X[s], state.Z[s], state.C[s], H[s], state.t[s]
-    w = weights_of(s, state)
-    mean, stretch = state.mean[s], state.stretch[s]
-    sums, squares = state.sums[s, 0], state.sums[s, 1]
-    codes, iterations, stop, (n, l) = state.codes[s], state.iterations[s], state.stop, X.shape
-    g, strength = numpy.empty(l, H.dtype), numpy.zeros(l + 8, H.dtype)
-    support, running = numpy.zeros(l + 8, numpy.int64), n
-    if k == 0: first_hinge(X, mean, stretch, sums, squares, w)
-    while running > 0 and k < last:
-        k, running = k + 1, 0
-        for i in range(n):
-            if stop[0] != 0: return 0
-            x, z, still = X[i], Z[i], iterations[i] == 0
-            if options.coast and not still: t[i] = drift(x, z, codes[i], t[i], options)
-            elif still or not options.freeze:
-                multiply(x, H, g, support, strength)
-                t[i], now = finish_step(x, z, C[i], g, g, mean, stretch, t[i], w, options)
-                if now != RUNNING:
-                    still = keep(i, k, g, now, still, codes, iterations, stop)
-                    if options.freeze and not still: copy(z, x)
-                running += still
-            add_to_sums(x, mean, sums, squares)
-        update_hinge(n, mean, stretch, sums, squares, w)
+    X, H, iterations, l = state.X[s], H[s], state.iterations[s], state.X.shape[2]
+    G, strength = numpy.empty_like(X), numpy.zeros(l + 8, H.dtype)
+    support, running = numpy.zeros(l + 8, numpy.int64), len(X)
+    moves = not (options.freeze or options.coast)          # also what is done
+    while running > 0 and k < last and state.stop[0] == 0:
+        k += 1
+        for i in range(len(X)):
+            if moves or iterations[i] == 0: multiply(X[i], H, G[i], support, strength)
+        running = advance_model(s, k, G, state, options)
     return running
 
 # %% ../../nbs/performance/03_cpu.ipynb #5945605c
