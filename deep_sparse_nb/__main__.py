@@ -272,9 +272,10 @@ def _perform(args: argparse.Namespace) -> None:
 # %% ../nbs/library/09_cli.ipynb #4ad21d52
 def main(argv: list[str] | None = None) -> int: # exit code
     "Run a command. Results to stdout as JSON lines, everything else to stderr."
-    program, args = argv is None, parser().parse_args(argv)
-    if program: os.environ['MPLBACKEND'] = 'agg'
-    if program and args.command != 'bench': os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
+    if argv is None:                                      # as a program
+        os.environ['MPLBACKEND'] = 'agg'                  # pictures go to files
+        if 'OMP_WAIT_POLICY' not in os.environ: os.environ.setdefault('GOMP_SPINCOUNT', '5000')
+    args = parser().parse_args(argv)
     args.check(args)
     try: _perform(args)
     except KeyboardInterrupt:

@@ -225,16 +225,17 @@ def test_an_unforeseen_error_is_one_line_too(tmp_path, monkeypatch, capsys):
     with pytest.raises(KeyError): main([*SMALL, '--out', str(tmp_path), '--lam', '.03'][:-2])
 
 
-@pytest.mark.parametrize('command, given, seen', [
-    ('report', None, 'PASSIVE'), ('report', 'ACTIVE', 'ACTIVE'), ('bench', None, None)])
-def test_threads_of_a_program_wait_passively(command, given, seen, monkeypatch):
-    monkeypatch.setenv('MPLBACKEND', 'agg')              # given back at the end, as the others
-    monkeypatch.setenv('OMP_WAIT_POLICY', given or '')
-    if given is None: monkeypatch.delenv('OMP_WAIT_POLICY')
-    monkeypatch.setattr('sys.argv', ['deep-sparse', command])
+@pytest.mark.parametrize('given, seen', [
+    ({}, '5000'), (dict(GOMP_SPINCOUNT='7'), '7'), (dict(OMP_WAIT_POLICY='ACTIVE'), None)])
+def test_threads_of_a_program_soon_sleep(given, seen, monkeypatch):
+    for name in ('MPLBACKEND', 'OMP_WAIT_POLICY', 'GOMP_SPINCOUNT'):
+        monkeypatch.setenv(name, '')                         # as it was, after the test
+        monkeypatch.delenv(name)
+    for name, value in given.items(): monkeypatch.setenv(name, value)
+    monkeypatch.setattr('sys.argv', ['deep-sparse', 'report'])
     found = []
     monkeypatch.setattr('deep_sparse_nb.__main__._perform',
-                        lambda args: found.append(os.environ.get('OMP_WAIT_POLICY')))
+                        lambda args: found.append(os.environ.get('GOMP_SPINCOUNT')))
     assert main() == 0 and found == [seen]
 
 
