@@ -19,7 +19,8 @@ from tools.symbols import DEFINITIONS, link_names, module_of
 
 CSS_DPI = 96                 # dots an inch at which a picture is drawn; more are stored
 IMAGES = {'image/png', 'image/svg+xml', 'image/jpeg'}
-SHORT = re.compile(r'(<td style="text-align: left)("\s*>[^<]{1,16}</td>)')    # stays on one line
+SHORT = re.compile(r'(<td style="text-align: \w+)("\s*>[^<]{1,18}</td>)')    # stays on one line
+WORDS = re.compile(r'<td( style="text-align: left"\s*>([^<]{19,})</td>)')      # keep some width
 
 
 def has_picture(cell): return any(set(o.get('data', {})) & IMAGES for o in cell.get('outputs', []))
@@ -65,6 +66,9 @@ def draw_sharp(cell):
             o['metadata'] = meta
 
 
+def wordy(m): return f'<td class="{"long" if len(m[2]) > 40 else "phrase"}"{m[1]}'
+
+
 def as_markup(cell):
     "Turn what a cell shows as HTML into HTML of the page, which needs no scripts from elsewhere."
     for o in cell.get('outputs', []):
@@ -73,6 +77,7 @@ def as_markup(cell):
             html = re.sub(r'<style scoped>.*?</style>\s*', '', ''.join(html), flags=re.S)
             html = html.replace('border="1" ', '').strip()
             html = SHORT.sub(r'\1; white-space: nowrap\2', html)
+            html = WORDS.sub(wordy, html)
             o['data'] = {'text/markdown': f'```{{=html}}\n{html}\n```\n'}
 
 
