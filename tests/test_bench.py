@@ -31,7 +31,8 @@ def test_rows_of_a_quick_bench(quick):
         if row['other'] is None: assert row['ratio'] is None
         else:
             pair = row['ours'], row['other']
-            assert np.isclose(row['ratio'], np.divide(*(pair if row['good'] == 'low' else pair[::-1])))
+            assert np.isclose(row['ratio'],
+                              np.divide(*(pair if row['good'] == 'low' else pair[::-1])))
     text = bench.show(quick)
     for row in quick: assert row['name'] in text and row['race'] in text
     assert not bench.missed(quick)
@@ -55,7 +56,8 @@ def test_chosen_races_are_told_on_stderr(capsys):
 
 
 @pytest.mark.parametrize('good, ratio, bar, met', [
-    ('low', 1.9, 2., True), ('low', 2.1, 2., False), ('high', 3.1, 3., True), ('high', 2.9, 3., False),
+    ('low', 1.9, 2., True), ('low', 2.1, 2., False), ('high', 3.1, 3., True),
+    ('high', 2.9, 3., False),
     ('high', 2.9, None, None)])
 def test_bars(good, ratio, bar, met):
     ours, other = (ratio, 1.) if good == 'low' else (1., ratio)
@@ -81,7 +83,8 @@ def test_without_stored_weights_a_row_names_the_command_that_makes_them(tmp_path
 
 def test_stored_results_have_the_rows_of_a_run():
     from pathlib import Path
-    rows = json.loads((Path(__file__).parents[1]/'results'/'bench.json').read_text(encoding='utf-8'))
+    stored = Path(__file__).parents[1]/'results'/'bench.json'
+    rows = json.loads(stored.read_text(encoding='utf-8'))
     for row in rows: assert KEYS <= set(row) and not row['quick']
     assert bench.show(rows) and bench.missed(rows) == [row for row in rows if row['met'] is False]
 

@@ -8,7 +8,8 @@ from deep_sparse_nb.energy import Energy, hinge, hinge_gradient, planted
 @settings(max_examples=30, deadline=None)
 @given(n=st.integers(2, 9), l=st.integers(1, 6), T=st.floats(.05, 3), seed=st.integers(0, 10**6))
 def test_hinge_gradient_is_autograds(n, l, T, seed):
-    Z = torch.randn(n, l, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)).requires_grad_()
+    Z = torch.randn(n, l, dtype=torch.float64,
+                    generator=torch.Generator().manual_seed(seed)).requires_grad_()
     auto, = torch.autograd.grad(hinge(Z, T), Z)
     assert torch.allclose(auto, hinge_gradient(Z.detach(), T), rtol=1e-9, atol=1e-12)
 
@@ -16,11 +17,13 @@ def test_hinge_gradient_is_autograds(n, l, T, seed):
 @pytest.mark.parametrize('value', [0., 1., -3., .7, 1e-30, 1e5 + .1])
 @pytest.mark.parametrize('dtype', [torch.float32, torch.float64])
 def test_hinge_gradient_of_equal_codes_is_zero(value, dtype):
-    for n in (2, 4, 11, 250): assert (hinge_gradient(torch.full((n, 2), value, dtype=dtype)) == 0).all()
+    for n in (2, 4, 11, 250):
+        assert (hinge_gradient(torch.full((n, 2), value, dtype=dtype)) == 0).all()
 
 
 def test_hinge_needs_two_samples():
-    with pytest.raises(ValueError, match='n >= 2'): Energy(0, beta=1.).value(torch.ones(1, 3), torch.ones(1, 4), torch.ones(1, 4))
+    with pytest.raises(ValueError, match='n >= 2'):
+        Energy(0, beta=1.).value(torch.ones(1, 3), torch.ones(1, 4), torch.ones(1, 4))
 
 
 def test_one_sample_without_hinge():
@@ -34,15 +37,18 @@ def test_coefficients_are_checked(name, bad):
 
 
 def test_gamma_needs_an_encoder():
-    with pytest.raises(ValueError, match='encoded='): Energy(0., gamma=1.).value(torch.ones(2, 3), torch.ones(2, 4), torch.ones(2, 4))
+    with pytest.raises(ValueError, match='encoded='):
+        Energy(0., gamma=1.).value(torch.ones(2, 3), torch.ones(2, 4), torch.ones(2, 4))
 
 
 def test_coefficients_broadcast_over_models():
     Z, Y = torch.rand(3, 5, 4), torch.rand(5, 7)
     Yhat, guess = torch.rand(3, 5, 7), torch.rand(3, 5, 4)
-    c = dict(lam=torch.tensor([.1, .2, .3]), beta=torch.tensor([0., 1., 2.]), T=torch.tensor([1., 2., 3.]), gamma=torch.tensor([1., 0., 2.]))
+    c = dict(lam=torch.tensor([.1, .2, .3]), beta=torch.tensor([0., 1., 2.]),
+             T=torch.tensor([1., 2., 3.]), gamma=torch.tensor([1., 0., 2.]))
     together = Energy(**c).value(Z, Y, Yhat, guess)
-    alone = [Energy(**{k: v[i].item() for k, v in c.items()}).value(Z[i], Y, Yhat[i], guess[i]) for i in range(3)]
+    alone = [Energy(**{k: v[i].item() for k, v in c.items()}).value(Z[i], Y, Yhat[i], guess[i])
+             for i in range(3)]
     assert torch.allclose(together, torch.stack(alone))
 
 

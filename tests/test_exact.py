@@ -1,4 +1,4 @@
-"Exact codes: random and awkward problems, judged by duality gap, optimality conditions and others' solvers."
+"Exact codes: random and awkward problems, judged by their gap, by conditions, by other solvers."
 import os
 import signal
 import subprocess
@@ -44,12 +44,14 @@ def problems(draw):
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     d, l, n = draw(st.integers(1, 40)), draw(st.integers(1, 60)), draw(st.integers(1, 8))
     D, half = rng.normal(size=(d, l)), rng.integers(0, max(1, l//2), l)
-    kind = draw(st.sampled_from(['plain', 'positive', 'duplicates', 'near', 'zero', 'lowrank', 'scaled']))
+    kind = draw(st.sampled_from(['plain', 'positive', 'duplicates', 'near', 'zero', 'lowrank',
+                                 'scaled']))
     if kind == 'positive': D = abs(D)
     if kind == 'duplicates': D = D[:, half]
     if kind == 'near': D = D[:, half] + 10.**-draw(st.integers(2, 9))*rng.normal(size=(d, l))
     if kind == 'zero': D[:, rng.random(l) < .3] = 0
-    if kind == 'lowrank': r = max(1, min(d, l)//3); D = rng.normal(size=(d, r)) @ abs(rng.normal(size=(r, l)))
+    if kind == 'lowrank':
+        r = max(1, min(d, l)//3); D = rng.normal(size=(d, r)) @ abs(rng.normal(size=(r, l)))
     if kind == 'scaled': D = D*10.**rng.uniform(-3, 3, l)
     Y = rng.normal(size=(n, d))*10.**draw(st.integers(-3, 3))
     if draw(st.booleans()): Y = abs(rng.normal(size=(n, l))*(rng.random((n, l)) < .2)) @ D.T
@@ -64,7 +66,8 @@ def test_any_problem_is_solved_and_certified(problem, tol):
     found = exact_codes(torch.tensor(Y), torch.tensor(D), lam, tol=tol, threads=1)
     Z = found.codes.numpy()
     assert (Z >= 0).all() and np.isfinite(Z).all() and found.converged.all()
-    assert (duality_gaps(Y, D, Z, lam) <= tol*1.001*energies(Y, D, Z, lam) + 1e-12*(Y**2).mean(1)).all()
+    assert (duality_gaps(Y, D, Z, lam) <= tol*1.001*energies(Y, D, Z, lam)
+            + 1e-12*(Y**2).mean(1)).all()
     largest = (2/len(D)*abs(Y @ D)).max(1)
     assert (abs(violations(Y, D, Z, lam) - found.residual.numpy()) <= 1e-10*largest + 1e-300).all()
 
@@ -74,8 +77,10 @@ def test_agrees_with_scikit_learn(positive, method):
     rng = np.random.default_rng(0)
     for _ in range(10):
         D, Y = rng.normal(size=(30, 20)), rng.normal(size=(5, 30))
-        lasso = Lasso(alpha=.05/2, positive=positive, fit_intercept=False, tol=1e-14, max_iter=100_000)
-        np.testing.assert_allclose(method(*gram(Y, D), .05).codes, np.stack([lasso.fit(D, y).coef_ for y in Y]), atol=1e-6)
+        lasso = Lasso(alpha=.05/2, positive=positive, fit_intercept=False, tol=1e-14,
+                      max_iter=100_000)
+        np.testing.assert_allclose(method(*gram(Y, D), .05).codes,
+                                   np.stack([lasso.fit(D, y).coef_ for y in Y]), atol=1e-6)
 
 
 @pytest.mark.parametrize('d, l', [(30, 20), (20, 30), (50, 50)])
@@ -84,7 +89,8 @@ def test_without_l1_it_is_non_negative_least_squares(d, l):
     D, Y = rng.normal(size=(d, l)), rng.normal(size=(20, d))
     found, theirs = exact(*gram(Y, D), 0.), np.stack([nnls(D, y)[0] for y in Y])
     assert found.converged.all()
-    np.testing.assert_allclose(energies(Y, D, found.codes.numpy(), 0), energies(Y, D, theirs, 0), atol=1e-11)
+    np.testing.assert_allclose(energies(Y, D, found.codes.numpy(), 0), energies(Y, D, theirs, 0),
+                               atol=1e-11)
 
 
 @pytest.mark.parametrize('lam', [1e-2, 1e-3, 1e-5, 0.])
@@ -93,7 +99,8 @@ def test_large_supports(lam):
     Y, D = rng.normal(size=(10, 784)), rng.normal(size=(784, 256))
     D /= np.linalg.norm(D, axis=0)
     found = exact(*gram(Y, D), lam, tol=1e-9)
-    assert found.converged.all() and (violations(Y, D, found.codes.numpy(), lam) <= max(1e-9*lam/2, 1e-12)).all()
+    assert found.converged.all()
+    assert (violations(Y, D, found.codes.numpy(), lam) <= max(1e-9*lam/2, 1e-12)).all()
 
 
 @pytest.fixture
@@ -105,15 +112,18 @@ def problem():
 
 def test_nothing_to_find(problem):
     H, B = gram(*problem)
-    for found in (exact(H, B, 1e3), exact(H, B*0, 0.)): assert (found.codes == 0).all() and found.converged.all()
-    assert exact(H, B[:0], .1).codes.shape == exact_codes(problem[0][:0], problem[1], .1).codes.shape == (0, 20)
+    for found in (exact(H, B, 1e3), exact(H, B*0, 0.)):
+        assert (found.codes == 0).all() and found.converged.all()
+    assert exact(H, B[:0], .1).codes.shape == (0, 20)
+    assert exact_codes(problem[0][:0], problem[1], .1).codes.shape == (0, 20)
 
 
 def test_largest_support(problem):
     full, short = exact(*gram(*problem), .001), exact(*gram(*problem), .001, most=3)
     k = (short.codes > 0).sum(1)
     assert k.max() == 3 and (full.codes > 0).sum(1).max() > 3
-    assert ((full.codes > 0).sum(1)[short.converged] <= 3).all() and (short.residual[~short.converged] > 0).all()
+    assert ((full.codes > 0).sum(1)[short.converged] <= 3).all()
+    assert (short.residual[~short.converged] > 0).all()
     assert torch.allclose(short.codes[short.converged], full.codes[short.converged])
 
 
@@ -214,9 +224,11 @@ def test_a_stack_is_its_models(problem):
     Y, D = problem
     lams = torch.tensor([.001, .01])
     together = exact_codes(Y, torch.stack([D, 2*D]), lams).codes
-    for Z, W, lam in zip(together, (D, 2*D), lams): assert torch.allclose(Z, exact_codes(Y, W, lam).codes)
+    for Z, W, lam in zip(together, (D, 2*D), lams):
+        assert torch.allclose(Z, exact_codes(Y, W, lam).codes)
     together = exact_codes(torch.stack([Y, Y + 1]), torch.stack([D, 2*D]), .001).codes
-    for Z, X, W in zip(together, (Y, Y + 1), (D, 2*D)): assert torch.allclose(Z, exact_codes(X, W, .001).codes)
+    for Z, X, W in zip(together, (Y, Y + 1), (D, 2*D)):
+        assert torch.allclose(Z, exact_codes(X, W, .001).codes)
 
 
 def test_encoders_pull(problem):
@@ -235,7 +247,8 @@ def test_a_problem_without_minimum_is_not_called_solved(problem):
     assert not found.converged.any() and found.codes.isfinite().all()
 
 
-@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16, torch.float32, torch.int64, torch.uint8])
+@pytest.mark.parametrize('dtype',
+                         [torch.float16, torch.bfloat16, torch.float32, torch.int64, torch.uint8])
 def test_any_real_dtype_is_the_same_problem_in_double_precision(problem, dtype):
     Y, D = ((10*t.abs()).to(dtype) for t in problem)
     guess = torch.ones(50, 20, dtype=dtype)
@@ -274,7 +287,8 @@ def test_bad_input_is_refused_by_name(problem):
     refused('lam is .*-1', exact, H, B, -1.)
     refused('lam is .*nan', exact, H, B, float('nan'))
     refused('lam has shape', exact, H, B, torch.ones(3))
-    for options in (dict(most=0), dict(tol=0.), dict(tol=float('nan')), dict(tol=float('inf')), dict(threads=0)):
+    for options in (dict(most=0), dict(tol=0.), dict(tol=float('nan')), dict(tol=float('inf')),
+                    dict(threads=0)):
         refused(f'{[*options][0]} is', exact, H, B, .1, **options)
     refused('encoded', exact_codes, Y, D, .01, gamma=1.)
     refused('encoded has shape', exact_codes, Y, D, .01, gamma=1., encoded=torch.ones(50, 3))

@@ -1,4 +1,4 @@
-"Kernels: each is the plain iteration, whatever the shape, the type and the rules; and one function chooses among them."
+"Kernels: each is the plain iteration, whatever the shape, type and rules; one function chooses."
 import importlib.util
 import os
 import subprocess
@@ -22,22 +22,28 @@ needs_numba = pytest.mark.skipif(not jit.available(), reason='nothing is compile
 @pytest.mark.parametrize('dtype', [torch.float32, torch.float64])
 @pytest.mark.parametrize('models, n, l', [(1, 2, 1), (1, 60, 33), (2, 7, 9), (3, 70, 17)])
 @pytest.mark.parametrize('beta', [0., 5.])
-@pytest.mark.parametrize('rules', [Rules(1e-2), Rules(1e-2, restart=True), Rules(1e-2, nonneg=False, momentum=False),
-                                   Rules(1e-2, freeze_converged=True)], ids=['paper', 'restart', 'signed', 'freeze'])
+@pytest.mark.parametrize('rules', [Rules(1e-2), Rules(1e-2, restart=True),
+                                   Rules(1e-2, nonneg=False, momentum=False),
+                                   Rules(1e-2, freeze_converged=True)],
+                         ids=['paper', 'restart', 'signed', 'freeze'])
 def test_compiled_is_plain(dtype, models, n, l, beta, rules):
     rng = torch.Generator().manual_seed(0)
-    start, Y = torch.rand(models, n, l, generator=rng).to(dtype), torch.randn(n, 12, generator=rng).to(dtype)
+    start = torch.rand(models, n, l, generator=rng).to(dtype)
+    Y = torch.randn(n, 12, generator=rng).to(dtype)
     decoder = stack([LinearDecoder(l, 12, seed) for seed in range(models)]).to(dtype)
     energy, results = Energy(torch.linspace(0, .1, models), beta=beta, gamma=1.), []
     for kind in (Iteration, CompiledIteration, SparseIteration, *[DenseIteration]*(models == 1)):
         state = kind(start, energy, start, .1, rules)
         state.run(decoder.reconstruction_gradient(Y), 40)
-        results.append((torch.where((state.iterations > 0)[..., None], state.codes, state.Z), state.iterations))
+        results.append((torch.where((state.iterations > 0)[..., None], state.codes, state.Z),
+                        state.iterations))
     (plain, when), *others = results
     for codes, iterations in others:
-        apart = 1e-11 if dtype == torch.float64 else 2e-3       # float32: the rule may hold an iteration sooner
+        # float32: the rule may hold an iteration sooner
+        apart = 1e-11 if dtype == torch.float64 else 2e-3
         assert (codes - plain).norm() <= apart*plain.norm() + 1e-12
-        assert ((iterations == when).float().mean() > .9) if dtype == torch.float32 else (iterations == when).all()
+        least = .9 if dtype == torch.float32 else 1.
+        assert (iterations == when).float().mean() >= least
 
 
 @needs_numba
@@ -45,9 +51,11 @@ def test_compiled_is_plain(dtype, models, n, l, beta, rules):
 @pytest.mark.parametrize('nonneg', [True, False])
 def test_compiled_coasting_is_plain_coasting(beta, nonneg):
     rng = torch.Generator().manual_seed(0)
-    start, Y = torch.rand(2, 30, 9, generator=rng).double(), torch.randn(30, 12, generator=rng).double()
+    start = torch.rand(2, 30, 9, generator=rng).double()
+    Y = torch.randn(30, 12, generator=rng).double()
     decoder = stack([LinearDecoder(9, 12, seed) for seed in (0, 1)]).double()
-    energy, rules = Energy(torch.tensor([0., .1]), beta=beta, gamma=1.), Rules(1e-2, nonneg, coast=True)
+    energy = Energy(torch.tensor([0., .1]), beta=beta, gamma=1.)
+    rules = Rules(1e-2, nonneg, coast=True)
     states = [kind(start, energy, start, .1, rules) for kind in (Coasting, SparseIteration)]
     for state in states: state.run(decoder.reconstruction_gradient(Y), 200)
     plain, fast = states
@@ -65,7 +73,8 @@ def test_codes_do_not_depend_on_the_number_of_threads(beta):
     try:
         for threads in (1, 2, 5):
             torch.set_num_threads(threads)
-            codes.append(fista(Y, stack([LinearDecoder(10, 20, s) for s in (0, 1)]), Energy(.01, beta=beta)).codes)
+            codes.append(fista(Y, stack([LinearDecoder(10, 20, s) for s in (0, 1)]),
+                               Energy(.01, beta=beta)).codes)
             assert torch.get_num_threads() == threads
     finally: torch.set_num_threads(before)
     assert torch.equal(codes[0], codes[1]) and torch.equal(codes[0], codes[2])
@@ -73,7 +82,8 @@ def test_codes_do_not_depend_on_the_number_of_threads(beta):
 
 def test_the_plain_step_can_be_forced(monkeypatch):
     def fail(*args): raise AssertionError('a kernel was used')
-    for kind in (CompiledIteration, DenseIteration, SparseIteration): monkeypatch.setattr(kind, '__init__', fail)
+    for kind in (CompiledIteration, DenseIteration, SparseIteration):
+        monkeypatch.setattr(kind, '__init__', fail)
     Y, decoder = torch.randn(9, 20), LinearDecoder(10, 20)
     fista(Y, decoder, Energy(.01), kernel='plain')
     monkeypatch.setenv('DEEP_SPARSE_KERNEL', 'plain')
@@ -84,7 +94,8 @@ def test_the_plain_step_can_be_forced(monkeypatch):
 
 def elsewhere(script, **environment):
     "What a script prints in a process of its own."
-    told = subprocess.run([sys.executable, '-c', script], env=os.environ | environment, capture_output=True, text=True)
+    told = subprocess.run([sys.executable, '-c', script], env=os.environ | environment,
+                          capture_output=True, text=True)
     assert told.returncode == 0, told.stderr
     return told.stdout
 
@@ -153,16 +164,19 @@ def test_the_gpu_kernel_is_the_plain_step():
     assert elsewhere(TRITON, TRITON_INTERPRET='1') == 'same\n'
 
 
-def test_without_compilation_codes_are_right(): assert elsewhere(INFER, NUMBA_DISABLE_JIT='1') == 'True\n'
+def test_without_compilation_codes_are_right():
+    assert elsewhere(INFER, NUMBA_DISABLE_JIT='1') == 'True\n'
 
 
 @needs_numba
 def test_compiles_where_no_folder_can_be_written(tmp_path):
-    (tmp_path/'__pycache__').touch()                                       # a file, where numba wants a folder
+    # a file, where numba wants a folder
+    (tmp_path/'__pycache__').touch()
     (tmp_path/'loops.py').write_text('from deep_sparse_nb.kernels.jit import compiled\n'
                                      '@compiled\ndef twice(x): return 2*x\n')
     nowhere = str(tmp_path/'loops.py'/'below')
-    script = f'import sys; sys.path.insert(0, {str(tmp_path)!r}); import loops; print(loops.twice(3))'
+    script = (f'import sys; sys.path.insert(0, {str(tmp_path)!r}); import loops; '
+              'print(loops.twice(3))')
     assert elsewhere(script, HOME=nowhere, XDG_CACHE_HOME=nowhere, NUMBA_CACHE_DIR=nowhere) == '6\n'
 
 
@@ -225,28 +239,35 @@ def test_a_full_disk_ends_nothing(tmp_path):
 def test_changes_in_bfloat16_are_all_that_a_gradient_needs():
     torch.manual_seed(0)
     Y, start = torch.randn(40, 20), torch.rand(40, 10)
-    for decoder in (HiddenDecoder(10, 15, 20), stack([HiddenDecoder(10, 15, 20, s) for s in (0, 1)])):
+    for decoder in (HiddenDecoder(10, 15, 20),
+                    stack([HiddenDecoder(10, 15, 20, s) for s in (0, 1)])):
         Z0 = start.expand(*decoder.W1.shape[:-2], -1, -1)
         Z, gradient = Z0 + .1*torch.randn_like(Z0), BfloatGradient(decoder, Y)
         first, whole = gradient.full(Z0), decoder.reconstruction_gradient(Y).full(Z)
-        for _ in range(3): assert 0 < (gradient.incremental(Z) - whole).norm() < .02*(whole - first).norm()
+        for _ in range(3):
+            assert 0 < (gradient.incremental(Z) - whole).norm() < .02*(whole - first).norm()
         needed = torch.arange(40).expand(Z.shape[:-1]) % 2 > 0
         gradient.restrict_to(needed)
         part = gradient.incremental(Z)
-        assert (part[~needed] == 0).all() and (part - whole)[needed].norm() < .03*(whole - first)[needed].norm()
+        assert (part[~needed] == 0).all()
+        assert (part - whole)[needed].norm() < .03*(whole - first)[needed].norm()
 
 
 def test_bfloat16_is_asked_for_and_reaches_the_same_energy():
     Y, guess, decoder = torch.randn(60, 20), torch.rand(60, 10), HiddenDecoder(10, 15, 20)
     energy, options = Energy(.01, gamma=.5), dict(encoded=guess, step=.1, tol=1e-4, max_iters=1000)
-    full, half = (fista(Y, decoder, energy, precision=p, **options).codes for p in ('float32', 'bfloat16'))
-    assert torch.equal(full, fista(Y, decoder, energy, **options).codes) and not torch.equal(full, half)
+    full, half = (fista(Y, decoder, energy, precision=p, **options).codes
+                  for p in ('float32', 'bfloat16'))
+    assert torch.equal(full, fista(Y, decoder, energy, **options).codes)
+    assert not torch.equal(full, half)
     a, b = (energy.value(Z, Y, decoder(Z), guess) for Z in (full, half))
     assert torch.isclose(a, b, rtol=1e-4)
 
 
 @pytest.mark.parametrize('argument', ['start', 'encoded'])
-@pytest.mark.parametrize('of, codes', [(torch.float32, torch.float64), (torch.float64, torch.float32), (torch.float16, torch.float32)])
+@pytest.mark.parametrize('of, codes',
+                         [(torch.float32, torch.float64), (torch.float64, torch.float32),
+                          (torch.float16, torch.float32)])
 def test_codes_have_the_type_of_the_images(argument, of, codes):
     Y, guess, decoder = torch.randn(50, 20).to(of), torch.rand(50, 10), LinearDecoder(10, 20)
     found = fista(Y, decoder, Energy(.01), **{argument: guess.to(codes)}).codes
@@ -266,7 +287,8 @@ def test_degenerate_problems_have_answers():
     nothing = LinearDecoder(10, 20); nothing.W.data.zero_()
     assert (fista(Y, nothing, Energy(.01), step='auto').codes == 0).all()
     assert fista(Y[:0], decoder, Energy(.01)).codes.shape == (0, 10)
-    with pytest.raises(ValueError, match='Y is not finite'): fista(Y*torch.nan, decoder, Energy(.01))
+    with pytest.raises(ValueError, match='Y is not finite'):
+        fista(Y*torch.nan, decoder, Energy(.01))
     tiny = fista(Y*1e-25, decoder, Energy(1e-28), max_iters=1)
     assert not tiny.converged.any()
 
@@ -274,7 +296,8 @@ def test_degenerate_problems_have_answers():
 def test_a_decoder_of_ones_own_is_left_alone():
     own = nn.Sequential(nn.Linear(10, 20), nn.BatchNorm1d(20))
     before = {name: value.clone() for name, value in own.state_dict().items()}
-    with torch.inference_mode(): fista(torch.rand(9, 20), own, Energy(.01), start=torch.rand(9, 10), certify=True)
+    with torch.inference_mode():
+        fista(torch.rand(9, 20), own, Energy(.01), start=torch.rand(9, 10), certify=True)
     assert all(torch.equal(value, before[name]) for name, value in own.state_dict().items())
 
 

@@ -4,12 +4,14 @@ import pytest
 import torch
 from hypothesis import given, settings, strategies as st
 from deep_sparse_nb.energy import planted
-from deep_sparse_nb.metrics import (code_norms, column_norms, dead, explained_variance, match, psnr, sparsity,
-                                    stability)
+from deep_sparse_nb.metrics import (code_norms, column_norms, dead, explained_variance, match,
+                                    psnr, sparsity, stability)
 
 seeds = st.integers(0, 2**31)
-def rand(*shape, seed=0): return torch.rand(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-def randn(*shape, seed=0): return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+def rand(*shape, seed=0):
+    return torch.rand(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+def randn(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 @given(seed=seeds, scale=st.floats(1e-3, 2))
 @settings(deadline=None, max_examples=30)
@@ -43,9 +45,11 @@ def test_explained_variance(seed, factor, offset):
     from sklearn.metrics import r2_score
     x, y = rand(9, 5, seed=seed), rand(9, 5, seed=seed + 1)
     found = explained_variance(x, y)
-    assert torch.isclose(found, torch.tensor(r2_score(x, y, multioutput='variance_weighted'), dtype=torch.double))
+    theirs = r2_score(x, y, multioutput='variance_weighted')
+    assert torch.isclose(found, torch.tensor(theirs, dtype=torch.double))
     assert torch.isclose(explained_variance(factor*x + offset, factor*y + offset), found)
-    assert explained_variance(x, x) == 1 and explained_variance(x, x.mean(0).expand_as(x)).abs() < 1e-12
+    assert explained_variance(x, x) == 1
+    assert explained_variance(x, x.mean(0).expand_as(x)).abs() < 1e-12
 
 def test_explained_variance_of_stacks_and_of_data_that_do_not_vary():
     x, y = rand(9, 5), rand(2, 3, 9, 5, seed=1)
@@ -85,7 +89,8 @@ def test_match_ignores_order_and_length_but_not_sign(l, seed):
     A, rng = randn(l, 30, seed=seed), torch.Generator().manual_seed(seed)
     order = torch.randperm(l, generator=rng)
     similarity, partner = match(A, A[order]*(.1 + rand(l, 1, seed=seed)))
-    assert torch.allclose(similarity, torch.ones(l, dtype=torch.float64)) and torch.equal(order[partner], torch.arange(l))
+    assert torch.allclose(similarity, torch.ones(l, dtype=torch.float64))
+    assert torch.equal(order[partner], torch.arange(l))
     assert match(A[:1], -A[:1])[0].item() == pytest.approx(-1)
 
 def test_match_of_stacks_broadcasts():
@@ -93,7 +98,8 @@ def test_match_of_stacks_broadcasts():
     similarity, partner = match(A, B)
     assert similarity.shape == partner.shape == (3, 4, 7)
     alone = match(A[2, 0], B[1])
-    assert torch.allclose(similarity[2, 1], alone[0], atol=1e-12) and torch.equal(partner[2, 1], alone[1])
+    assert torch.allclose(similarity[2, 1], alone[0], atol=1e-12)
+    assert torch.equal(partner[2, 1], alone[1])
 
 def test_match_of_a_zero_atom_is_zero():
     A = torch.eye(3); A[1] = 0
@@ -107,12 +113,14 @@ def test_stability():
     A = randn(1, 7, 9).expand(3, -1, -1)
     assert torch.allclose(stability(A), torch.ones(3, dtype=torch.float64))
     B = randn(4, 7, 9, seed=2)
-    assert stability(B).shape == (6,) and torch.isclose(stability(B)[1], match(B[0], B[2])[0].mean())
+    assert stability(B).shape == (6,)
+    assert torch.isclose(stability(B)[1], match(B[0], B[2])[0].mean())
     for bad in (B[:1], B[0]):
         with pytest.raises(ValueError, match='S at least 2'): stability(bad)
     alive = torch.rand(4, 7, generator=torch.Generator().manual_seed(3)) > .4
     fewer = lambda i, j: min(alive[i].sum(), alive[j].sum())
     by_hand = match(B[0]*alive[0][:, None], B[2]*alive[2][:, None])[0].sum()/fewer(0, 2)
-    assert torch.isclose(stability(B, alive)[1], by_hand) and torch.allclose(stability(B, alive | True), stability(B))
+    assert torch.isclose(stability(B, alive)[1], by_hand)
+    assert torch.allclose(stability(B, alive | True), stability(B))
     assert (stability(B, alive & False) == 0).all()
     with pytest.raises(ValueError, match='alive has shape'): stability(B, alive[:2])

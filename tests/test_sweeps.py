@@ -34,7 +34,8 @@ from deep_sparse_nb.probes import (Classifier, best_lambda, few_labels, first_of
 
 SIZES = (500, 250, 250)
 RESULTS = Path(__file__).resolve().parents[1]/'results'
-QUICK = dict(models=['VDL'], lams=[.005], seeds=1, epochs=3, sizes=SIZES, device='cpu', progress=False)
+QUICK = dict(models=['VDL'], lams=[.005], seeds=1, epochs=3, sizes=SIZES, device='cpu',
+             progress=False)
 
 
 @pytest.fixture
@@ -50,7 +51,8 @@ def table_of(home, name='digits'): return read_table(home['results']/f'{name}.cs
 def test_published_grids_are_table_3(name):
     grid = GRIDS[name]
     assert grid.seeds == 5
-    assert [(r.model, r.lam) for r in grid.recipes()] == [(m, lam) for m in grid.models for lam in LAMBDAS[table_row(grid.dataset, m)]]
+    theirs = [(m, lam) for m in grid.models for lam in LAMBDAS[table_row(grid.dataset, m)]]
+    assert [(r.model, r.lam) for r in grid.recipes()] == theirs
     rule = lambda model: '1/L' if model in ('SDL-NL', 'WDL-NL', 'DO-NL') else 'recipe'
     paper = lambda r: recipe(grid.dataset, r.model, r.lam)
     assert all(r == replace(paper(r), step_rule=rule(r.model)) for r in grid.recipes())
@@ -67,19 +69,23 @@ def test_order_seed_by_seed_and_printed_points_first():
     members = choose('mnist-linear')
     assert len(set(members)) == len(members) == 120
     assert [s for _, s in members] == sorted(s for _, s in members)
-    printed = set(targets().query("dataset == 'mnist'")[['model', 'lam']].itertuples(index=False, name=None))
+    rows = targets().query("dataset == 'mnist'")[['model', 'lam']]
+    printed = set(rows.itertuples(index=False, name=None))
     first = [(r.model, r.lam) in printed for r, s in members if s == 0]
     assert first == [True]*8 + [False]*16
 
 
 def test_knobs_turn_one_coefficient_each():
     plain = recipe('mnist', 'VDL', .01)
-    changed = [[k for k in ('beta', 'T', 'gamma') if getattr(r, k) != getattr(plain, k)] for r in GRIDS['knobs'].recipes()]
-    assert changed[0] == [] and all(len(c) == 1 for c in changed[1:]) and len(plan(choose('knobs'), Path('nowhere'), origin('mnist'), 30)) == 1
+    changed = [[k for k in ('beta', 'T', 'gamma') if getattr(r, k) != getattr(plain, k)]
+               for r in GRIDS['knobs'].recipes()]
+    assert changed[0] == [] and all(len(c) == 1 for c in changed[1:])
+    assert len(plan(choose('knobs'), Path('nowhere'), origin('mnist'), 30)) == 1
 
 
 @pytest.mark.parametrize('arguments, words', [
-    (dict(name='mnist'), 'mnist-linear'), (dict(name='digits', models=['DO']), 'SDL, VDL'), (dict(name='digits', lams=[.3]), '0.02'),
+    (dict(name='mnist'), 'mnist-linear'), (dict(name='digits', models=['DO']), 'SDL, VDL'),
+    (dict(name='digits', lams=[.3]), '0.02'),
     (dict(name='digits', seeds=0), 'seeds'), (dict(name='digits', epochs=0), 'epochs')])
 def test_unknown_choices_name_the_known(arguments, words):
     with pytest.raises(ValueError, match=words): choose(**arguments)
@@ -91,9 +97,11 @@ def test_minutes_must_be_positive(home):
 
 def test_stored_weights_fit_a_repository():
     total = 0
-    for dataset, model, lam in targets()[['dataset', 'model', 'lam']].drop_duplicates().itertuples(index=False):
+    points = targets()[['dataset', 'model', 'lam']].drop_duplicates()
+    for dataset, model, lam in points.itertuples(index=False):
         if worth_storing(dataset, lam, model, 0):
-            weights = compact(Autoencoder.from_recipes(recipe(dataset, model, lam)), eight_bits=dataset == 'patches' and 'NL' in model)
+            weights = compact(Autoencoder.from_recipes(recipe(dataset, model, lam)),
+                              eight_bits=dataset == 'patches' and 'NL' in model)
             total += sum(w.numel()*w.element_size() for w in weights.values())
     assert 5e6 < total < 25e6
     assert not worth_storing('mnist', .02, 'VDL', 1) and not worth_storing('mnist', .003, 'VDL', 0)
@@ -111,9 +119,11 @@ def test_stacks_hold_members_that_may_be_trained_together(tmp_path):
 
 def test_names_keep_trials_apart():
     r = recipe('mnist', 'VDL', .02)
-    name = lambda recipes, came=origin('mnist'): file_name([(r, i) for i, r in enumerate(recipes)], came)
+    def name(recipes, came=origin('mnist')):
+        return file_name([(r, i) for i, r in enumerate(recipes)], came)
     assert name([r]) == 'VDL_0.02_s0.safetensors'
-    assert len({name([r]), name([replace(r, epochs=3)]), name([replace(r, beta=3)]), name([r], origin('mnist', SIZES)), name([r, r])}) == 5
+    assert len({name([r]), name([replace(r, epochs=3)]), name([replace(r, beta=3)]),
+                name([r], origin('mnist', SIZES)), name([r, r])}) == 5
 
 
 def test_checkpoints_are_known_by_content(tmp_path):
@@ -121,17 +131,21 @@ def test_checkpoints_are_known_by_content(tmp_path):
     members = choose('digits')
     first, second = (Autoencoder.from_recipes(*member) for member in members[:2])
     save(begin(first, origin=dict(dataset='digits')), tmp_path/'any-name.safetensors')   # no more
-    save(begin(second, origin=dict(dataset='digits', train_images=500)), tmp_path/'other.safetensors')
+    save(begin(second, origin=dict(dataset='digits', train_images=500)),
+         tmp_path/'other.safetensors')
     assert peek(tmp_path/'any-name.safetensors') == ([members[0]], came, 0)
     units = plan(members, tmp_path, came, 1)
-    assert units[0] == (tmp_path/'any-name.safetensors', [members[0]]) and tmp_path/'other.safetensors' not in dict(units)
+    assert units[0] == (tmp_path/'any-name.safetensors', [members[0]])
+    assert tmp_path/'other.safetensors' not in dict(units)
     assert [group for _, group in units] == [[m] for m in members]
     (tmp_path/'foreign.safetensors').write_text('no checkpoint')
     with pytest.raises(ValueError, match='foreign'): plan(members, tmp_path, came, 1)
 
 
 def test_a_lock_has_one_holder(tmp_path):
-    with lock(tmp_path/'a.lock', wait=False) as first, lock(tmp_path/'a.lock', wait=False) as second: assert first and not second
+    taken = tmp_path/'a.lock'
+    with lock(taken, wait=False) as first, lock(taken, wait=False) as second:
+        assert first and not second
     with lock(tmp_path/'a.lock', wait=False) as third: assert third
 
 
@@ -142,13 +156,17 @@ def test_rows_say_what_evaluate_finds(home):
     data, table = load('digits', sizes=SIZES), table_of(home)
     path, = (home['runs']/'digits').glob('*.safetensors')
     found = evaluate(restore(path).best_model(), data.test)
-    assert table.sigma.tolist() == [0, 1, 1.5] and table.psnr_input.isna().tolist() == [True, False, False]
-    for column in ('psnr', 'sparsity', 'l1', 'dead'): assert table[column][0] == pytest.approx(found[column].item(), rel=1e-6)
-    assert (table.psnr_input[1] - table.psnr_input[2]) == pytest.approx(20*torch.tensor(1.5).log10().item(), abs=1e-4)
+    assert table.sigma.tolist() == [0, 1, 1.5]
+    assert table.psnr_input.isna().tolist() == [True, False, False]
+    for column in ('psnr', 'sparsity', 'l1', 'dead'):
+        assert table[column][0] == pytest.approx(found[column].item(), rel=1e-6)
+    louder = 20*torch.tensor(1.5).log10().item()
+    assert table.psnr_input[1] - table.psnr_input[2] == pytest.approx(louder, abs=1e-4)
     noisy = table.psnr_input[1]
     assert noisy == pytest.approx(-20*torch.tensor(data.test.scale).log10().item(), abs=.05)
     assert (table[['epochs', 'train_images', 'test_images']] == [3, 500, 250]).all(axis=None)
-    for column in ('command', 'commit', 'device', 'versions', 'date'): assert table[column].str.len().min() > 3
+    for column in ('command', 'commit', 'device', 'versions', 'date'):
+        assert table[column].str.len().min() > 3
     history = read_table(home['results']/'histories'/'digits.csv')
     assert history.epoch.tolist() == [1, 2, 3]
     assert history.valid_psnr[2] == pytest.approx(restore(path).history[2]['valid_psnr'], rel=1e-4)
@@ -168,7 +186,8 @@ def test_stopped_sweep_goes_on_where_it_was(home, tmp_path):
 def test_killed_process_loses_an_epoch_at_most(home):
     code = f'''
 from deep_sparse_nb.sweeps import sweep
-sweep('digits', models=['VDL'], lams=[.005], seeds=1, epochs=40, sizes={SIZES}, device='cpu', results={str(home["results"])!r}, runs={str(home["runs"])!r})'''
+sweep('digits', models=['VDL'], lams=[.005], seeds=1, epochs=40, sizes={SIZES}, device='cpu',
+      results={str(home["results"])!r}, runs={str(home["runs"])!r})'''
     process = subprocess.Popen([sys.executable, '-c', code], stderr=subprocess.DEVNULL)
     done = lambda: [peek(p)[2] for p in (home['runs']/'digits').glob('*.safetensors')]
     for _ in range(600):
@@ -180,7 +199,8 @@ sweep('digits', models=['VDL'], lams=[.005], seeds=1, epochs=40, sizes={SIZES}, 
     assert 2 <= epoch < 40 and not (home['results']/'digits.csv').exists()
     assert not sweep('digits', **QUICK | dict(epochs=40), **home)
     path, = (home['runs']/'digits').glob('*.safetensors')
-    assert [h['epoch'] for h in restore(path).history] == list(range(1, 41)) and len(table_of(home)) == 3
+    assert [h['epoch'] for h in restore(path).history] == list(range(1, 41))
+    assert len(table_of(home)) == 3
 
 
 def test_done_members_are_left_alone_and_budgets_apart(home):
@@ -192,7 +212,8 @@ def test_done_members_are_left_alone_and_budgets_apart(home):
     sweep('digits', **QUICK | dict(sizes=(750, 250, 250)), **home)
     assert path.read_bytes().startswith(before)
     table = table_of(home)
-    assert table[['epochs', 'train_images']].drop_duplicates().values.tolist() == [[3, 500], [2, 500], [3, 750]]
+    budgets = table[['epochs', 'train_images']].drop_duplicates().values.tolist()
+    assert budgets == [[3, 500], [2, 500], [3, 750]]
     assert len(list((home['runs']/'digits').glob('*.safetensors'))) == 3
 
 
@@ -206,12 +227,15 @@ def test_lost_rows_are_made_again_without_training(home):
 
 
 def test_stack_and_single_agree(home, tmp_path):
-    quick, other = QUICK | dict(lams=[.001, .005], seeds=2), dict(results=tmp_path/'b', runs=tmp_path/'b')
+    quick = QUICK | dict(lams=[.001, .005], seeds=2)
+    other = dict(results=tmp_path/'b', runs=tmp_path/'b')
     assert not sweep('digits', **quick, **home) and not sweep('digits', stack=4, **quick, **other)
     assert len(list((other['runs']/'digits').glob('*.safetensors'))) == 1
-    one, four = (t.sort_values([*KEY, 'sigma']).reset_index() for t in (table_of(home), table_of(other)))
+    one, four = (t.sort_values([*KEY, 'sigma']).reset_index()
+                 for t in (table_of(home), table_of(other)))
     assert len(one) == len(four) == 12 and set(four.members) == {4}
-    assert (one.psnr - four.psnr).abs().max() < .01 and (one.sparsity - four.sparsity).abs().max() < .002
+    assert (one.psnr - four.psnr).abs().max() < .01
+    assert (one.sparsity - four.sparsity).abs().max() < .002
 
 
 def test_divergence_splits_a_stack_and_is_written_down(home, monkeypatch):
@@ -223,7 +247,8 @@ def test_divergence_splits_a_stack_and_is_written_down(home, monkeypatch):
     monkeypatch.setattr(sweeps, 'train', train_until)
     assert not sweep('digits', stack=2, **QUICK | dict(lams=[.001, .005]), **home)
     table = table_of(home)
-    assert table[table.lam == .001].diverged.isna().all() and table[table.lam == .005].diverged.str.contains('epoch 2').all()
+    assert table[table.lam == .001].diverged.isna().all()
+    assert table[table.lam == .005].diverged.str.contains('epoch 2').all()
     assert len(list((home['runs']/'digits').glob('*.safetensors'))) == 2
 
 
@@ -238,7 +263,8 @@ def test_interrupt_passes_through_and_can_be_resumed(home, monkeypatch):
 
 
 def test_misnamed_checkpoint_is_not_overwritten(home):
-    path = home['runs']/'digits'/file_name([(replace(recipe('digits', 'VDL', .005), epochs=3), 0)], origin('digits', SIZES))
+    path = home['runs']/'digits'/file_name([(replace(recipe('digits', 'VDL', .005), epochs=3), 0)],
+                                           origin('digits', SIZES))
     other = Autoencoder.from_recipes(recipe('digits', 'VDL', .001))
     save(begin(other, origin=dict(dataset='digits')), path)
     with pytest.raises(ValueError, match='other members'): sweep('digits', **QUICK, **home)
@@ -259,23 +285,29 @@ def test_weights_come_back(home):
 
 def test_eight_bits_round_to_half_a_unit():
     model = Autoencoder.from_recipes(recipe('digits', 'VDL-NL', .01))
-    model.decoder.W1.data[..., 3] = 0                            # a dead component must not become NaN
+    # a dead component must not become NaN
+    model.decoder.W1.data[..., 3] = 0
     weights = compact(model, eight_bits=True)
     back = unpacked(weights)
-    assert set(back) == set(model.state_dict()) and weights['decoder.W2'].dtype == torch.int8 and weights['decoder.b1'].dtype == torch.half
+    assert set(back) == set(model.state_dict()) and weights['decoder.W2'].dtype == torch.int8
+    assert weights['decoder.b1'].dtype == torch.half
     for name in ('decoder.W1', 'decoder.W2', 'encoder.U', 'encoder.S'):
         assert ((back[name] - model.state_dict()[name]).abs() <= .501*weights[f'{name}.unit']).all()
 
 
 def test_a_budget_is_extended_and_never_shortened(home, tmp_path):
     apart = dict(results=tmp_path/'apart', runs=tmp_path/'apart')
-    for epochs, where in ((2, home), (4, home), (3, home), (4, apart)): assert not sweep('digits', **QUICK | dict(epochs=epochs), **where)
-    begun = {epochs: table.psnr[0] for epochs, table in table_of(home).groupby('epochs') for table in [table.reset_index()]}
+    for epochs, where in ((2, home), (4, home), (3, home), (4, apart)):
+        assert not sweep('digits', **QUICK | dict(epochs=epochs), **where)
+    begun = {epochs: table.psnr[0] for epochs, table in table_of(home).groupby('epochs')
+             for table in [table.reset_index()]}
     assert begun[4] == table_of(apart).psnr[0] and set(begun) == {2, 3, 4}
     history = read_table(home['results']/'histories'/'digits.csv')
-    assert history.groupby('epochs').epoch.apply(list).to_dict() == {2: [1, 2], 3: [1, 2, 3], 4: [1, 2, 3, 4]}
+    epochs = history.groupby('epochs').epoch.apply(list).to_dict()
+    assert epochs == {2: [1, 2], 3: [1, 2, 3], 4: [1, 2, 3, 4]}
     first = history[history.epoch <= 2].groupby('epochs').seconds.apply(tuple)
-    assert first[2] == first[3] == first[4]                      # the very same epochs, not trained again
+    # the very same epochs, not trained again
+    assert first[2] == first[3] == first[4]
 
 
 def test_a_trial_does_not_replace_better_weights(home):
@@ -291,19 +323,25 @@ def test_a_trial_does_not_replace_better_weights(home):
 def test_weights_of_the_checkout_are_found_from_anywhere(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert load_model('mnist', 'VDL', .02).recipes[0].lam == .02
-    with pytest.raises(FileNotFoundError, match='results.* or .*results'): load_model('mnist', 'VDL', .01)
+    with pytest.raises(FileNotFoundError, match='results.* or .*results'):
+        load_model('mnist', 'VDL', .01)
 
 
 def test_missing_weights_name_their_command(tmp_path):
-    with pytest.raises(FileNotFoundError, match='sweep patches-nl --model VDL-NL --lam 0.01` makes'): load_model('patches', 'VDL-NL', .01, results=tmp_path)
-    with pytest.raises(FileNotFoundError, match='not kept'): load_model('mnist', 'VDL', .02, seed=3, results=tmp_path)
+    with pytest.raises(FileNotFoundError,
+                       match='sweep patches-nl --model VDL-NL --lam 0.01` makes'):
+        load_model('patches', 'VDL-NL', .01, results=tmp_path)
+    with pytest.raises(FileNotFoundError, match='not kept'):
+        load_model('mnist', 'VDL', .02, seed=3, results=tmp_path)
 
 
 def test_a_selected_member_is_one():
-    stack = Autoencoder.from_recipes([recipe('mnist', 'VDL', lam) for lam in (.001, .02)], [0, 1], d=64)
+    stack = Autoencoder.from_recipes([recipe('mnist', 'VDL', lam) for lam in (.001, .02)], [0, 1],
+                                     d=64)
     Y = torch.randn(250, 64, generator=torch.Generator().manual_seed(0))
     one = stack.member(1)
-    assert one.seeds == (1,) and one.recipes[0].lam == .02 and torch.allclose(one.codes(Y)[0], stack.codes(Y)[1], atol=1e-6)
+    assert one.seeds == (1,) and one.recipes[0].lam == .02
+    assert torch.allclose(one.codes(Y)[0], stack.codes(Y)[1], atol=1e-6)
 
 
 # ---- tables ----
@@ -324,7 +362,8 @@ def test_words_that_look_like_numbers_stay_words(tmp_path):
     row = ROW | dict(source='2012', commit='7309e640', diverged='')
     for _ in range(2): append(tmp_path/'t.csv', [row], ['model', 'source'])
     table = read_table(tmp_path/'t.csv')
-    assert table[['source', 'commit']].values.tolist() == [['2012', '7309e640']] and table.diverged.isna().all()
+    assert table[['source', 'commit']].values.tolist() == [['2012', '7309e640']]
+    assert table.diverged.isna().all()
 
 
 def test_other_versions_and_columns_are_refused(tmp_path):
@@ -333,11 +372,14 @@ def test_other_versions_and_columns_are_refused(tmp_path):
     before = path.read_bytes()
     with pytest.raises(ValueError, match='columns'): append(path, [ROW | dict(more=1)], ['model'])
     assert path.read_bytes() == before
-    for text in ('model,lam,psnr,version\nVDL,0.02,17.7,0\n', 'model,lam,psnr,version\nVDL,0.02,17.7,3\n', 'model,lam,psnr\nVDL,0.02,17.7\n'):
+    for text in ('model,lam,psnr,version\nVDL,0.02,17.7,0\n',
+                 'model,lam,psnr,version\nVDL,0.02,17.7,3\n', 'model,lam,psnr\nVDL,0.02,17.7\n'):
         path.write_text(text)
-        with pytest.raises(ValueError, match='version'): append(path, [ROW | dict(model='SDL')], ['model'])
+        with pytest.raises(ValueError, match='version'):
+            append(path, [ROW | dict(model='SDL')], ['model'])
         assert path.read_text() == text
-    with pytest.raises(FileNotFoundError, match='sweep mnist-linear'): read_table(tmp_path/'mnist-linear.csv')
+    with pytest.raises(FileNotFoundError, match='sweep mnist-linear'):
+        read_table(tmp_path/'mnist-linear.csv')
 
 
 def version_1(path, to):
@@ -359,10 +401,12 @@ def test_tables_of_version_1_are_read_and_grow(tmp_path, home, name, rule):
     table = read_table(path)
     assert [*table] == [*table_of(home)]
     assert set(table.step_rule) == {rule} and set(table.precision) == {'float32'}
-    rows = [table.iloc[0].to_dict() | dict(seed=s, diverged=None, version=TABLE_VERSION) for s in (0, 9)]
+    rows = [table.iloc[0].to_dict() | dict(seed=s, diverged=None, version=TABLE_VERSION)
+            for s in (0, 9)]
     append(path, rows, [*KEY, 'sigma'])
     grown = read_table(path)
-    assert grown.seed.tolist() == [0, 0, 0, 9] and grown.version.tolist() == [1, 1, 1, TABLE_VERSION]
+    assert grown.seed.tolist() == [0, 0, 0, 9]
+    assert grown.version.tolist() == [1, 1, 1, TABLE_VERSION]
     version_1(path, tmp_path/'back.csv')
     assert (tmp_path/'back.csv').read_text().startswith(before)          # not a digit has changed
 
@@ -385,7 +429,8 @@ def test_rows_tell_rules_and_precisions_apart(home):
     sweep('digits', **QUICK, **home)
     table = table_of(home)
     assert set(table.step_rule) == {'recipe'} and set(table.precision) == {'float32'}
-    other = identity((replace(recipe('digits', 'VDL', .005), step_rule='1/L', epochs=3), 0), origin('digits', SIZES))
+    other = identity((replace(recipe('digits', 'VDL', .005), step_rule='1/L', epochs=3), 0),
+                     origin('digits', SIZES))
     rows = [table.iloc[0].to_dict() | other | dict(diverged=None)]
     append(home['results']/'digits.csv', rows, [*KEY, 'sigma'])
     assert table_of(home).step_rule.tolist() == ['recipe']*3 + ['1/L']
@@ -399,11 +444,13 @@ def test_nothing_to_add_is_nothing_done(tmp_path):
 def test_divergence_in_the_first_epoch_is_written_down(home, monkeypatch):
     "There is no history yet then, and a table of histories may be there already."
     assert not sweep('digits', **QUICK | dict(lams=[.001]), **home)
-    def diverge(run, data, after_epoch, **options): raise Diverged('epoch 1, batch 3: codes are not finite')
+    def diverge(run, data, after_epoch, **options):
+        raise Diverged('epoch 1, batch 3: codes are not finite')
     monkeypatch.setattr(sweeps, 'train', diverge)
     assert not sweep('digits', **QUICK, **home)
     table = table_of(home)
-    assert table[table.lam == .005].diverged.tolist() == ['epoch 1, batch 3: codes are not finite']*3
+    reasons = table[table.lam == .005].diverged.tolist()
+    assert reasons == ['epoch 1, batch 3: codes are not finite']*3
     assert set(read_table(home['results']/'histories'/'digits.csv').lam) == {.001}
 
 
@@ -411,9 +458,11 @@ def test_full_disk_leaves_the_table(tmp_path, monkeypatch):
     path = tmp_path/'t.csv'
     append(path, [ROW], ['model'])
     before = path.read_bytes()
-    def full(self, text): self.open('w').write(text[:5]); raise OSError(errno.ENOSPC, 'No space left on device')
+    def full(self, text):
+        self.open('w').write(text[:5]); raise OSError(errno.ENOSPC, 'No space left on device')
     monkeypatch.setattr(Path, 'write_text', full)
-    with pytest.raises(OSError, match='as it was.*No space'): append(path, [ROW | dict(model='SDL')], ['model'])
+    with pytest.raises(OSError, match='as it was.*No space'):
+        append(path, [ROW | dict(model='SDL')], ['model'])
     assert path.read_bytes() == before and sorted(os.listdir(tmp_path)) == ['.lock', 't.csv']
 
 
@@ -421,7 +470,9 @@ def test_two_processes_lose_no_row(tmp_path):
     code = f'''
 import sys
 from deep_sparse_nb.results import append
-for i in range(15): append({str(tmp_path/"t.csv")!r}, [dict(who=int(sys.argv[1]), i=i, version={TABLE_VERSION})], ['who', 'i'])'''
+for i in range(15):
+    row = dict(who=int(sys.argv[1]), i=i, version={TABLE_VERSION})
+    append({str(tmp_path/"t.csv")!r}, [row], ['who', 'i'])'''
     both = [subprocess.Popen([sys.executable, '-c', code, str(who)]) for who in (1, 2)]
     assert [p.wait() for p in both] == [0, 0]
     assert len(read_table(tmp_path/'t.csv')) == 30
@@ -429,7 +480,9 @@ for i in range(15): append({str(tmp_path/"t.csv")!r}, [dict(who=int(sys.argv[1])
 
 def test_provenance_tells_no_folder(monkeypatch):
     folder = str(Path.home()/'secret')
-    monkeypatch.setattr(sys, 'argv', [f'{folder}/deep-sparse', 'sweep', 'digits', f'--data-dir={folder}/data', '--runs', '../secret/runs'])
+    monkeypatch.setattr(sys, 'argv',
+                        [f'{folder}/deep-sparse', 'sweep', 'digits', f'--data-dir={folder}/data',
+                         '--runs', '../secret/runs'])
     assert provenance()['command'] == 'deep-sparse sweep digits --data-dir=data --runs runs'
 
 
@@ -438,38 +491,50 @@ def test_provenance_tells_no_folder(monkeypatch):
 def published(folder, points, **changes):
     "A made-up table: (model, lam, seed, sigma, sparsity, psnr)."
     nl = points[0][0].endswith('-NL')
-    rows = [identity((replace(recipe('mnist', m, lam), epochs=changes.get('epochs', 200)), s), origin('mnist', changes.get('sizes')))
-            | dict(sigma=sigma, sparsity=sparsity, psnr=psnr, diverged=changes.get('diverged'), version=TABLE_VERSION) for m, lam, s, sigma, sparsity, psnr in points]
+    rows = [identity((replace(recipe('mnist', m, lam), epochs=changes.get('epochs', 200)), s),
+                     origin('mnist', changes.get('sizes')))
+            | dict(sigma=sigma, sparsity=sparsity, psnr=psnr, diverged=changes.get('diverged'),
+                   version=TABLE_VERSION) for m, lam, s, sigma, sparsity, psnr in points]
     append(folder/('mnist-nl.csv' if nl else 'mnist-linear.csv'), rows, [*KEY, 'sigma'])
     return report(folder)
 
 
 def line(table, figure, model='VDL', sigma=0):
-    found, = table[(table.figure == figure) & (table.model == model) & (table.dataset == 'mnist') & (table.sigma == sigma)].to_dict('records')
+    here = (table.figure == figure) & (table.model == model) & (table.sigma == sigma)
+    found, = table[here & (table.dataset == 'mnist')].to_dict('records')
     return found
 
 
 def test_report_without_results_is_all_null(tmp_path):
     table = report(tmp_path/'none')
-    assert [*table][:11] == 'figure dataset model lam paper_psnr our_psnr paper_sparsity our_sparsity epochs seeds within'.split()
+    assert [*table][:11] == ['figure', 'dataset', 'model', 'lam', 'paper_psnr', 'our_psnr',
+                             'paper_sparsity', 'our_sparsity', 'epochs', 'seeds', 'within']
     records = json.loads(table.to_json(orient='records'), parse_constant=pytest.fail)
-    assert len(records) == 30 and all(r['within'] is None and r['our_psnr'] is None and r['seeds'] is None for r in records)
+    assert len(records) == 30
+    assert all(r['within'] is None and r['our_psnr'] is None and r['seeds'] is None
+               for r in records)
 
 
 @pytest.mark.parametrize('psnr, sparsity, verdict', [
-    (17.7, .918, 'point'), (17.41, .918, 'point'), (17.39, .918, False), (17.7, .9325, 'point'), (17.7, .934, False), (17.99, .904, 'point'), (18.01, .904, False)])
+    (17.7, .918, 'point'), (17.41, .918, 'point'), (17.39, .918, False), (17.7, .9325, 'point'),
+    (17.7, .934, False), (17.99, .904, 'point'), (18.01, .904, False)])
 def test_points_of_linear_models(tmp_path, psnr, sparsity, verdict):
-    assert line(published(tmp_path, [('VDL', .02, 0, 0, sparsity, psnr)]), '2d')['within'] == verdict
+    table = published(tmp_path, [('VDL', .02, 0, 0, sparsity, psnr)])
+    assert line(table, '2d')['within'] == verdict
 
 
-@pytest.mark.parametrize('psnr, sparsity, verdict', [(18.69, .94, 'point'), (18.71, .922, False), (18.3, .943, False)])
+@pytest.mark.parametrize('psnr, sparsity, verdict',
+                         [(18.69, .94, 'point'), (18.71, .922, False), (18.3, .943, False)])
 def test_points_of_hidden_layers(tmp_path, psnr, sparsity, verdict):
-    assert line(published(tmp_path, [('VDL-NL', .02, 0, 0, sparsity, psnr)]), '4d', 'VDL-NL')['within'] == verdict
+    table = published(tmp_path, [('VDL-NL', .02, 0, 0, sparsity, psnr)])
+    assert line(table, '4d', 'VDL-NL')['within'] == verdict
 
 
-@pytest.mark.parametrize('psnr, verdict', [(15.01, 'point'), (15.79, 'point'), (14.99, False), (15.81, False)])
+@pytest.mark.parametrize('psnr, verdict',
+                         [(15.01, 'point'), (15.79, 'point'), (14.99, False), (15.81, False)])
 def test_denoising_is_about_decibels(tmp_path, psnr, verdict):
-    assert line(published(tmp_path, [('VDL', .02, 0, 1., .5, psnr)]), 'table1', sigma=1)['within'] == verdict
+    table = published(tmp_path, [('VDL', .02, 0, 1., .5, psnr)])
+    assert line(table, 'table1', sigma=1)['within'] == verdict
 
 
 @pytest.mark.parametrize('left, right, verdict', [
@@ -478,34 +543,45 @@ def test_denoising_is_about_decibels(tmp_path, psnr, verdict):
     ((.70, 20.7), (.74, 20.2), 'point'),
     ((.71, 20.7), (.74, 20.2), False)])    # the paper's sparsity lies outside: nothing to read
 def test_sliding_along_the_curve(tmp_path, left, right, verdict):
-    table = published(tmp_path, [('VDL', .005, 0, 0, *left), ('VDL', .01, 0, 0, *right), ('SDL', .003, 0, 0, .69, 10.)])
+    table = published(tmp_path,
+                      [('VDL', .005, 0, 0, *left), ('VDL', .01, 0, 0, *right),
+                       ('SDL', .003, 0, 0, .69, 10.)])
     assert line(table, '2c')['within'] == verdict
 
 
 def test_mean_over_seeds(tmp_path):
-    row = line(published(tmp_path, [('VDL', .02, s, 0, .918, p) for s, p in enumerate((17.3, 17.7, 18.4))]), '2d')
-    assert (row['our_psnr'], row['our_sparsity'], row['seeds'], row['epochs'], row['train_images']) == (17.8, 91.8, 3, 200, 55_000)
+    points = [('VDL', .02, s, 0, .918, p) for s, p in enumerate((17.3, 17.7, 18.4))]
+    row = line(published(tmp_path, points), '2d')
+    assert (row['our_psnr'], row['our_sparsity'], row['seeds'], row['epochs'],
+            row['train_images']) == (17.8, 91.8, 3, 200, 55_000)
 
 
-@pytest.mark.parametrize('less', [dict(epochs=20), dict(sizes=(5_000, 5_000, 10_000)), dict(sizes=(55_000, 5_000, 1_000)), dict(diverged='epoch 3')])
+@pytest.mark.parametrize('less',
+                         [dict(epochs=20), dict(sizes=(5_000, 5_000, 10_000)),
+                          dict(sizes=(55_000, 5_000, 1_000)), dict(diverged='epoch 3')])
 def test_less_than_the_whole_never_agrees(tmp_path, less):
     points = [('VDL', .02, 0, 0, .918, 17.7)]
     row = line(published(tmp_path, points, **less), '2d')
-    assert (row['within'], row['verdict']) == ((None, 'not yet run') if 'diverged' in less else (False, 'shorter run'))
-    both = line(published(tmp_path, [('VDL', .02, 1, 0, .5, 30.)]), '2d')      # a whole run, far off: the trial is out of the picture
-    assert (both['our_psnr'], both['seeds'], both['within'], both['verdict']) == (30., 1, False, 'disagrees')
+    assert (row['within'], row['verdict']) == ((None, 'not yet run') if 'diverged' in less
+                                               else (False, 'shorter run'))
+    # a whole run, far off: the trial is out of the picture
+    both = line(published(tmp_path, [('VDL', .02, 1, 0, .5, 30.)]), '2d')
+    assert (both['our_psnr'], both['seeds']) == (30., 1)
+    assert (both['within'], both['verdict']) == (False, 'disagrees')
 
 
 def test_both_of_the_papers_contradicting_numbers_are_compared(tmp_path):
     table = published(tmp_path, [('SDL', .005, 0, 0, .897, 17.35), ('SDL', .003, 0, 0, .8, 19.)])
-    assert line(table, 'table1', 'SDL')['within'] == 'point' and line(table, '2b', 'SDL')['within'] == 'curve'
+    assert line(table, 'table1', 'SDL')['within'] == 'point'
+    assert line(table, '2b', 'SDL')['within'] == 'curve'
 
 
 # ---- what rests on finished models ----
 
 def test_first_of_each_class():
     labels = torch.tensor([1, 0, 1, 1, 0, 0])
-    assert first_of_each(labels, 1).tolist() == [0, 1] and first_of_each(labels, 2).tolist() == [0, 1, 2, 4]
+    assert first_of_each(labels, 1).tolist() == [0, 1]
+    assert first_of_each(labels, 2).tolist() == [0, 1, 2, 4]
     assert first_of_each(labels, None).tolist() == list(range(6))
     with pytest.raises(ValueError, match='only 3'): first_of_each(labels, 4)
 
@@ -513,9 +589,12 @@ def test_first_of_each_class():
 def test_draws_of_labelled_images_differ_and_can_be_had_again():
     labels = torch.arange(3).repeat(40)
     drawn = [first_of_each(labels, 5, draw) for draw in range(4)]
-    assert all(labels[rows].bincount().tolist() == [5, 5, 5] for rows in drawn) and drawn[0].tolist() == list(range(15))
-    assert len({tuple(rows.tolist()) for rows in drawn}) == 4 and torch.equal(drawn[3], first_of_each(labels, 5, 3))
-    assert set(first_of_each(labels, 2, 3).tolist()) <= set(drawn[3].tolist())   # more labels of the same draw
+    assert all(labels[rows].bincount().tolist() == [5, 5, 5] for rows in drawn)
+    assert drawn[0].tolist() == list(range(15))
+    assert len({tuple(rows.tolist()) for rows in drawn}) == 4
+    assert torch.equal(drawn[3], first_of_each(labels, 5, 3))
+    # more labels of the same draw
+    assert set(first_of_each(labels, 2, 3).tolist()) <= set(drawn[3].tolist())
 
 
 def test_only_labelled_keeps_the_images_of_each_task():
@@ -523,7 +602,8 @@ def test_only_labelled_keeps_the_images_of_each_task():
     kept, rows = probes.only_labelled(data, (1, 3), 2)
     assert len(kept.train) < 100 and set(rows) == {(1, 0), (1, 1), (3, 0), (3, 1)}
     for (k, draw), chosen in rows.items():
-        assert torch.equal(kept.train.images[chosen], data.train.images[first_of_each(data.train.labels, k, draw)])
+        assert torch.equal(kept.train.images[chosen],
+                           data.train.images[first_of_each(data.train.labels, k, draw)])
     assert [*probes.only_labelled(data, (None,), 3)[1]] == [(None, 0)]
 
 
@@ -540,16 +620,20 @@ def test_a_stack_of_classifiers_is_each_alone(l):
         adam = torch.optim.Adam(alone.parameters(), lr=lr[i].item())
         for epoch in range(1, 9):
             for rows in data_order([i], epoch, 60)[0].split(25):
-                adam.zero_grad(); torch.nn.functional.cross_entropy(alone(X[i][rows]), labels[rows]).backward(); adam.step()
+                adam.zero_grad()
+                torch.nn.functional.cross_entropy(alone(X[i][rows]), labels[rows]).backward()
+                adam.step()
             now = torch.nn.functional.cross_entropy(alone(V[i]), v).item()
             if now < lowest: lowest, best, kept = now, epoch, alone.W.detach().clone()
-        assert when[i] == best and loss[i].item() == pytest.approx(lowest, rel=1e-4) and torch.allclose(made.W[i], kept, atol=1e-4)
+        assert when[i] == best and loss[i].item() == pytest.approx(lowest, rel=1e-4)
+        assert torch.allclose(made.W[i], kept, atol=1e-4)
 
 
 def test_top_errors():
     scores = torch.tensor([[[4., 3, 2, 1], [1, 2, 3, 4], [1, 2, 3, 4]]])
     found = probes.top_errors(scores, torch.tensor([0, 2, 0]))
-    assert found['top1'].tolist() == pytest.approx([2/3]) and found['top3'].tolist() == pytest.approx([1/3])
+    assert found['top1'].tolist() == pytest.approx([2/3])
+    assert found['top3'].tolist() == pytest.approx([1/3])
 
 
 def test_few_labels_and_stability(home):
@@ -559,25 +643,31 @@ def test_few_labels_and_stability(home):
     with pytest.raises(FileNotFoundError, match='no finished'): finished(home['runs'], ['digits'])
     sweep('digits', **quick, **home)
     options = dict(grids=['digits'], seeds=2, per_class=(1, 5), epochs=5, device='cpu', **home)
-    assert few_labels(minutes=1e-9, **options) == 8          # four kinds of features, two numbers of labels
+    # four kinds of features, two numbers of labels
+    assert few_labels(minutes=1e-9, **options) == 8
     assert few_labels(**options) == 0
     table = table_of(home, 'labels')
     assert table.groupby('model').size().to_dict() == dict(raw=4, LISTA=4, SDL=4, VDL=4)
     assert sorted(table.labels.unique()) == [10, 50] and (table.top3 <= table.top1).all()
     before = (home['results']/'labels.csv').read_bytes()
     assert few_labels(**options) == 0 and (home['results']/'labels.csv').read_bytes() == before
-    assert few_labels(**options | dict(per_class=(None,))) == 0 and set(table_of(home, 'labels').labels) == {10, 50, 500}
-    assert few_labels(minutes=1e-9, **options | dict(draws=3)) == 16 and few_labels(**options | dict(draws=3)) == 0   # the first draw is there
+    assert few_labels(**options | dict(per_class=(None,))) == 0
+    assert set(table_of(home, 'labels').labels) == {10, 50, 500}
+    assert few_labels(minutes=1e-9, **options | dict(draws=3)) == 16
+    assert few_labels(**options | dict(draws=3)) == 0
     table = table_of(home, 'labels').query("model == 'raw' and per_class == 1")
-    assert table.groupby('draw').size().to_dict() == {0: 2, 1: 2, 2: 2} and table.groupby('draw').top1.first().nunique() > 1
+    assert table.groupby('draw').size().to_dict() == {0: 2, 1: 2, 2: 2}
+    assert table.groupby('draw').top1.first().nunique() > 1
     with pytest.raises(ValueError, match='draws is 0'): few_labels(**options | dict(draws=0))
     path = home['results']/'labels.csv'
     pd.read_csv(path).drop(columns='draw').to_csv(path, index=False)
     with pytest.raises(ValueError, match='no column draw'): few_labels(**options)
     stable_atoms(['digits'], **home)
     stable = table_of(home, 'stability').set_index('model')
-    assert set(stable.index) == {'SDL', 'VDL'} and (stable.seeds == 2).all() and stable.alive.between(1, 128).all()
-    assert stable[['similarity', 'floor']].stack().between(-1, 1).all() and (stable.lowest <= stable.highest).all()
+    assert set(stable.index) == {'SDL', 'VDL'} and (stable.seeds == 2).all()
+    assert stable.alive.between(1, 128).all()
+    assert stable[['similarity', 'floor']].stack().between(-1, 1).all()
+    assert (stable.lowest <= stable.highest).all()
 
 
 def test_stability_needs_two_seeds(home):
@@ -592,14 +682,20 @@ def test_contrast_of_the_test_patches(home, tmp_path):
     sweep('patches-linear', **QUICK | dict(epochs=1), **home, images=images)
     by_contrast(**home, images=images)
     table = table_of(home, 'contrast').query('sigma == 1').sort_values('share')
-    assert table.share.tolist() == sorted(contrast.SHARES) and table.psnr_input.is_monotonic_increasing and table.psnr_input.nunique() == len(table)
-    assert table.psnr.is_monotonic_increasing                       # of noisy images: errors scale with the contrast, too
+    assert table.share.tolist() == sorted(contrast.SHARES)
+    assert table.psnr_input.is_monotonic_increasing and table.psnr_input.nunique() == len(table)
+    # of noisy images: errors scale with the contrast, too
+    assert table.psnr.is_monotonic_increasing
     whole, swept = table.iloc[-1], table_of(home, 'patches-linear').query('sigma == 1').iloc[0]
-    for column in ('psnr', 'sparsity', 'psnr_input'): assert whole[column] == pytest.approx(swept[column], rel=1e-6)
-    with pytest.raises(ValueError, match='learned from photographs'): by_contrast(**home, images=tmp_path)
+    for column in ('psnr', 'sparsity', 'psnr_input'):
+        assert whole[column] == pytest.approx(swept[column], rel=1e-6)
+    with pytest.raises(ValueError, match='learned from photographs'):
+        by_contrast(**home, images=tmp_path)
 
 
 def test_best_lambda_looks_at_validation_only():
-    base = dict(dataset='mnist', source='mnist', model='VDL', epochs=200, train_images=55_000, per_class=1, classifier_epochs=100)
-    table = pd.DataFrame([base | dict(lam=lam, seed=s, valid_top1=v, top1=t) for lam, v, t in ((.001, .5, .1), (.02, .4, .9)) for s in (0, 1)])
+    base = dict(dataset='mnist', source='mnist', model='VDL', epochs=200, train_images=55_000,
+                per_class=1, classifier_epochs=100)
+    table = pd.DataFrame([base | dict(lam=lam, seed=s, valid_top1=v, top1=t)
+                          for lam, v, t in ((.001, .5, .1), (.02, .4, .9)) for s in (0, 1)])
     assert best_lambda(table).lam.tolist() == [.02, .02]

@@ -227,7 +227,8 @@ def _solve_in_threads(H, slice_of_B, n, lam, tol, most, threads) -> Exact:
     "Codes of n images for each of the models. `slice_of_B(model, rows)` makes some rows of B."
     models, l = H.shape[:-2], H.shape[-1]
     lam, most, threads = _checked(lam, models, tol, l if most is None else most, threads)
-    H, step, cancelled = H.contiguous().view(-1, l, l), max(_SLICE//l, 1), np.zeros(1, bool)
+    H, step = H.contiguous().view(-1, l, l), max(_SLICE//l, 1)
+    cancelled: np.ndarray = np.zeros(1, bool)
     Z = torch.zeros(len(H), n, l, dtype=torch.float64)
     residual, converged = torch.zeros_like(Z[..., 0]), torch.zeros(len(H), n, dtype=torch.bool)
     def solve(q, rows):
