@@ -7,6 +7,7 @@ __all__ = ['VERSION', 'save', 'restore', 'origin', 'peek']
 
 # %% ../nbs/library/07a_checkpoints.ipynb #a1011925
 import json
+import os
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,7 @@ def _check_place(run: Run, path: Path) -> None:
         raise ValueError(f'{path} holds {there} epochs of this run, which is at epoch '
                          f'{run.epoch}: restore it to go on, or name another file')
 
+# %% ../nbs/library/07a_checkpoints.ipynb #ced0a011
 def _write(path: Path, kind: str, about: dict[str, Any], tensors: dict[str, Tensor]) -> None:
     "A checkpoint of some kind of work, atomically."
     here = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
@@ -111,6 +113,7 @@ def _parts(model: Autoencoder) -> dict[str, dict[str, Any] | None]:
         return dict(kind='own', name=type(module.module).__name__)
     return dict(decoder=described(model.decoder), encoder=described(model.encoder))
 
+# %% ../nbs/library/07a_checkpoints.ipynb #ced0a013
 def _rebuilt(about: dict[str, Any], decoder: Any, encoder: Any) -> Autoencoder:
     "A model like that of a checkpoint. Raises ValueError saying what is missing."
     r, *_ = recipes = list(map(recipe_from, about['recipes']))
@@ -167,7 +170,7 @@ def _find(path: Path) -> Path:
 # %% ../nbs/library/07a_checkpoints.ipynb #52b49aa6
 def origin(dataset: str,
            sizes: tuple[int, ...] | None = None, # images in train, valid and test
-           source: str | None = None,            # name of the folder of pictures
+           images: str | Path | None = None,     # the folder of pictures, if there is one
            ) -> dict[str, Any]:
     "Where a run's images come from, in the words of checkpoints and tables. ValueError."
     if sizes is None and dataset not in SIZES:
@@ -175,8 +178,13 @@ def origin(dataset: str,
     if sizes is not None and len(sizes) != 3:
         raise ValueError(f'sizes is {sizes}; three whole numbers are needed')
     train_images, valid_images, test_images = sizes or SIZES[dataset]
-    return dict(dataset=dataset, source=source or dataset, train_images=train_images,
+    return dict(dataset=dataset, source=folder_name(images) or dataset, train_images=train_images,
                 valid_images=valid_images, test_images=test_images)
+
+# %% ../nbs/library/07a_checkpoints.ipynb #52b49aa7
+def folder_name(images: str | Path | None) -> str | None:
+    "The name by which tables know a folder of pictures, wherever it lies."
+    return None if images is None else os.path.basename(os.path.abspath(images))
 
 # %% ../nbs/library/07a_checkpoints.ipynb #5ba4dc1a
 def peek(path: Path,

@@ -17,7 +17,7 @@ from .patches import (has_contrast, local_contrast, normalize_contrast,
 from .metrics import psnr
 from .paper import SIZES
 from .training import Autoencoder
-from .checkpoints import peek, restore
+from .checkpoints import folder_name, peek, restore
 from .results import KEY, append, provenance
 from .sweeps import finished, score
 from .probes import member, stored
@@ -37,7 +37,7 @@ def by_contrast(grids: Sequence[str] = ('patches-linear', 'patches-nl'),
     found, loaded = finished(runs, grids, models, lams, seeds), {}
     for path in sorted({path for files in found.values() for path, _ in files.values()}):
         where = peek(path)[1]
-        if where['source'] != (images and Path(images).name):
+        if where['source'] != folder_name(images):
             raise ValueError(f"images is {images}; {path} learned from {where['source']}")
         sizes = tuple(where[f'{s}_images'] for s in ('train', 'valid', 'test'))
         if sizes not in loaded: loaded[sizes] = load('patches', data_dir, images, sizes=sizes)
@@ -129,7 +129,7 @@ def by_picture(grids: Sequence[str] = ('patches-linear', 'patches-nl'),
     """
     models_by_kind, rows = stored(results, grids, models, lams), []
     for source in {dict(kind)['source'] for kind in models_by_kind}:
-        if source != (images and Path(images).name):
+        if source != folder_name(images):
             raise ValueError(f'images is {images}; the stored models learned from {source}')
     split = split_files(images, tuple(map(float, SIZES['patches'])), generator(0))
     paths = [path for some in split for path in some]

@@ -7,12 +7,13 @@ __all__ = ['ConvDecoder']
 
 # %% ../nbs/library/01a_convolution.ipynb #c0a00003
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from .decoders import Decoder, Gradient, active_rows, of_active_rows, seeded
+from .decoders import (Decoder, Gradient, active_rows, of_active_rows, seeded,
+                                     unit_columns_)
 
 # %% ../nbs/library/01a_convolution.ipynb #c0a00008
 def _by_groups(convolve: Callable[..., Tensor], # conv_transpose2d; or conv2d, its adjoint
@@ -41,14 +42,11 @@ class ConvDecoder(Decoder):
                  stride: int | Sequence[int] = 1,    # pixels between places, by layer
                  seed: int = 0):
         super().__init__()
-        counts = [channels] if isinstance(channels, int) else list(channels)
-        self.kernels, self.strides = (_of_each(name, value, len(counts)) for name, value in
-                                      (('kernel', kernel), ('stride', stride)))
+        counts, self.kernels, self.strides = _by_layer(channels, kernel, stride)
         self.image_shape, self.linear = _image(image_shape), len(counts) == 1
         self.maps = _maps(self.image_shape, counts, self.kernels, self.strides)
-        after, rng = [*counts[1:], self.image_shape[0]], seeded(seed)
-        sizes = zip(counts, after, self.kernels, self.strides)
-        self.W = nn.ParameterList(_filters(*size, rng) for size in sizes)
+        self.W = nn.ParameterList(_filters([*counts, self.image_shape[0]], self.kernels,
+                                           self.strides, seeded(seed)))
         self.b = nn.ParameterList(torch.zeros(c) for c in counts[1:])
 
     @property
@@ -68,9 +66,7 @@ class ConvDecoder(Decoder):
     @torch.no_grad()
     def normalize_(self) -> None:
         "Project every filter, and so every atom, onto the unit sphere (section 2.1)."
-        for W in self.W:
-            norms = W.flatten(-3).norm(dim=-1)[..., None, None, None]
-            W.div_(torch.where(norms > 0, norms, 1))
+        for W in self.W: unit_columns_(W.view(*W.shape[:-3], -1).mT)
 
 # %% ../nbs/library/01a_convolution.ipynb #c0a00011
 def _layers(decoder: Any, filters: Sequence[Tensor], Z: Tensor) -> list[Tensor]:
@@ -83,12 +79,20 @@ def _layers(decoder: Any, filters: Sequence[Tensor], Z: Tensor) -> list[Tensor]:
             made[-1] = (made[-1] + b).relu()
     return made
 
-def _filters(c: int, o: int, kernel: int, stride: int, rng: torch.Generator) -> nn.Parameter:
+def _filters(maps: list[int], kernels: list[int], strides: list[int],
+             rng: torch.Generator) -> Iterator[Tensor]: # (maps, next maps, kernel, kernel)
     "Uniform within 1/sqrt(numbers that a pixel is made of) of zero."
-    return nn.Parameter((2*torch.rand(c, o, kernel, kernel, generator=rng) - 1)
-                        / (c*(kernel/stride)**2)**.5)
+    for c, o, k, stride in zip(maps, maps[1:], kernels, strides):
+        yield (2*torch.rand(c, o, k, k, generator=rng) - 1)/(c*(k/stride)**2)**.5
 
 # %% ../nbs/library/01a_convolution.ipynb #c0a00012
+def _by_layer(channels: int | Sequence[int], kernel: int | Sequence[int],
+              stride: int | Sequence[int]) -> tuple[list[int], list[int], list[int]]:
+    "All three as lists with a number for each layer. Raises ValueError."
+    counts = [channels] if isinstance(channels, int) else list(channels)
+    layers = len(counts)
+    return counts, _of_each('kernel', kernel, layers), _of_each('stride', stride, layers)
+
 def _of_each(name: str, value: int | Sequence[int], layers: int) -> list[int]:
     "One number for each layer. Raises ValueError."
     numbers = [value]*layers if isinstance(value, int) else list(value)
@@ -97,6 +101,7 @@ def _of_each(name: str, value: int | Sequence[int], layers: int) -> list[int]:
                          f'list of {layers}, one for each layer')
     return numbers
 
+# %% ../nbs/library/01a_convolution.ipynb #c0a0001b
 def _image(shape: Sequence[int]) -> tuple[int, ...]:
     if len(tuple(shape)) != 3:
         raise ValueError(f'image_shape is {tuple(shape)}; it must be (c, height, width)')
@@ -121,7 +126,6 @@ class ConvGradient(Gradient):
     def __init__(self, decoder: ConvDecoder, Y: Tensor):
         self.decoder, self.Y = decoder, Y
         self.filters = [W.detach().to(Y.dtype) for W in decoder.W]
-        self.rows: Tensor | None = None
 
     @torch.no_grad()
     def full(self, Z: Tensor) -> Tensor: return of_active_rows(self.rows, Z, self.products)

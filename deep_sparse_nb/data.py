@@ -159,7 +159,8 @@ def _digits(sizes: tuple[int, ...], seed: int) -> Dataset:
 
 # %% ../nbs/library/04_data.ipynb #818d0c9e
 def data_folder(data_dir: str | Path | None = None) -> Path:
-    "Where data sets are read from, and MNIST is downloaded to. Raises ValueError for a file."
+    "Where data sets are read from, and MNIST is downloaded to. ValueError for no folder."
+    if data_dir == '': raise ValueError("data_dir is ''; it must name a folder")
     folder = Path(data_dir or os.environ.get('DEEP_SPARSE_DATA') or 'data').expanduser()
     if folder.exists() and not folder.is_dir():
         raise ValueError(f'data_dir is {folder}, which is a file, not a folder')
@@ -275,13 +276,14 @@ def load(name: str,                            # 'mnist', 'patches', 'natural' o
     """
     if name not in SIZES:
         raise ValueError(f'name is {name!r}; it must be one of {", ".join(SIZES)}')
-    sizes = tuple(sizes or SIZES[name])
+    sizes = SIZES[name] if sizes is None else tuple(sizes)
     _check_request(name, device, sizes, images=images, picture_shares=picture_shares)
     if name == 'mnist': data = _mnist(data_dir, sizes, seed)
     elif name == 'digits': data = _digits(sizes, seed)
     elif name == 'natural': data = _natural(sizes, seed, max_pixels)
     else:
-        pictures = split_files(images, tuple(picture_shares or sizes), generator(seed))
+        shares = sizes if picture_shares is None else tuple(picture_shares)
+        pictures = split_files(images, shares, generator(seed))
         data = _patches(pictures, name, sizes, seed, max_pixels)
     return data.to(device)
 

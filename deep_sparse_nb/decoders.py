@@ -16,6 +16,8 @@ from torch import Tensor, nn
 # %% ../nbs/library/01_decoders.ipynb #c8b1766e
 class Gradient:
     "The reconstruction term's gradient at codes (..., n, l), for one batch and one decoder."
+    rows: Tensor | None = None      # numbers of the active rows, see `active_rows`
+
     def full(self, Z: Tensor) -> Tensor:
         "The gradient at codes Z, both (..., n, l)."
         raise NotImplementedError
@@ -85,6 +87,10 @@ def check_sizes(**sizes: int) -> None:
     for name, size in sizes.items():
         if not isinstance(size, Integral) or size < 1:
             raise ValueError(f'{name} is {size!r}; it must be a whole number, at least 1')
+
+def check_given(**sizes: int | None) -> None:
+    "`check_sizes` of those that are not None."
+    check_sizes(**{name: size for name, size in sizes.items() if size is not None})
 
 def uniform(outputs: int, inputs: int, rng: torch.Generator) -> nn.Parameter:
     "Weights (outputs, inputs), uniform within 1/sqrt(inputs) of 0, as PyTorch's layers begin."
@@ -164,7 +170,6 @@ class HiddenGradient(Gradient):
         self.W1, self.b1, self.W2, self.scaled = W1, b1[..., None, :], W2, W1*(2/W2.shape[-2])
         self.gram: Tensor | None = None                              # later: W2' W2
         self.target, self.codes = Y, 0                               # later: Y W2
-        self.rows: Tensor | None = None                              # see `restrict_to`
         self.workspace = Workspaces(W1.shape[:-2])
 
     @torch.no_grad()
@@ -297,9 +302,10 @@ def decoder_loss(decoder: nn.Module,
 def atoms(decoder: nn.Module,
           l: int | None = None,  # code dimension, for a decoder that has no `code_shape`
           ) -> Tensor:           # (..., l, d)
-    "What each component means: D(e_i) - D(0) (section 4.1). ValueError where l is missing."
+    "What each component means: D(e_i) - D(0) (section 4.1). ValueError without a positive l."
     weight, kind = next(decoder.parameters()), type(decoder).__name__
     decoder = as_decoder(decoder)
+    check_given(l=l)
     if l is None and decoder.code_shape is None:
         raise ValueError(f'l is missing: a {kind} does not tell the shape of its codes')
     e = torch.eye(l or decoder.code_shape[-1], dtype=weight.dtype, device=weight.device)

@@ -19,42 +19,33 @@ def shrink_towards_zero(V: Tensor, b: Tensor) -> Tensor:
     return V.sign()*(V.abs() - b.abs()[..., None, :]).relu()
 
 # %% ../nbs/library/03_encoders.ipynb #f485b5ab
-class _Layers(nn.Module):
-    "Algorithm 1."
-    L: int
-    positive: bool
-    U: nn.Parameter    # (..., d, l)
-    S: nn.Parameter    # (..., l, l)
-    b: nn.Parameter    # (..., l)
-
-    def layers(self, Y: Tensor) -> list[Tensor]: # L + 1 of (..., n, l)
-        "The codes after each iteration; the last are the encoder's."
-        u = Y @ as_matrix(self.U, Y)
-        S, Z = as_matrix(self.S, u), []
-        if self.positive:
-            Z.append(u.add_(self.b[..., None, :]).relu())
-            for _ in range(self.L): Z.append((Z[-1] @ S.mT).add_(u).relu_())
-        else:
-            Z.append(shrink_towards_zero(u, self.b))
-            for _ in range(self.L): Z.append(shrink_towards_zero(Z[-1] @ S.mT + u, self.b))
-        return Z
-
-    def forward(self, Y: Tensor) -> Tensor: return self.layers(Y)[-1]
+def _algorithm_1(u: Tensor, S: Tensor, b: Tensor, L: int, positive: bool) -> list[Tensor]:
+    "The codes (..., n, l) after each of L + 1 iterations, from u = Y U."
+    if positive:
+        u = u.add_(b[..., None, :])
+        Z = [u.relu()]
+        for _ in range(L): Z.append((Z[-1] @ S.mT).add_(u).relu_())
+    else:
+        Z = [shrink_towards_zero(u, b)]
+        for _ in range(L): Z.append(shrink_towards_zero(Z[-1] @ S.mT + u, b))
+    return Z
 
 # %% ../nbs/library/03_encoders.ipynb #e0c0a005
-class _Backward(_Layers):
-    "What passes backward through its shrinkage."
-    def passed_on(self, Z: Tensor, g: Tensor) -> Tensor:
-        "The gradient g of codes Z as that of what entered the shrinkage, in place."
-        return where_positive(Z if self.positive else Z.abs(), g, out=g)
+def _backwards(Z: list[Tensor], g: Tensor, S: Tensor, positive: bool) -> list[Tensor]:
+    "The gradients of what entered each shrinkage, last one first, from g of the last codes."
+    def passed_on(z: Tensor, g: Tensor) -> Tensor:      # in place
+        return where_positive(z if positive else z.abs(), g, out=g)
+    deltas = [passed_on(Z[-1], g)]
+    for z in Z[-2::-1]: deltas.append(passed_on(z, deltas[-1] @ S))
+    return deltas
 
-    def threshold_gradient(self, Z: list[Tensor], deltas: list[Tensor]) -> Tensor: # (..., l)
-        "Of signed codes with respect to b."
-        shares = [(delta*z.sign()).sum(-2) for delta, z in zip(deltas, Z[::-1])]
-        return (-self.b.sign()*reduce(torch.add, shares)).sum_to_size(self.b.shape)
+def _threshold_gradient(b: Tensor, Z: list[Tensor], deltas: list[Tensor]) -> Tensor: # (..., l)
+    "Of signed codes with respect to b."
+    shares = [(delta*z.sign()).sum(-2) for delta, z in zip(deltas, Z[::-1])]
+    return (-b.sign()*reduce(torch.add, shares)).sum_to_size(b.shape)
 
 # %% ../nbs/library/03_encoders.ipynb #e0c0a006
-class LISTA(_Backward):
+class LISTA(nn.Module):
     """Algorithm 1: images (..., n, d) to codes (..., n, l).
 
     Its weights are U (..., d, l), S (..., l, l) and b (..., l). Codes are at least 0, or, with
@@ -71,23 +62,25 @@ class LISTA(_Backward):
         self.S = uniform(l, l, rng)
         self.b = nn.Parameter(torch.zeros(l) if positive else torch.full((l,), .05))
 
+    def layers(self, Y: Tensor) -> list[Tensor]: # L + 1 of (..., n, l)
+        "The codes after each iteration; the last are the encoder's."
+        u = Y @ as_matrix(self.U, Y)
+        return _algorithm_1(u, as_matrix(self.S, u), self.b, self.L, self.positive)
+
+    def forward(self, Y: Tensor) -> Tensor: return self.layers(Y)[-1]
+
     @torch.no_grad()
     def loss(self, Z: list[Tensor], codes: Tensor, Y: Tensor) -> Tensor:
         """Mean squared error (...,) of the last of the `layers` Z of images Y, given `codes`.
 
         Equation 13. Its gradient is left in the weights.
         """
-        error, S = Z[-1] - codes, as_matrix(self.S, Z[-1])
-        size = codes.shape[-2]*codes.shape[-1]
+        error, size = Z[-1] - codes, codes.shape[-2]*codes.shape[-1]
         value = torch.linalg.vector_norm(error, dim=(-2, -1)).square()/size
-        g, deltas, S_grad = error.mul_(2/size), [], torch.zeros_like(self.S[..., :1, :1])
-        for after, before in zip(Z[:0:-1], Z[-2::-1]):
-            deltas.append(self.passed_on(after, g))
-            S_grad = S_grad + deltas[-1].mT @ before
-            g = deltas[-1] @ S
-        deltas.append(self.passed_on(Z[0], g))
-        if self.L: self.S.grad = S_grad.sum_to_size(self.S.shape)
-        if not self.positive: self.b.grad = self.threshold_gradient(Z, deltas)
+        deltas = _backwards(Z, error.mul_(2/size), as_matrix(self.S, error), self.positive)
+        steps = [delta.mT @ z for delta, z in zip(deltas, Z[-2::-1])]
+        if steps: self.S.grad = reduce(torch.add, steps).sum_to_size(self.S.shape)
+        if not self.positive: self.b.grad = _threshold_gradient(self.b, Z, deltas)
         du = reduce(Tensor.add_, deltas[:-1], deltas[-1])
         self.U.grad = (Y.mT @ du).sum_to_size(self.U.shape)
         if self.positive: self.b.grad = du.sum(-2).sum_to_size(self.b.shape)

@@ -108,12 +108,7 @@ class Coefficients:
     ranks: Ranks = ALONE        # who else has samples of the batch
 
     def __post_init__(self):
-        for name in ('lam', 'beta', 'T', 'gamma'):
-            given = getattr(self, name)
-            try: value = torch.as_tensor(given)
-            except (TypeError, ValueError, RuntimeError): value = torch.tensor(-1)
-            if not ((value >= 0) & (value < math.inf)).all():
-                raise ValueError(f'{name} is {given!r}; it must be finite and at least 0')
+        for name in ('lam', 'beta', 'T', 'gamma'): _check_weight(name, getattr(self, name))
 
     def each(self, name: str, like: Tensor) -> Tensor:
         "A coefficient as a tensor, in the precision and on the device of `like`."
@@ -130,6 +125,13 @@ class Coefficients:
         if encoded is None and torch.as_tensor(self.gamma).any():
             raise ValueError(f"gamma is {self.gamma}, but no encoder's codes were given: "
                              "pass encoded=, or gamma=0")
+
+# %% ../nbs/library/00_energy.ipynb #fb087475
+def _check_weight(name: str, given: float | Tensor) -> None:
+    try: value = torch.as_tensor(given)
+    except (TypeError, ValueError, RuntimeError): value = torch.tensor(-1)
+    if not ((value >= 0) & (value < math.inf)).all():
+        raise ValueError(f'{name} is {given!r}; it must be finite and at least 0')
 
 # %% ../nbs/library/00_energy.ipynb #8f0c1bf1
 class Energy(Coefficients):

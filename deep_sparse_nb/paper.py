@@ -82,6 +82,7 @@ def table_row(dataset: str, model: str) -> tuple[str, str]: # a key of TABLE3 an
     lender = {'WDL': 'SDL', 'DO': 'SDL', 'Free': 'VDL'}.get(kind, kind)
     return ELDER[dataset], lender + ('-NL' if hidden else '')
 
+# %% ../nbs/library/06a_paper.ipynb #a05ade13
 def recipe(dataset: str, # 'mnist', 'digits', 'patches' or 'natural'
            model: str,   # one of `MODELS`
            lam: float,   # any; Table 3's are in `LAMBDAS`

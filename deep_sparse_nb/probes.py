@@ -10,14 +10,14 @@ __all__ = ['LEARNING_RATES', 'PER_CLASS', 'Kind', 'Places', 'LABELS_KEY', 'Class
 # %% ../nbs/library/08b_probes.ipynb #a10389e9
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 import torch
 from safetensors import safe_open
 from torch import Tensor, nn
-from .decoders import atoms, uniform
+from .decoders import atoms, check_given, uniform
 from .stacks import stack
 from .encoders import LISTA
 from .data import Dataset, generator, load
@@ -182,8 +182,9 @@ def only_labelled(data: Dataset, per_class: Sequence[int | None],
                   draws: int) -> tuple[Dataset, dict[tuple[int | None, int], Tensor]]:
     """The data set with the training images that any task labels, and their rows in it.
 
-    Rows go by k and draw; all images are one draw.
+    Rows go by k and draw; all images are one draw. Raises ValueError for k < 1.
     """
+    for k in per_class: check_given(per_class=k)
     labels = _labels(data, 'train')
     tasks = [(k, draw) for k in per_class for draw in range(draws if k else 1)]
     chosen = {task: first_of_each(labels.cpu(), *task) for task in tasks}
@@ -207,25 +208,16 @@ def stored(results: str | Path, grids: Sequence[str], models: Sequence[str] | No
         where = {k: where.get(k, v) for k, v in origin(where['dataset']).items()}
         offered = any(GRIDS[g].dataset == where['dataset'] and r.model in GRIDS[g].models
                       for g in grids)
-        if offered and (not models or r.model in models) and (not lams or r.lam in lams):
+        if offered and (models is None or r.model in models) and (lams is None or r.lam in lams):
             kind = tuple((k, v) for k, v in identity((r, seed), where).items() if k != 'seed')
             found.setdefault(kind, {})[seed] = None
     if not found: raise FileNotFoundError(f'no weights of {" or ".join(grids)} in {results}')
     return found
 
-# %% ../nbs/library/08b_probes.ipynb #5d0c4001
-def _features(kind: Kind, places: Places, data: Dataset,
-              results: str | Path) -> dict[str, Tensor]:
-    "Of raw pixels and LISTA from scratch the images, of a trained model its codes."
-    if dict(kind)['model'] in ('raw', 'LISTA'): return features_of([], data)
-    device = str(data.train.images.device)
-    return features_of([member(kind, s, p, results, device) for s, p in places.items()], data)
-
 # %% ../nbs/library/08b_probes.ipynb #7435114a
 def few_labels(grids: Sequence[str] = ('mnist-linear', 'mnist-nl'), # of trained models
                models: Sequence[str] | None = None,  # some (pixels and LISTA run along)
-               lams: Sequence[float] | None = None,
-               seeds: int | None = None,
+               lams: Sequence[float] | None = None, seeds: int | None = None,
                per_class: Sequence[int | None] = PER_CLASS, # labels of a class; None: all
                draws: int = 1,              # of labels; the first: those that come first
                epochs: int = 100,
@@ -237,35 +229,57 @@ def few_labels(grids: Sequence[str] = ('mnist-linear', 'mnist-nl'), # of trained
     """Errors of classifiers from few labels (section 4.5, Figure 9), into results/labels.csv.
 
     With `last` from the stored weights into results/labels-last.csv, a row for each learning
-    rate. Interrupt at will, and call again. Raises ValueError for less than one draw,
-    FileNotFoundError where there is no trained model.
+    rate. Interrupt at will, and call again. Raises ValueError for less than one label, seed,
+    draw or epoch, FileNotFoundError where there is no trained model.
     """
-    if draws < 1: raise ValueError(f'draws is {draws}; it must be at least 1')
+    check_given(seeds=seeds, draws=draws, epochs=epochs)
     device, deadline, left = choose_device(device), deadline_in(minutes), 0
     found: Mapping[Kind, Places] = (stored(results, grids, models, lams) if last else
                                     finished(runs, grids, models, lams, seeds))
-    path, key = Path(results)/('labels-last.csv' if last else 'labels.csv'), ['lr']*last
-    rates = [(rate,) for rate in LEARNING_RATES] if last else [LEARNING_RATES]
-    of_images: dict[str, Any] = origin('mnist')
-    sources = dict.fromkeys(tuple(c for c in kind if c[0] in of_images) for kind in found)
-    for where in map(dict, sources):
-        sizes = tuple(where[f'{s}_images'] for s in ('train', 'valid', 'test'))
-        data = load(where['dataset'], data_dir, device=device, sizes=sizes)
-        classes = len(_labels(data, 'train').unique())
+    for where, data in _sources(found, data_dir, device):
         data, labelled = only_labelled(data, per_class, draws)
         for kind, places in candidates(found, where, seeds or (1 if last else 5)):
-            columns = {task: dict(kind) | dict(per_class=task[0] or round(sizes[0]/classes),
-                       draw=task[1], classifier_epochs=epochs) for task in labelled}
-            todo = [t for t in labelled if not seeds_in(path, columns[t]) >= set(places)]
-            l, features = 128 if dict(kind)['model'] == 'LISTA' else 0, None
-            while todo and time.monotonic() < deadline:
-                now, features = todo.pop(0), features or _features(kind, places, data, results)
-                rows = [row for some in rates for row in classify(
-                    features, data, labelled[now], list(places), epochs, l, some, last)]
-                append(path, [columns[now] | row | provenance(device) for row in rows],
-                       LABELS_KEY + key)
-            left += len(todo)
+            left += _classify_missing(kind, places, data, labelled, epochs, last, results,
+                                      deadline)
     return left
+
+# %% ../nbs/library/08b_probes.ipynb #5d0c4002
+def _sources(found: Mapping[Kind, Places], data_dir: str | Path | None,
+             device: str) -> Iterator[tuple[dict, Dataset]]:
+    "The images that models learned from: their columns, and themselves."
+    of_images: dict[str, Any] = origin('mnist')
+    for kind in dict.fromkeys(tuple(c for c in kind if c[0] in of_images) for kind in found):
+        where = dict(kind)
+        sizes = tuple(where[f'{s}_images'] for s in ('train', 'valid', 'test'))
+        yield where, load(where['dataset'], data_dir, device=device, sizes=sizes)
+
+# %% ../nbs/library/08b_probes.ipynb #5d0c4003
+def _classify_missing(kind: Kind, places: Places, data: Dataset, labelled: dict, epochs: int,
+                      last: bool, results: str | Path, deadline: float) -> int:
+    "Rows of a kind of model for the tasks that have none; how many the deadline leaves."
+    about, device = dict(kind), str(data.train.images.device)
+    path = Path(results)/('labels-last.csv' if last else 'labels.csv')
+    every = round(about['train_images']/len(_labels(data, 'train').unique()))
+    columns = {task: about | dict(per_class=task[0] or every, draw=task[1],
+                                  classifier_epochs=epochs) for task in labelled}
+    todo = [t for t in labelled if not seeds_in(path, columns[t]) >= set(places)]
+    rates = [(rate,) for rate in LEARNING_RATES] if last else [LEARNING_RATES]
+    l, features = 128 if about['model'] == 'LISTA' else 0, None
+    while todo and time.monotonic() < deadline:
+        now, features = todo.pop(0), features or _features(kind, places, data, results)
+        rows = [row for some in rates for row in classify(
+            features, data, labelled[now], list(places), epochs, l, some, last)]
+        append(path, [columns[now] | row | provenance(device) for row in rows],
+               LABELS_KEY + ['lr']*last)
+    return len(todo)
+
+# %% ../nbs/library/08b_probes.ipynb #5d0c4001
+def _features(kind: Kind, places: Places, data: Dataset,
+              results: str | Path) -> dict[str, Tensor]:
+    "Of raw pixels and LISTA from scratch the images, of a trained model its codes."
+    if dict(kind)['model'] in ('raw', 'LISTA'): return features_of([], data)
+    device = str(data.train.images.device)
+    return features_of([member(kind, s, p, results, device) for s, p in places.items()], data)
 
 # %% ../nbs/library/08b_probes.ipynb #5f3a3dad
 def seeds_in(path: Path, columns: dict) -> set[int]:

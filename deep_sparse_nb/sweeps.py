@@ -16,6 +16,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 import torch
 from . import checkpoints
+from .decoders import check_given
 from .inference import Diverged
 from .data import Dataset, add_noise, load
 from .files import lock
@@ -28,17 +29,15 @@ from .results import TABLE_VERSION, KEY, append, identity, provenance, read_tabl
 from .weights import store_weights, worth_storing
 
 # %% ../nbs/library/08_sweeps.ipynb #47464f4b
-def _check_choice(name: str, grid: Grid, wanted: dict[str, Sequence | None],
-                  numbers: dict[str, int | None]) -> None:
+def _check_choice(name: str, grid: Grid, **wanted: Sequence | None) -> None:
+    "Raises ValueError where a list names what the grid does not have, or nothing at all."
     offered = dict(models=grid.models, lams=sorted({r.lam for r in grid.recipes()}))
     for argument, values in wanted.items():
-        strange = [v for v in values or () if v not in offered[argument]]
-        if strange:
-            raise ValueError(f'{argument} has {strange[0]!r}; grid {name} offers '
-                             f'{", ".join(map(str, offered[argument]))}')
-    for argument, number in numbers.items():
-        if number is not None and number < 1:
-            raise ValueError(f'{argument} is {number}; at least 1 is needed')
+        if values is None: continue
+        strange = [v for v in values if v not in offered[argument]]
+        if strange or not len(values):
+            raise ValueError(f'{argument} has {repr(strange[0]) if strange else "nothing"}; '
+                             f'grid {name} offers {", ".join(map(str, offered[argument]))}')
 
 # %% ../nbs/library/08_sweeps.ipynb #f772c4f7
 def choose(name: str,                         # of a grid
@@ -52,12 +51,13 @@ def choose(name: str,                         # of a grid
         raise ValueError(f'name is {name!r}; grids are {", ".join(GRIDS)}, '
                          f'and steps after them {", ".join(STEPS)}')
     grid = GRIDS[name]
-    _check_choice(name, grid, dict(models=models, lams=lams), dict(seeds=seeds, epochs=epochs))
+    _check_choice(name, grid, models=models, lams=lams)
+    check_given(seeds=seeds, epochs=epochs)
     printed = targets()[['dataset', 'model', 'lam']].itertuples(index=False, name=None)
     points = [point[1:] for point in dict.fromkeys(printed) if point[0] == ELDER[grid.dataset]]
     place = {point: i for i, point in enumerate(points)}
     chosen = [r for r in grid.recipes()
-              if (not models or r.model in models) and (not lams or r.lam in lams)]
+              if (models is None or r.model in models) and (lams is None or r.lam in lams)]
     chosen.sort(key=lambda r: place.get((r.model, r.lam), len(place)))
     return [(replace(r, epochs=epochs or r.epochs), seed)
             for seed in range(seeds or grid.seeds) for r in chosen]
@@ -112,24 +112,31 @@ def sweep(name: str,                         # one of `GRIDS`
 
     Interrupt at will, and call again. Raises ValueError for what the grid does not have.
     """
+    check_given(stack=stack)
     device, deadline = choose_device(device), deadline_in(minutes)
     members, dataset = choose(name, models, lams, seeds, epochs), GRIDS[name].dataset
     data = load(dataset, data_dir, images, device=device, sizes=sizes)
-    origin = checkpoints.origin(dataset, sizes, Path(images).name if images else None)
-    table, folder = Path(results)/f'{name}.csv', Path(runs)/name
-    size = stack or (1 if device == 'cpu' else 30)
-    units = plan(missing(members, origin, table), folder, origin, size)
+    origin = checkpoints.origin(dataset, sizes, images)
+    table, size = Path(results)/f'{name}.csv', stack or (1 if device == 'cpu' else 30)
+    units = plan(missing(members, origin, table), Path(runs)/name, origin, size)
     while units:
-        path, group = units.pop(0)
-        with lock(path.with_suffix('.lock'), wait=False) as mine:
-            if not mine or not missing(group, origin, table): continue
-            try: finish(path, group, data, origin, table, device, deadline, progress)
-            except Diverged as problem:
-                print(f'{path.name}: {problem}; its members now go one by one')
-                path.unlink()
-                units[:0] = plan(group, folder, origin, 1)
+        left = _turn(*units[0], data, origin, table, device, deadline, progress)
+        units = left + units[1:]
         if time.monotonic() > deadline: break
     return missing(members, origin, table)
+
+# %% ../nbs/library/08_sweeps.ipynb #4f326120
+def _turn(path: Path, group: list[Member], data: Dataset, origin: dict, table: Path,
+          device: str, deadline: float, progress: bool) -> list[tuple[Path, list[Member]]]:
+    "Train one stack, unless another process does. Returns what takes its place, if it diverged."
+    with lock(path.with_suffix('.lock'), wait=False) as mine:
+        if not mine or not missing(group, origin, table): return []
+        try: finish(path, group, data, origin, table, device, deadline, progress)
+        except Diverged as problem:
+            print(f'{path.name}: {problem}; its members now go one by one')
+            path.unlink()
+            return plan(group, path.parent, origin, 1)
+    return []
 
 # %% ../nbs/library/08_sweeps.ipynb #8dfe226d
 def deadline_in(minutes: float | None) -> float:
@@ -248,7 +255,7 @@ def finished(runs: str | Path, grids: Sequence[str], models: Sequence[str] | Non
     for path in sorted(p for g in grids for p in (Path(runs)/g).glob('*.safetensors')):
         members, origin, epoch = peek(path)
         for i, (r, seed) in enumerate(members):
-            wanted = (not models or r.model in models) and (not lams or r.lam in lams)
+            wanted = (models is None or r.model in models) and (lams is None or r.lam in lams)
             few = seeds is None or seed < seeds
             if epoch < r.epochs or not wanted or not few: continue
             kind = tuple((k, v) for k, v in identity((r, seed), origin).items() if k != 'seed')

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 from .energy import ALONE, Energy, Ranks
-from .decoders import check_sizes, decoder_loss, seeded
+from .decoders import check_given, check_sizes, decoder_loss, seeded
 from .inference import Diverged, Inference, curvature, lipschitz
 from .data import Dataset, Split
 from .metrics import dead, psnr, sparsity
@@ -311,29 +311,38 @@ def train(run: Run,
 
     Raises `Diverged`, and ValueError for images of another size than the decoder's.
     """
-    if not isinstance(data, Dataset):
-        raise ValueError(f'data is {type(data).__name__}, no Dataset')
-    if epochs is not None: check_sizes(epochs=epochs)
-    if not (minutes is None or minutes > 0): raise ValueError(f'minutes is {minutes}, not > 0')
+    _check_request(data, epochs, minutes)
     epochs, started = epochs or run.model.shared.epochs, time.monotonic()
     images = _as_rows(data.train, run.model).images
     begin_alike_(run.epoch, [*run.model.state_dict().values(), *run.best.values()], ranks)
     if ranks.rank: after_epoch, progress = None, False     # the first one speaks for all
     if after_epoch and run.epoch == 0: after_epoch(run)
     if run.epoch >= epochs: return run
-    n, off = max(len(images)//run.model.shared.batch, 1), not progress
-    with tqdm(total=epochs*n, initial=run.epoch*n, disable=off, unit='batch') as bar:
+    n = max(len(images)//run.model.shared.batch, 1)
+    with tqdm(total=epochs*n, initial=run.epoch*n, disable=not progress, unit='batch') as bar:
         while run.epoch < epochs:
-            begun = time.monotonic()
-            for g in run.adam.param_groups: g['lr'] = learning_rates(run)[g['part']]
-            with sharing(run.model, ranks): losses = train_epoch(run, images, bar)
-            run.epoch += 1
-            _validate(run, data, losses, time.monotonic() - begun, ranks)
-            run.seconds += time.monotonic() - begun
+            _learn_and_validate(run, data, images, bar, ranks)
             if after_epoch: after_epoch(run)
             bar.set_postfix_str(f'epoch {run.epoch}/{epochs}, {_summary(run.history[-1])}')
             if minutes and ranks.count(time.monotonic() - started > 60*minutes): break
     return run
+
+# %% ../nbs/library/07_training.ipynb #e3c61219
+def _check_request(data: Dataset, epochs: int | None, minutes: float | None) -> None:
+    if not isinstance(data, Dataset):
+        raise ValueError(f'data is {type(data).__name__}, no Dataset')
+    check_given(epochs=epochs)
+    if not (minutes is None or minutes > 0): raise ValueError(f'minutes is {minutes}, not > 0')
+
+def _learn_and_validate(run: Run, data: Dataset, images: Tensor, bar: tqdm,
+                        ranks: Ranks) -> None:
+    "One epoch, and its rows in the history."
+    begun = time.monotonic()
+    for g in run.adam.param_groups: g['lr'] = learning_rates(run)[g['part']]
+    with sharing(run.model, ranks): losses = train_epoch(run, images, bar)
+    run.epoch += 1
+    _validate(run, data, losses, time.monotonic() - begun, ranks)
+    run.seconds += time.monotonic() - begun
 
 # %% ../nbs/library/07_training.ipynb #c0de0011
 def learning_rates(run: Run) -> dict[str, float]:

@@ -106,8 +106,7 @@ class TritonIteration(Iteration):
     def __init__(self, start: Tensor, energy: Energy, encoded: Tensor | None,
                  eta: float | Tensor, rules: Rules = Rules()):
         super().__init__(start.contiguous(), energy, encoded, eta, rules)
-        *lead, n, l = start.shape
-        models = start.shape[:-2].numel()
+        (*lead, n, l), models = start.shape, start.shape[:-2].numel()
         self.whole = lambda A: A.expand(*lead, n, l).contiguous()
         self.weights = start.new_empty(5, *lead)      # from numbers or tensors (...,)
         weights = eta, energy.lam, energy.gamma, energy.beta, energy.T
@@ -123,7 +122,7 @@ class TritonIteration(Iteration):
         self.sums[0, 1] = (X - self.mean[0, :, None]).square().sum(1)
         self.constants = dict(
             nonneg=rules.nonneg, momentum=rules.momentum, restart=rules.restart,
-            freeze=bool(self.freeze.all()), hinged=bool(self.beta.any()),
+            freeze=bool(self.freeze.all()), hinged=energy.hinged(),
             rounding=4*torch.finfo(start.dtype).eps, ROWS=8, COLUMNS=triton.next_power_of_2(l))
 
     def advance(self, G: Tensor, k: int) -> None:
