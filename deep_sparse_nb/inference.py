@@ -189,13 +189,9 @@ def fista(Y: Tensor,                 # images (n, d) or (..., n, d)
     state = method(start, energy, encoded, step_size(step, start, Y, decoder, energy),
                    Rules(tol, nonneg, momentum, restart, freeze_converged, coast))
     state.run(gradient, max_iters, watch)
-    converged = state.iterations > 0
-    codes = torch.where(converged[..., None], state.codes, state.Z)
-    overflown = energy.ranks.max(overflow(codes))
-    if overflown.any():
-        raise Diverged(diagnosis(overflown, decoder, energy, Y.shape[-2], step))
-    iterations = torch.where(converged, state.iterations, max_iters)
-    found = Inference(codes.to(kind), iterations, converged)
+    found = outcome(state, max_iters)
+    check_finite(found.codes, decoder, energy, step)
+    found.codes = found.codes.to(kind)
     return certificate(found, *problem, state.eta, nonneg) if certify else found
 
 # %% ../nbs/library/02_inference.ipynb #29205bfe
@@ -219,17 +215,15 @@ def check_options(Y: Tensor, decoder: nn.Module, energy: Energy, encoded: Tensor
         raise ValueError('coast is for a batch in one process; several do without it')
 
 # %% ../nbs/library/02_inference.ipynb #29205bff
-def first_codes(Y: Tensor, decoder: Decoder, energy: Energy, encoded: Tensor | None,
-                start: Tensor | None) -> Tensor:
-    "First codes (..., n, l), with the leading dimensions of all arguments. Raises ValueError."
+def check_batch(Y: Tensor, decoder: Decoder, energy: Energy, given: dict[str, Tensor]) -> None:
+    "Raises ValueError for images and `given` codes that do not fit, or are not finite."
     if Y.dim() < 2 or not Y.is_floating_point():
         raise ValueError(f'Y has shape {tuple(Y.shape)} and type {Y.dtype}; it must be (n, d) '
                          'or (..., n, d), floating')
-    energy.check_encoded(encoded)
-    n, shape, offered = Y.shape[-2], decoder.code_shape, dict(start=start, encoded=encoded)
+    energy.check_encoded(given.get('encoded'))
+    n, shape = Y.shape[-2], decoder.code_shape
     if energy.hinged() and energy.ranks.count(n) < 2:
         raise ValueError(f'Y has {n} image(s): the hinge needs n >= 2 (or beta = 0)')
-    given = {name: A for name, A in offered.items() if A is not None}
     if not given and shape is None:
         raise ValueError('start is missing: the decoder does not tell the shape of its codes')
     if decoder.d not in (None, Y.shape[-1]):
@@ -244,16 +238,25 @@ def first_codes(Y: Tensor, decoder: Decoder, energy: Energy, encoded: Tensor | N
     for name, A in dict(Y=Y, **given).items():
         if A.is_meta: raise ValueError(f"{name} has no values: it is on the device 'meta'")
         if not all_finite(A): raise ValueError(f'{name} is not finite')
-    leading = [Y.shape[:-2], (shape or (l,))[:-1], *(A.shape[:-2] for A in given.values())]
+
+# %% ../nbs/library/02_inference.ipynb #29205c00
+def first_codes(Y: Tensor, decoder: Decoder, energy: Energy, encoded: Tensor | None,
+                start: Tensor | None) -> Tensor:
+    "First codes (..., n, l), with the leading dimensions of all arguments. Raises ValueError."
+    offered = dict(start=start, encoded=encoded)
+    given = {name: A for name, A in offered.items() if A is not None}
+    check_batch(Y, decoder, energy, given)
+    codes = next(iter(given.values())).detach() if given else Y.new_zeros(())
+    shape = decoder.code_shape if decoder.code_shape is not None else codes.shape[-1:]
+    leading = [Y.shape[:-2], shape[:-1], *(A.shape[:-2] for A in given.values())]
     leading += [energy.each(name, Y).shape for name in ('lam', 'beta', 'T', 'gamma')]
     shapes = {tuple(s) for s in leading if s}
     one = len(shapes) < 2                                  # broadcasting takes its time
     try: models = max(shapes, default=()) if one else torch.broadcast_shapes(*shapes)
     except RuntimeError:
         raise ValueError(f'leading dimensions do not fit: {sorted(shapes)}') from None
-    codes = next(iter(given.values())).detach() if given else Y.new_zeros(())
     kind = torch.float32 if Y.element_size() < 4 else Y.dtype
-    return codes.to(Y.device, kind).expand(*models, n, l)
+    return codes.to(Y.device, kind).expand(*models, Y.shape[-2], shape[-1])
 
 # %% ../nbs/library/02_inference.ipynb #f87604f8
 LARGEST_GRAM = 512   # rows of a Gram matrix that stays in the cache
@@ -290,22 +293,27 @@ def all_finite(A: Tensor) -> bool:
     "Whether all numbers of A are finite. A sum, which takes less time, answers nearly always."
     return bool(A.sum().isfinite()) or bool(A.isfinite().all())
 
-def overflow(codes: Tensor) -> Tensor:
-    "1 for each model whose codes (..., n, l) have left the finite numbers, else 0: (...,)."
-    if all_finite(codes): return codes.new_zeros(codes.shape[:-2], dtype=torch.int32)
-    return (~codes.isfinite()).flatten(-2).any(-1).int()
+def outcome(state: Iteration, max_iters: int) -> Inference:
+    "The codes that were kept, and the last ones of samples that are not done."
+    converged = state.iterations > 0
+    codes = torch.where(converged[..., None], state.codes, state.Z)
+    return Inference(codes, torch.where(converged, state.iterations, max_iters), converged)
 
 # %% ../nbs/library/02_inference.ipynb #00f9e5d1
-def diagnosis(overflown: Tensor, decoder: nn.Module, energy: Energy, n: int,
-              step: float | Tensor | str) -> str:
-    "The message of `Diverged`."
+def check_finite(codes: Tensor, decoder: nn.Module, energy: Energy,
+                 step: float | Tensor | str) -> None:
+    "Raises `Diverged`, in all processes that share the batch, for codes that overflow."
+    overflown = codes.new_zeros(codes.shape[:-2], dtype=torch.int32)       # by model: 0 or 1
+    if not all_finite(codes): overflown = (~codes.isfinite()).flatten(-2).any(-1).int()
+    overflown = energy.ranks.max(overflown)
+    if not overflown.any(): return
     if not all(p.isfinite().all() for p in decoder.parameters()):
-        return "the decoder's weights are not finite"
+        raise Diverged("the decoder's weights are not finite")
     of = f' of models {overflown.nonzero().flatten().tolist()}' if overflown.dim() else ''
     linear, safe = isinstance(decoder, LinearDecoder), ''
-    if linear: safe = f'; 1/L is {(1/lipschitz(decoder, energy, n)).min():.3g}'
-    return (f'codes{of} are not finite after inference with step {step}{safe}: images, '
-            'weights or the step are too large')
+    if linear: safe = f'; 1/L is {(1/lipschitz(decoder, energy, codes.shape[-2])).min():.3g}'
+    raise Diverged(f'codes{of} are not finite after inference with step {step}{safe}: images, '
+                   'weights or the step are too large')
 
 # %% ../nbs/library/02_inference.ipynb #b6700a37
 @torch.no_grad()

@@ -32,52 +32,49 @@ class Rules(NamedTuple):
     freeze_converged: bool = False # with a hinge, too, a sample that is done moves no more
     coast: bool = False            # a sample that is done drifts on, see `Coasting`
 
-# %% ../nbs/library/02a_iteration.ipynb #e07c3c8b
-class _State:
-    "What FISTA remembers of a batch of codes (..., n, l)."
+# %% ../nbs/library/02a_iteration.ipynb #c0132ffb
+def _hardly_moved(moved: Tensor, Z: Tensor, tol: float) -> Tensor: # bool (..., n)
+    "The stopping rule, for the last move of codes from Z, both (..., n, l)."
+    norm = partial(torch.linalg.vector_norm, dim=-1, dtype=torch.double)
+    return (norm(moved) < tol*norm(Z)) | (moved == 0).all(-1)
+
+def _momentum(t: Tensor, back: Tensor, moved: Tensor, rules: Rules) -> tuple[Tensor, Tensor]:
+    "The next t and the momentum, both (..., n). `back` leads to where the step came from."
+    following = (1 + (1 + 4*t**2).sqrt())/2                                        # equation 6
+    ahead = (t - 1)/following if rules.momentum else torch.zeros_like(t)
+    if not rules.restart: return following, ahead
+    uphill = (back*moved).sum(-1) > 0
+    return torch.where(uphill, 1, following), torch.where(uphill, 0, ahead)
+
+# %% ../nbs/library/02a_iteration.ipynb #e07c3c8f
+class Iteration:
+    "FISTA over a batch of codes (..., n, l): its state, a step, and the loop of steps."
     def __init__(self, start: Tensor, energy: Energy, encoded: Tensor | None,
                  eta: float | Tensor, rules: Rules = Rules()):
         self.energy, self.encoded, self.rules = energy, encoded, rules
-        def each(c): return torch.as_tensor(c, dtype=start.dtype, device=start.device)
-        weights = (each(c)[..., None, None] for c in (eta, energy.lam, energy.beta))
-        self.eta, self.lam, self.beta = weights                                # (..., 1, 1)
+        eta = torch.as_tensor(eta, dtype=start.dtype, device=start.device)
+        self.eta, self.lam = (c[..., None, None] for c in (eta, energy.each('lam', start)))
         self.X, self.Z, self.codes = start.clone(), start.clone(), torch.zeros_like(start)
         self.t = start.new_ones(start.shape[:-1])                              # (..., n)
         self.iterations = torch.zeros_like(self.t, dtype=torch.int32)          # 0: not done
-        self.freeze = (self.beta[..., 0] == 0) | rules.freeze_converged        # (..., 1)
-        self.ranks = energy.ranks if energy.shared() else ALONE             # who have to agree
+        self.freeze = (energy.each('beta', start)[..., None] == 0) | rules.freeze_converged
+        self.ranks = energy.ranks if energy.shared() else ALONE          # who have to agree
 
     def frozen(self) -> Tensor: return (self.iterations > 0) & self.freeze     # (..., n)
 
-# %% ../nbs/library/02a_iteration.ipynb #e07c3c8d
-class _Step(_State):
-    "The step that advances a state."
     def advance(self, G: Tensor, k: int) -> None:
         "Iteration `k`, from the decoder's gradient G at X."
         G = self.energy.gradient(self.X, G, self.encoded)
-        Z = shrink(self.X - self.eta*G, self.eta*self.lam, self.rules.nonneg)      # equation 5
+        Z = shrink(self.X - self.eta*G, self.eta*self.lam, self.rules.nonneg)  # equation 5
         Z = torch.where(self.frozen()[..., None], self.Z, Z)
         moved = Z - self.Z
-        self.keep(Z, moved, k)
-        t = (1 + (1 + 4*self.t**2).sqrt())/2                                       # equation 6
-        ahead = (self.t - 1)/t if self.rules.momentum else torch.zeros_like(t)
-        if self.rules.restart:
-            uphill = ((self.X - Z)*moved).sum(-1) > 0
-            t, ahead = torch.where(uphill, 1, t), torch.where(uphill, 0, ahead)
-        ahead = torch.where(self.frozen(), 0, ahead)
-        self.X, self.Z, self.t = Z + ahead[..., None]*moved, Z, t                  # equation 7
-
-    def keep(self, Z: Tensor, moved: Tensor, k: int) -> None:
-        "Keep the codes of those samples for which the stopping rule holds for the first time."
-        norm = partial(torch.linalg.vector_norm, dim=-1, dtype=torch.double)
-        still = norm(moved) < self.rules.tol*norm(self.Z)
-        done = (self.iterations == 0) & (still | (moved == 0).all(-1))
+        done = (self.iterations == 0) & _hardly_moved(moved, self.Z, self.rules.tol)
         self.codes = torch.where(done[..., None], Z, self.codes)
         self.iterations = torch.where(done, k, self.iterations)
+        self.t, ahead = _momentum(self.t, self.X - Z, moved, self.rules)
+        ahead = torch.where(self.frozen(), 0, ahead)
+        self.X, self.Z = Z + ahead[..., None]*moved, Z                         # equation 7
 
-# %% ../nbs/library/02a_iteration.ipynb #e07c3c8f
-class Iteration(_Step):
-    "FISTA over a batch of codes (..., n, l): its state, and the step that advances it."
     def running(self) -> int:
         "Samples not done yet, of the model that has most; 0 if codes are finite no more."
         return int((self.iterations == 0).sum(-1).max()) if self.Z.isfinite().all() else 0
