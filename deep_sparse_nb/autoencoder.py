@@ -21,14 +21,31 @@ from .encoders import LISTA, OwnEncoder
 from .paper import Recipe
 
 # %% ../nbs/library/06b_autoencoder.ipynb #62e33ced
-class _Members(nn.Module):
-    "What the members of a stack have in common."
-    recipes: tuple[Recipe, ...]
-    seeds: tuple[int, ...]
-    decoder: Any                # a `Decoder`, whose parameters have a leading dimension
-    encoder: Any                # likewise, or None
+class _Stack(nn.Module):
+    "Members along a leading dimension: their modules, recipes, seeds and energies."
+    decoder: Any                        # a `Decoder`; parameters have a leading dimension
+    encoder: Any = None                 # likewise, if there is one
+    step: Any                           # of inference: the recipe's, or what training measured
+    ranks: Ranks = ALONE                # the processes that share a batch
     checked: Energy | None = None
-    ranks: Ranks = ALONE        # the processes that share a batch
+
+    def __init__(self, decoder: Any, encoder: Any = None,
+                 recipes: Recipe | Sequence[Recipe] = Recipe(),
+                 seeds: int | Sequence[int] = 0):
+        super().__init__()
+        given, self.seeds = _paired(recipes, seeds)
+        self.decoder = _stacked_decoder(_modules(decoder, self.seeds, 'decoder'), given[0])
+        if encoder is not None:
+            guessing = _modules(encoder, self.seeds, 'encoder')
+            self.encoder = _stacked_encoder(guessing, self.decoder, given[0])
+        m = self.decoder.W1.shape[-2] if isinstance(self.decoder, HiddenDecoder) else 0
+        found = dict(l=self.decoder.code_shape[-1], m=m, encoder=encoder is not None)
+        self.recipes = tuple(replace(r, **found) for r in given)
+        self.step = self.shared.step
+        for name in _COEFFICIENTS:
+            self.register_buffer(name, _of_each(self.recipes, name), persistent=False)
+        self.float()
+        if self.shared.unit_columns: self.decoder.normalize_()
 
     @property
     def shared(self) -> Recipe: return self.recipes[0]     # but for the coefficients
@@ -48,57 +65,53 @@ class _Members(nn.Module):
 
     def rows(self, Y: Any) -> Tensor: # (n, d) or (members, n, d), float32, where the model is
         "Images as rows, from arrays or tensors of rows or `image_shape`. Raises ValueError."
-        if not torch.is_tensor(Y): Y = as_rows(Y, 'Y')
-        shape, k, S = tuple(Y.shape), len(self.image_shape), len(self.seeds)
-        if k > 1 and len(shape) > k and shape[-k:] == self.image_shape: Y = Y.flatten(-k)
-        if Y.dim() < 2 or Y.shape[-1] != self.d or Y.shape[:-2] not in ((), (1,), (S,)):
-            raise ValueError(f'Y has shape {shape}; it must be (n, {self.d}), or '
-                             f'({S}, n, {self.d}) for other images of each member')
-        return Y.to(self.lam)
+        return _flat(Y, self.image_shape, len(self.seeds)).to(self.lam)
 
-# %% ../nbs/library/06b_autoencoder.ipynb #c0de0001
-class _Inferring(_Members):
-    "Members that infer codes."
-    step: Any                   # of inference: the recipe's, or what training has measured
+# %% ../nbs/library/06b_autoencoder.ipynb #62e33cee
+def _flat(Y: Any, image_shape: tuple[int, ...], members: int) -> Tensor:
+    "Images as rows (n, d) or (members, n, d). Raises ValueError."
+    if not torch.is_tensor(Y): Y = as_rows(Y, 'Y')
+    shape, k, d = tuple(Y.shape), len(image_shape), math.prod(image_shape)
+    if k > 1 and len(shape) > k and shape[-k:] == image_shape: Y = Y.flatten(-k)
+    if Y.dim() < 2 or Y.shape[-1] != d or Y.shape[:-2] not in ((), (1,), (members,)):
+        raise ValueError(f'Y has shape {shape}; it must be (n, {d}), or ({members}, n, {d}) '
+                         'for other images of each member')
+    return Y
 
+# %% ../nbs/library/06b_autoencoder.ipynb #c0de0002
+class Autoencoder(_Stack):
+    """A stack of members, each a recipe and a seed: decoder, perhaps an encoder, and energy.
+
+    `decoder` and `encoder` are a module, of which each member gets a copy; or a list, with one
+    for each; or a class or function without arguments that makes one, PyTorch's random numbers
+    being seeded with the member's seed. Weights are kept as float32. Raises ValueError naming
+    the argument where they do not fit together.
+    """
     @torch.no_grad()
     def infer(self, Y: Any,                  # images (n, d) or (members, n, d)
               encoded: Tensor | None = None, # the encoder's codes (members, n, l)
               energy: Energy | None = None,  # default: the recipes'
               **options: Any) -> Inference:  # of `fista`, in place of the recipe's
         "Codes by FISTA as the recipe says, from the encoder's guess or (nearly) from zero."
-        Y, r, curved, step = self.rows(Y), self.shared, not self.decoder.linear, self.step
+        Y, usual = self.rows(Y), _usual_options(self.shared, self.step, self.decoder.linear)
         if encoded is None and self.encoder is not None: encoded = self.encoder(Y)
-        zero = Y.new_full((Y.shape[-2], r.l), .01 if curved else 0.)
-        start = zero if encoded is None else None
-        if curved and isinstance(step, str) and step == 'auto': step = 'backtracking'
-        usual = dict(start=start, step=step, nonneg=r.positive, freeze_converged=curved,
-                     restart=r.step == 'auto' or r.step_rule == '1/L',
-                     coast=r.step_rule == 'coast', precision=r.precision)
+        if encoded is None:
+            zero = 0. if self.decoder.linear else .01
+            usual['start'] = Y.new_full((Y.shape[-2], self.shared.l), zero)
         return fista(Y, self.decoder, energy or self.energy, encoded, **(usual | options))
 
     @torch.no_grad()
     def codes(self, Y: Any) -> Tensor: # (members, n, l)
-        """The codes a trained model stands for: each image's own, whatever stands beside it.
-
-        The encoder's, or for a decoder alone inferred ones (section 2.4), without the hinge.
-        """
+        "Each image's own code: the encoder's, else inferred without the hinge (section 2.4)."
         if self.encoder is not None: return self.encoder(self.rows(Y))
         return self.infer(Y, energy=replace(self.energy, beta=0., ranks=ALONE)).codes
 
-# %% ../nbs/library/06b_autoencoder.ipynb #7fe00741
-class _Recipes(_Inferring):
-    "Members that come from recipes, and leave one by one."
     @classmethod
     def from_recipes(cls: Any, recipes: Recipe | Sequence[Recipe],
                      seeds: int | Sequence[int] = 0,
                      d: int = 784) -> 'Autoencoder': # d: pixels of an image
         "The paper's models: a dictionary or, where m > 0, a hidden layer; LISTA if `encoder`."
-        given, each = _paired(recipes, seeds)
-        l, m, positive = given[0].l, given[0].m, given[0].positive
-        decoders = [HiddenDecoder(l, m, d, s) if m else LinearDecoder(l, d, s) for s in each]
-        encoders = [LISTA(d, l, seed=1_000_000 + s, positive=positive) for s in each]
-        return cls(decoders, encoders if given[0].encoder else None, given, each)
+        return cls(*_papers_parts(*_paired(recipes, seeds), d))
 
     def member(self, i: int) -> 'Autoencoder':
         "A copy of member `i`, as a stack of one."
@@ -110,33 +123,22 @@ class _Recipes(_Inferring):
         if isinstance(self.step, Tensor): alone.step = self.step[i:i + 1]
         return alone.to(self.lam.device)
 
-# %% ../nbs/library/06b_autoencoder.ipynb #c0de0002
-class Autoencoder(_Recipes):
-    """A stack of members, each a recipe and a seed: decoder, perhaps an encoder, and energy.
+# %% ../nbs/library/06b_autoencoder.ipynb #c0de0001
+def _usual_options(r: Recipe, step: Any, linear: bool) -> dict[str, Any]:
+    "Options of `fista` that a recipe stands for."
+    if not linear and isinstance(step, str) and step == 'auto': step = 'backtracking'
+    restart = r.step == 'auto' or r.step_rule == '1/L'
+    return dict(step=step, nonneg=r.positive, restart=restart, freeze_converged=not linear,
+                coast=r.step_rule == 'coast', precision=r.precision)
 
-    `decoder` and `encoder` are a module, of which each member gets a copy; or a list, with one
-    for each; or a class or function without arguments that makes one, PyTorch's random numbers
-    being seeded with the member's seed. Weights are kept as float32. Raises ValueError naming
-    the argument where they do not fit together.
-    """
-    def __init__(self, decoder: Any, encoder: Any = None,
-                 recipes: Recipe | Sequence[Recipe] = Recipe(),
-                 seeds: int | Sequence[int] = 0):
-        super().__init__()
-        given, self.seeds = _paired(recipes, seeds)
-        self.decoder = _stacked_decoder(_modules(decoder, self.seeds, 'decoder'), given[0])
-        guesses = encoder is not None
-        encoders = _modules(encoder, self.seeds, 'encoder') if guesses else []
-        self.encoder = _stacked_encoder(encoders, self.decoder, given[0]) if guesses else None
-        m = self.decoder.W1.shape[-2] if isinstance(self.decoder, HiddenDecoder) else 0
-        l = self.decoder.code_shape[-1]
-        self.recipes = tuple(replace(r, l=l, m=m, encoder=guesses) for r in given)
-        self.step = self.shared.step
-        for name in _COEFFICIENTS:
-            value = torch.tensor([float(getattr(r, name)) for r in self.recipes])
-            self.register_buffer(name, value, persistent=False)
-        self.float()
-        if self.shared.unit_columns: self.decoder.normalize_()
+# %% ../nbs/library/06b_autoencoder.ipynb #7fe00741
+def _papers_parts(recipes: Sequence[Recipe], seeds: Sequence[int], d: int) -> tuple:
+    "Decoders, encoders or None, recipes and seeds of the paper's models."
+    r = recipes[0]
+    decoders = [HiddenDecoder(r.l, r.m, d, s) if r.m else LinearDecoder(r.l, d, s)
+                for s in seeds]
+    encoders = [LISTA(d, r.l, seed=1_000_000 + s, positive=r.positive) for s in seeds]
+    return decoders, encoders if r.encoder else None, recipes, seeds
 
 # %% ../nbs/library/06b_autoencoder.ipynb #c0de0003
 def _modules(given: Any, seeds: Sequence[int], name: str) -> list[nn.Module]:
@@ -184,7 +186,11 @@ def _stacked_encoder(made: list[nn.Module], decoder: Decoder, r: Recipe) -> nn.M
 _COEFFICIENTS = 'lam', 'beta', 'T', 'gamma'
 _STEP_RULES = 'recipe', 'safe', '1/L', 'coast'
 
-def _paired(recipes: Recipe | Sequence[Recipe], seeds: int | Sequence[int]) -> tuple:
+def _of_each(recipes: Sequence[Recipe], name: str) -> Tensor: # (members,)
+    return torch.tensor([float(getattr(r, name)) for r in recipes])
+
+def _paired(recipes: Recipe | Sequence[Recipe], seeds: int | Sequence[int],
+            ) -> tuple[tuple[Recipe, ...], tuple[int, ...]]:
     "As many recipes as seeds, as tuples. Raises ValueError where they cannot be one stack."
     listed = [recipes] if isinstance(recipes, Recipe) else list(recipes)
     numbers = list(seeds) if isinstance(seeds, Sequence) else [seeds]

@@ -83,11 +83,10 @@ class Iteration:
             watch: Callable[[int, Tensor], None] | None = None) -> None:
         "Advance until all are done, or `max_iters` times. `watch` gets k and copied codes."
         active = self.X.shape[-2]
-        check_every = 8 if self.X.is_cuda or self.ranks.size > 1 else 1    # to ask takes time
         for k in range(1, max_iters + 1):
             self.advance(gradient.incremental(self.X), k)
             if watch: watch(k, self.Z.clone())
-            if k % check_every: continue
+            if k % (8 if self.X.is_cuda or self.ranks.size > 1 else 1): continue   # it waits
             running = self.running()
             if not self.ranks.count(running): break
             if running < .8*active and self.freeze.all():
