@@ -24,7 +24,7 @@ from .paper import Recipe
 class _Stack(nn.Module):
     "Members along a leading dimension: their modules, recipes, seeds and energies."
     decoder: Any                        # a `Decoder`; parameters have a leading dimension
-    encoder: Any = None                 # likewise, if there is one
+    encoder: Any                        # likewise, or None
     step: Any                           # of inference: the recipe's, or what training measured
     ranks: Ranks = ALONE                # the processes that share a batch
     checked: Energy | None = None
@@ -35,9 +35,8 @@ class _Stack(nn.Module):
         super().__init__()
         given, self.seeds = _paired(recipes, seeds)
         self.decoder = _stacked_decoder(_modules(decoder, self.seeds, 'decoder'), given[0])
-        if encoder is not None:
-            guessing = _modules(encoder, self.seeds, 'encoder')
-            self.encoder = _stacked_encoder(guessing, self.decoder, given[0])
+        made = None if encoder is None else _modules(encoder, self.seeds, 'encoder')
+        self.encoder = made and _stacked_encoder(made, self.decoder, given[0])
         m = self.decoder.W1.shape[-2] if isinstance(self.decoder, HiddenDecoder) else 0
         found = dict(l=self.decoder.code_shape[-1], m=m, encoder=encoder is not None)
         self.recipes = tuple(replace(r, **found) for r in given)

@@ -38,7 +38,7 @@ from deep_sparse_nb.patches import cut, join, photographs, read_picture, split_f
 from deep_sparse_nb.pictures import denoise, inpaint
 from deep_sparse_nb.plots import show_images, show_pairs
 from deep_sparse_nb.pretrained import read_folder, write_folder
-from deep_sparse_nb.probes import few_labels, first_of_each, stable_atoms
+from deep_sparse_nb.probes import few_labels, first_of_each, only_labelled, stable_atoms
 from deep_sparse_nb.results import append, read_table
 from deep_sparse_nb.weights import load_model
 from deep_sparse_nb.stacks import stack
@@ -95,6 +95,7 @@ LISTA(16, 0)                                     -> l is 0
 LISTA(0, 8)                                      -> d is 0
 LISTA(16, 8, L=-1)                               -> L is -1
 atoms(torch.nn.Linear(8, 16))                    -> l is missing
+atoms(D, 0)                                      -> l is 0
 stack([])                                        -> modules is empty
 stack([D, H])                                    -> modules
 stack([D, LinearDecoder(9, 16)])                 -> modules
@@ -194,6 +195,9 @@ load('cifar')                                    -> name is 'cifar'; it must be 
 load('')                                         -> name is ''
 load(None)                                       -> name is None
 load('digits', sizes=(1, 2))                     -> sizes is \(1, 2\); three positive
+load('digits', sizes=())                         -> sizes is \(\); three positive
+load('patches', images=TMP/'pictures', picture_shares=()) -> picture_shares is \(\)
+load('mnist', data_dir='')                       -> data_dir is ''; it must name a folder
 load('digits', sizes=(0, 1, 1))                  -> sizes is
 load('digits', sizes=(-1, 1, 1))                 -> sizes is
 load('digits', sizes=(1.5, 1, 1))                -> sizes is
@@ -320,7 +324,17 @@ sweep('none')                                    -> name is 'none'; grids are
 sweep('digits', minutes=-1)                      -> minutes is -1
 sweep('digits', device='gpu')                    -> device is 'gpu'
 sweep('digits', models=['XDL'])                  -> models has 'XDL'
-few_labels(['digits'], draws=0)                  -> draws is 0; it must be at least 1
+sweep('digits', models=[])                       -> models has nothing; grid digits offers
+sweep('digits', lams=())                         -> lams has nothing; grid digits offers
+sweep('digits', sizes=())                        -> sizes is \(\); three
+sweep('digits', stack=0)                         -> stack is 0; .*at least 1
+sweep('digits', stack=-1)                        -> stack is -1
+sweep('digits', stack=1.5)                       -> stack is 1.5; it must be a whole number
+sweep('digits', data_dir='')                     -> data_dir is ''
+few_labels(['digits'], draws=0)                  -> draws is 0; .*at least 1
+few_labels(['digits'], epochs=0)                 -> epochs is 0; .*at least 1
+few_labels(['digits'], seeds=0)                  -> seeds is 0; .*at least 1
+only_labelled(DATA, (1, 0), 1)                   -> per_class is 0
 few_labels(['none'], results=TMP, runs=TMP)      -> FileNotFoundError: no finished .* of none
 stable_atoms(['digits'], results=TMP, runs=TMP)  -> FileNotFoundError: no finished checkpoint
 by_contrast(results=TMP, runs=TMP, images=TMP)   -> FileNotFoundError: no finished checkpoint
