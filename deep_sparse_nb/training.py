@@ -85,13 +85,16 @@ def evaluate(model: Autoencoder, split: Split, batch: int = 250,
         raise ValueError(f'noise has {len(noise)} rows; there are {len(split)} images')
     images, energy = _as_rows(split, model), replace(model.energy, gamma=0., ranks=ALONE)
     totals, alive, batches = dict[str, Tensor](), [], _batches(len(split), batch)
-    with _evaluating(model):
+    learning = model.training
+    model.eval()
+    try:
         for rows in batches[ranks.rank::ranks.size] or batches[:1]: # which counts as zero
             part = images[rows]
             Z = model.codes(part.images if noise is None else part.images + noise[rows])
             for name, value in _sums(energy, Z, part, model.decoder(Z)).items():
                 totals[name] = totals.get(name, 0) + value.double()
             alive.append((Z != 0).any(-2))
+    finally: model.train(learning)
     counts = ranks.rank < len(batches)
     means = {name: ranks.sum(total*counts)/len(split) for name, total in totals.items()}
     return means | dict(dead=dead(ranks.max(torch.stack(alive).any(0).int())[..., None, :]))
@@ -119,15 +122,6 @@ def _as_rows(split: Split, model: Autoencoder) -> Split:
         raise ValueError(f'the data have images of shape {tuple(split.images.shape[1:])}; '
                          f'the decoder makes {model.image_shape}')
     return flat
-
-# %% ../nbs/library/07_training.ipynb #c0de0013
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    "The model as it is used, not as it learns, while the block runs."
-    learning = model.training
-    model.eval()
-    try: yield
-    finally: model.train(learning)
 
 # %% ../nbs/library/07_training.ipynb #9ad3d8cd
 @dataclass(repr=False)
@@ -220,6 +214,7 @@ def train_epoch(run: Run, images: Tensor, bar: tqdm) -> dict[str, Tensor]:
     model, N, losses, iterations = run.model, len(images), images.new_zeros(2, 1), 0
     n, steps, ranks = min(model.shared.batch, N), _Steps(model), model.ranks
     if n < ranks.size: raise ValueError(f'a batch has {n} images for {ranks.size} processes')
+    for g in run.adam.param_groups: g['lr'] = learning_rates(run)[g['part']]
     order = data_order(model.seeds, run.epoch, N).to(images.device)
     batches = order[:, :N//n*n].split(n, dim=1)
     for b, rows in enumerate(batches):
@@ -277,10 +272,11 @@ def tiny_is_zero() -> Iterator[None]:
     finally: torch.set_flush_denormal(already)
 
 # %% ../nbs/library/07_training.ipynb #8eef9e69
-def _validate(run: Run, data: Dataset, losses: dict[str, Tensor], seconds: float,
-              ranks: Ranks) -> None:
-    "Add the epoch's rows to the history; keep the weights that validate best, or the last."
-    model, scores = run.model, {}
+def _close_epoch(run: Run, data: Dataset, losses: dict[str, Tensor], begun: float,
+                 ranks: Ranks) -> None:
+    "Count an epoch; its rows go to the history, weights that validate best, or last, are kept."
+    model, scores, seconds = run.model, {}, time.monotonic() - begun
+    run.epoch += 1
     if valid := data.valid: scores = evaluate(model, valid, model.shared.batch, ranks=ranks)
     energy = scores.get('energy', torch.full_like(run.best_energy, torch.inf)).cpu()
     better = energy < run.best_energy if scores else energy == energy
@@ -296,6 +292,7 @@ def _validate(run: Run, data: Dataset, losses: dict[str, Tensor], seconds: float
     for i, (r, seed) in enumerate(zip(model.recipes, model.seeds)):
         row = dict(model=r.model, lam=r.lam, seed=seed, epoch=run.epoch)
         run.history.append(row | {k: v[i] for k, v in numbers.items()} | dict(seconds=seconds))
+    run.seconds += time.monotonic() - begun
 
 # %% ../nbs/library/07_training.ipynb #e3c61218
 @tiny_is_zero()
@@ -321,30 +318,21 @@ def train(run: Run,
     n = max(len(images)//run.model.shared.batch, 1)
     with tqdm(total=epochs*n, initial=run.epoch*n, disable=not progress, unit='batch') as bar:
         while run.epoch < epochs:
-            _learn_and_validate(run, data, images, bar, ranks)
+            begun = time.monotonic()
+            with sharing(run.model, ranks): losses = train_epoch(run, images, bar)
+            _close_epoch(run, data, losses, begun, ranks)
             if after_epoch: after_epoch(run)
             bar.set_postfix_str(f'epoch {run.epoch}/{epochs}, {_summary(run.history[-1])}')
             if minutes and ranks.count(time.monotonic() - started > 60*minutes): break
     return run
 
-# %% ../nbs/library/07_training.ipynb #e3c61219
+# %% ../nbs/library/07_training.ipynb #c0de0011
 def _check_request(data: Dataset, epochs: int | None, minutes: float | None) -> None:
     if not isinstance(data, Dataset):
         raise ValueError(f'data is {type(data).__name__}, no Dataset')
     check_given(epochs=epochs)
     if not (minutes is None or minutes > 0): raise ValueError(f'minutes is {minutes}, not > 0')
 
-def _learn_and_validate(run: Run, data: Dataset, images: Tensor, bar: tqdm,
-                        ranks: Ranks) -> None:
-    "One epoch, and its rows in the history."
-    begun = time.monotonic()
-    for g in run.adam.param_groups: g['lr'] = learning_rates(run)[g['part']]
-    with sharing(run.model, ranks): losses = train_epoch(run, images, bar)
-    run.epoch += 1
-    _validate(run, data, losses, time.monotonic() - begun, ranks)
-    run.seconds += time.monotonic() - begun
-
-# %% ../nbs/library/07_training.ipynb #c0de0011
 def learning_rates(run: Run) -> dict[str, float]:
     "Of decoder and encoder in the coming epoch; the decoder's halves every `halve_every`."
     r = run.model.shared
