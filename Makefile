@@ -23,7 +23,7 @@ train: install
 test: export OMP_NUM_THREADS = 1
 test: install lint
 	$(BIN)/nbdev_test --n_workers 2 --do_print --timing
-	$(BIN)/python -m pytest -m 'not slow'
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m 'not slow'
 
 # The few that take more than ten seconds each: a file of 4 GB, a wheel in an empty environment.
 test-slow: export OMP_NUM_THREADS = 1

@@ -36,7 +36,14 @@ def call(*words, **env):
                           env=os.environ | env)
 
 
-def test_train_resume_evaluate(tmp_path):
+def here(capfd, *words):
+    "The exit code and stdout of the program in this process, which has imported PyTorch."
+    capfd.readouterr()
+    code = main([*map(str, words)])
+    return code, capfd.readouterr().out.splitlines()
+
+
+def test_train_resume_evaluate(tmp_path, capfd):
     out = tmp_path/'run'
     first = call('train', '--dataset', 'digits', '--model', 'VDL', '--lam', .005, '--lam', .02,
                  '--seed', 0, '--epochs', 1, '--device', 'cpu', '--out', out)
@@ -47,22 +54,21 @@ def test_train_resume_evaluate(tmp_path):
         assert r['dataset'] == 'digits' and r['device'] == 'cpu'
         assert Path(r['atoms']).is_file() and 0 <= r['test_sparsity'] <= 1
     assert 'batch' in first.stderr                                       # the progress bar
-    again = call('evaluate', out, '--device', 'cpu')
-    assert [json.loads(line) for line in again.stdout.splitlines()] == rows
-    more = call('train', '--resume', out, '--epochs', 2, '--device', 'cpu')
-    assert [json.loads(line)['epochs_run'] for line in more.stdout.splitlines()] == [2]*2
+    code, again = here(capfd, 'evaluate', out, '--device', 'cpu')
+    assert code == 0 and [json.loads(line) for line in again] == rows
+    code, more = here(capfd, 'train', '--resume', out, '--epochs', 2, '--device', 'cpu')
+    assert code == 0 and [json.loads(line)['epochs_run'] for line in more] == [2]*2
 
 
-def test_sweeps_run_one_after_the_other(tmp_path):
+def test_sweeps_run_one_after_the_other(tmp_path, capfd):
     small = ['--model', 'VDL', '--lam', .02, '--seeds', 1, '--epochs', 1, '--device', 'cpu',
              '--results', tmp_path/'results', '--runs', tmp_path/'runs']
     done = call('sweep', 'digits', 'digits', *small)
     rows = [json.loads(line) for line in done.stdout.splitlines()[-2:]]
     assert done.returncode == 0 and [(r['grid'], r['left']) for r in rows] == [('digits', 0)]*2
-    late = call('sweep', 'digits', 'digits', '--minutes', 1e-9, *small)
-    rows = [json.loads(line) for line in late.stdout.splitlines()[-2:]]
-    assert late.returncode == 0 and [r['left'] for r in rows] == [None]*2
-    assert call('sweep', 'digits', 'digts', *small).returncode == 2
+    code, late = here(capfd, 'sweep', 'digits', 'digits', '--minutes', 1e-9, *small)
+    assert code == 0 and [json.loads(line)['left'] for line in late[-2:]] == [None]*2
+    with pytest.raises(SystemExit, match='2'): here(capfd, 'sweep', 'digits', 'digts', *small)
 
 
 def test_pictures_are_for_the_grids_of_patches(tmp_path, capfd):
@@ -73,7 +79,7 @@ def test_pictures_are_for_the_grids_of_patches(tmp_path, capfd):
     assert json.loads(capfd.readouterr().out.splitlines()[-1])['left'] == 0
 
 
-def test_ctrl_c_leaves_a_resumable_checkpoint(tmp_path):
+def test_ctrl_c_leaves_a_resumable_checkpoint(tmp_path, capfd):
     out = tmp_path/'run'
     words = ['train', '--dataset', 'digits', '--model', 'VDL', '--lam', .02, '--epochs', 10_000,
              '--device', 'cpu', '--out', out]
@@ -90,8 +96,8 @@ def test_ctrl_c_leaves_a_resumable_checkpoint(tmp_path):
     assert process.returncode == 130 and stdout == ''
     assert 'resumed' in stderr and 'Traceback' not in stderr
     done = restore(done).epoch
-    resumed = call('train', '--resume', out, '--epochs', done + 1, '--device', 'cpu')
-    assert resumed.returncode == 0 and json.loads(resumed.stdout)['epochs_run'] == done + 1
+    code, (row,) = here(capfd, 'train', '--resume', out, '--epochs', done + 1, '--device', 'cpu')
+    assert code == 0 and json.loads(row)['epochs_run'] == done + 1
 
 
 @pytest.mark.parametrize('words, code, message', [
@@ -114,11 +120,12 @@ def test_bad_commands(words, code, message, tmp_path, monkeypatch, capfd):
     assert not list(tmp_path.iterdir())
 
 
-def test_missing_mnist_names_the_ways_out(tmp_path):
-    done = call('train', '--dataset', 'mnist', '--model', 'VDL', '--lam', .02,
-                '--data-dir', tmp_path, '--out', tmp_path/'run', http_proxy='http://127.0.0.1:9',
-                https_proxy='http://127.0.0.1:9')
-    assert done.returncode == 1 and 'DEEP_SPARSE_DATA' in done.stderr and done.stdout == ''
+def test_missing_mnist_names_the_ways_out(tmp_path, monkeypatch, capfd):
+    for name in ('http_proxy', 'https_proxy'): monkeypatch.setenv(name, 'http://127.0.0.1:9')
+    assert main([*map(str, ['train', '--dataset', 'mnist', '--model', 'VDL', '--lam', .02,
+                            '--data-dir', tmp_path, '--out', tmp_path/'run'])]) == 1
+    stdout, stderr = capfd.readouterr()
+    assert 'DEEP_SPARSE_DATA' in stderr and stdout == ''
 
 
 def test_a_run_is_not_overwritten(tmp_path, capfd):
