@@ -206,9 +206,9 @@ def stored(results: str | Path, grids: Sequence[str], models: Sequence[str] | No
         with safe_open(path, 'pt') as file: about = json.loads(file.metadata()['model'])
         r, seed, where = recipe_from(about['recipe']), about['seed'], about['origin']
         where = {k: where.get(k, v) for k, v in origin(where['dataset']).items()}
-        offered = any(GRIDS[g].dataset == where['dataset'] and r.model in GRIDS[g].models
-                      for g in grids)
-        if offered and (models is None or r.model in models) and (lams is None or r.lam in lams):
+        wanted = (models is None or r.model in models) and (lams is None or r.lam in lams)
+        if wanted and any(GRIDS[g].dataset == where['dataset'] and r.model in GRIDS[g].models
+                          for g in grids):
             kind = tuple((k, v) for k, v in identity((r, seed), where).items() if k != 'seed')
             found.setdefault(kind, {})[seed] = None
     if not found: raise FileNotFoundError(f'no weights of {" or ".join(grids)} in {results}')

@@ -89,9 +89,10 @@ def _going_on(coder: Any) -> Iterator[None]:
         if path.exists(): _restore(coder, path)
         yield
 
-# %% ../nbs/library/11d_resumable.ipynb #5ed00010
+# %% ../nbs/library/11d_resumable.ipynb #5ed00026
 _BATCHES = 1500     # as many as a training goes through, or all of one epoch
 
+# %% ../nbs/library/11d_resumable.ipynb #5ed00010
 class Resumable:
     "The epochs of `SparseCoder.fit`, and the file that keeps them."
     max_epochs: int | None

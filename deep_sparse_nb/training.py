@@ -274,7 +274,7 @@ def tiny_is_zero() -> Iterator[None]:
 # %% ../nbs/library/07_training.ipynb #8eef9e69
 def _close_epoch(run: Run, data: Dataset, losses: dict[str, Tensor], begun: float,
                  ranks: Ranks) -> None:
-    "Count an epoch; its rows go to the history, weights that validate best, or last, are kept."
+    "Count an epoch, add its rows, and keep the weights that validate best, or the last."
     model, scores, seconds = run.model, {}, time.monotonic() - begun
     run.epoch += 1
     if valid := data.valid: scores = evaluate(model, valid, model.shared.batch, ranks=ranks)

@@ -266,6 +266,7 @@ LONG_CELLS = {
     'ConvDecoder': 'the same, for convolutions',
     'Iteration': "FISTA's state, step and loop, which kernels replace one by one",
     'CompiledIteration': 'the same, compiled',
+    'SparseIteration': 'the same, shared out among threads',
     'LISTA': 'an encoder with its own gradient',
     '_Stack': 'what an Autoencoder is',
     'Autoencoder': 'what it does',
