@@ -178,8 +178,8 @@ def origin(dataset: str,
     if sizes is not None and len(sizes) != 3:
         raise ValueError(f'sizes is {sizes}; three whole numbers are needed')
     train_images, valid_images, test_images = sizes or SIZES[dataset]
-    return dict(dataset=dataset, source=folder_name(images) or dataset, train_images=train_images,
-                valid_images=valid_images, test_images=test_images)
+    return dict(dataset=dataset, source=folder_name(images) or dataset,
+                train_images=train_images, valid_images=valid_images, test_images=test_images)
 
 # %% ../nbs/library/07a_checkpoints.ipynb #52b49aa7
 def folder_name(images: str | Path | None) -> str | None:

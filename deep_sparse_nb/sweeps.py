@@ -128,7 +128,7 @@ def sweep(name: str,                         # one of `GRIDS`
 # %% ../nbs/library/08_sweeps.ipynb #4f326120
 def _turn(path: Path, group: list[Member], data: Dataset, origin: dict, table: Path,
           device: str, deadline: float, progress: bool) -> list[tuple[Path, list[Member]]]:
-    "Train one stack, unless another process does. Returns what takes its place, if it diverged."
+    "Train a stack, unless another process does. Returns its members, if it has diverged."
     with lock(path.with_suffix('.lock'), wait=False) as mine:
         if not mine or not missing(group, origin, table): return []
         try: finish(path, group, data, origin, table, device, deadline, progress)
