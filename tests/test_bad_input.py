@@ -330,7 +330,6 @@ sweep('digits', sizes=())                        -> sizes is \(\); three
 sweep('digits', stack=0)                         -> stack is 0; .*at least 1
 sweep('digits', stack=-1)                        -> stack is -1
 sweep('digits', stack=1.5)                       -> stack is 1.5; it must be a whole number
-sweep('digits', data_dir='')                     -> data_dir is ''
 few_labels(['digits'], draws=0)                  -> draws is 0; .*at least 1
 few_labels(['digits'], epochs=0)                 -> epochs is 0; .*at least 1
 few_labels(['digits'], seeds=0)                  -> seeds is 0; .*at least 1
@@ -441,7 +440,8 @@ def test_there_are_many():
 
 
 @pytest.mark.parametrize('call,said', ROWS, ids=[call for call, _ in ROWS])
-def test_is_refused(call, said, TMP):
+def test_is_refused(call, said, TMP, monkeypatch):
+    monkeypatch.chdir(TMP)              # what is not refused writes there
     kind, _, words = said.partition(': ')
     if kind not in KINDS: kind, words = 'ValueError', said
     with pytest.raises(KINDS.get(kind, ValueError)) as caught:
