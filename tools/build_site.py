@@ -57,6 +57,8 @@ def tidy(docs, base):
         up = base if page.name == '404.html' else '../'*(len(page.relative_to(docs).parts) - 1)
         text = CODE_OF_OTHERS.sub('', page.read_text(encoding='utf-8'))
         text = re.sub(r'''(["'])/(?=_(?:assets|vendor|widgets)/)''', rf'\1{up}', text)
+        folder = page.parent.relative_to(docs).as_posix()       # where Quarto looks for the card
+        text = text.replace(f'/{folder}/_assets/card.png', '/_assets/card.png')
         page.write_text(text, encoding='utf-8')
 
 

@@ -36,6 +36,9 @@ function deadLinks(pages) {
   const html = new Map(pages.map(p => [p, readFileSync(p, 'utf8')])), dead = []
   const ids = new Map([...html].map(([p, text]) => [p, new Set([...text.matchAll(/\s(?:id|name)="([^"]+)"/g)].map(m => unescaped(m[1])))]))
   for (const [page, text] of html)
+    for (const [, card] of text.matchAll(/\b(?:og|twitter):image" content="https?:\/\/[^/]+([^"]+)"/g))
+      if (!existsSync(join(DOCS, unescaped(card).slice(BASE.length)))) dead.push(`${relative(DOCS, page)}: no card ${card}`)
+  for (const [page, text] of html)
     for (const [, raw] of text.matchAll(/\s(?:href|src)="([^"]*)"/g)) {
       const target = unescaped(raw)
       if (!target || /^(https?|mailto|data|javascript):/.test(target) || target === '#') continue
