@@ -20,6 +20,7 @@ from .encoders import LISTA
 from .autoencoder import Autoencoder
 from .inference import Diverged
 from .metrics import sparsity
+from .online import AtomByAtom, closed_form, dictionary_step
 from .training import _Steps, optimizer, training_step
 
 # %% ../nbs/library/11a_adaptive.ipynb #5ea00010
@@ -66,7 +67,7 @@ def crossing(share: Callable[[float], float], target: float,
 # %% ../nbs/library/11a_adaptive.ipynb #5ea00021
 @torch.no_grad()
 def resample(model: Autoencoder,     # of one member: a dictionary or a hidden layer
-             adam: torch.optim.Adam,
+             memory: torch.optim.Optimizer,
              dead: Tensor,           # (l,) bool
              Y: Tensor,              # images (n, d)
              Z: Tensor,              # their codes (1, n, l)
@@ -77,24 +78,27 @@ def resample(model: Autoencoder,     # of one member: a dictionary or a hidden l
     odds = lacking.square().sum(1).square().cpu() + 1e-30
     rows = odds.multinomial(len(j), replacement=True, generator=rng).to(Y.device)
     unit = nn.functional.normalize(lacking[rows], dim=1)                        # (dead, d)
-    if isinstance(decoder, LinearDecoder): _renew(decoder.W, dead, unit, 1., adam)
+    if isinstance(decoder, LinearDecoder): _renew(decoder.W, dead, unit, 1., memory)
     if isinstance(decoder, HiddenDecoder):
-        _renew(decoder.W1, dead, unit @ decoder.W2[0], 1., adam)
+        _renew(decoder.W1, dead, unit @ decoder.W2[0], 1., memory)
     if not isinstance(encoder, LISTA): return
-    _renew(encoder.U, dead, unit, .2, adam)
+    _renew(encoder.U, dead, unit, .2, memory)
     encoder.S[0][j], encoder.S[0][:, j], encoder.b[0][j] = 0., 0., 0.
-    for W in (encoder.S, encoder.b): _forget(W, j, adam)
+    for W in (encoder.S, encoder.b): _forget(W, j, memory)
 
 # %% ../nbs/library/11a_adaptive.ipynb #5ea00022
 def _renew(W: Tensor, dead: Tensor, directions: Tensor, share: float,
-           adam: torch.optim.Adam) -> None:
+           memory: torch.optim.Optimizer) -> None:
     "Columns of W (1, rows, l) along directions (dead, rows), a share as long as those alive."
     length = W[0][:, ~dead].norm(dim=0).mean() if not dead.all() else 1.
     W[0][:, dead] = share*length*nn.functional.normalize(directions, dim=1).T
-    _forget(W, dead.nonzero().flatten(), adam)
+    _forget(W, dead.nonzero().flatten(), memory)
 
-def _forget(W: Tensor, j: Tensor, adam: torch.optim.Adam) -> None:
-    for name in ('exp_avg', 'exp_avg_sq'): adam.state[W][name][..., j] = 0.
+def _forget(W: Tensor, j: Tensor, memory: torch.optim.Optimizer) -> None:
+    "What is remembered of columns j; of an `AtomByAtom`, the pairs that they are in, too."
+    for name, value in memory.state[W].items():
+        if value.dim(): value[..., j] = 0.
+        if name == 'A': value[..., j, :] = 0.
 
 # %% ../nbs/library/11a_adaptive.ipynb #5ea00032
 class _Account:
@@ -123,14 +127,16 @@ class _Account:
 # %% ../nbs/library/11a_adaptive.ipynb #5ea00034
 class _Opened:
     "A model of one member, in training between `begin` and `end`."
-    model: Autoencoder
-    adam: torch.optim.Adam
+    codes: Tensor                   # of the last batch, (1, n, l)
+
+    def __init__(self, model: Autoencoder):
+        self.model, self.memory, self.step = model, optimizer(model), training_step
+        if closed_form(model):
+            self.memory, self.step = AtomByAtom(model.decoder.W), dictionary_step
+        self.rates = [group['lr'] for group in self.memory.param_groups]
 
     def begin(self) -> None:
-        """Call it before the first of several epochs. Under `torchrun` processes share them.
-
-        Raises ValueError where processes have begun with other weights.
-        """
+        "Before the first epoch. ValueError where `torchrun`'s processes have other weights."
         self.joined = joined(self.model.lam.device.type)
         self.model.ranks = ranks = self.joined.__enter__()
         for W in self.model.parameters():
@@ -145,47 +151,46 @@ class _Opened:
         self.model.eval()
         self.joined.__exit__(None, None, None)
         del self.joined                                     # which cannot be pickled
-        self.model.ranks = ALONE
-        self.model.step, recent = 'auto', torch.cat([*self.recent])
+        self.model.ranks, self.model.step = ALONE, 'auto'
+        recent = torch.cat([*self.recent])
         self.recent.clear()
         return recent
 
 # %% ../nbs/library/11a_adaptive.ipynb #5ea00036
-class _Learning(_Opened):
-    def _learn_from(self, Y: Tensor) -> float: # the error
-        "One step on a batch (n, d). Leaves its codes (1, n, l). Raises `Diverged`."
-        model, ranks = self.model, self.model.ranks
-        here = ranks.part(Y)
-        self.steps.before(self.batches, here)
-        loss, found = training_step(model, self.adam, here[None])
-        if not loss.isfinite().all():
-            raise Diverged(f'batch {self.batches + 1}: the loss is not finite')
-        self.steps.after(self.batches, here, found.codes)
-        self.codes = found.codes.new_zeros(1, len(Y), found.codes.shape[-1])
-        ranks.part(self.codes, 1).copy_(found.codes)        # and the others' add theirs
-        self.codes = ranks.sum(self.codes)
-        self.recent.append(Y)
-        return loss[0].item()
+def _learn_from(training: Any, Y: Tensor) -> float: # the error
+    "One step on a batch (n, d). Leaves its codes (1, n, l). Raises `Diverged`."
+    model, ranks = training.model, training.model.ranks
+    here = ranks.part(Y)
+    training.steps.before(training.batches, here)
+    loss, found = training.step(model, training.memory, here[None])
+    if not loss.isfinite().all():
+        raise Diverged(f'batch {training.batches + 1}: the loss is not finite')
+    training.steps.after(training.batches, here, found.codes)
+    codes = found.codes.new_zeros(1, len(Y), found.codes.shape[-1])
+    ranks.part(codes, 1).copy_(found.codes)                 # and the others' add theirs
+    training.codes = ranks.sum(codes)
+    training.recent.append(Y)
+    return loss[0].item()
 
 # %% ../nbs/library/11a_adaptive.ipynb #5ea00038
-class Learning(_Learning):
-    "A model of one member while it learns: optimizer, knob, and what an epoch has shown."
+class Learning(_Opened):
+    "A model of one member while it learns: its memory, knob, and what an epoch has shown."
     def __init__(self, model: Autoencoder, knob: SparsityKnob,
                  used: Callable[[Tensor], Tensor], # images (n, d) to the codes that are used
                  guesses: bool = True):            # the encoder's are: they count as alive
-        self.model, self.knob, self.used, self.adam = model, knob, used, optimizer(model)
+        super().__init__(model)
+        self.knob, self.used = knob, used
         self.guesses = guesses and model.encoder is not None
-        self.rates = [group['lr'] for group in self.adam.param_groups]
 
     def epoch(self, batches: Iterable[Tensor], # (n, d), scaled
               held: Tensor | None,       # images to measure the codes used on: default, these
               rate: float) -> dict[str, Any]:  # share of the learning rates
         "One pass; a row of the history, and in `dead` who was in no code. Raises `Diverged`."
-        for group, lr in zip(self.adam.param_groups, self.rates): group['lr'] = lr*rate
+        for group, lr in zip(self.memory.param_groups, self.rates): group['lr'] = lr*rate
         seen = _Account()
         for Y in batches:
             self.model.lam.fill_(self.knob.alpha)
-            error = self._learn_from(Y)
+            error = _learn_from(self, Y)
             share = self._share(Y if held is None else held)
             self.knob.turn(sparsity(self.codes[0]).item(), share)
             with torch.no_grad(): alive = self.model.encoder(Y) if self.guesses else self.codes

@@ -14,15 +14,19 @@ import numpy as np
 import torch
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
+from torch import Tensor
 from .arrays import as_rows
-from .decoders import atoms, seeded
-from .learner import Learner
+from .decoders import atoms
+from .learner import (_build, _codes, _continue, _decoded, _finish, _hold_out,
+                                    _pass, _prepare, _recipe)
 from .pretrained import Pretrained
-from .rows import in_memory
+from .resumable import _all_epochs
+from .rows import RowsEstimator, in_memory
 from .training import tiny_is_zero
 
 # %% ../nbs/library/11_estimator.ipynb #5e110061
-class _Parameters(Pretrained, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Learner):
+class _Parameters(Pretrained, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
+                  RowsEstimator):
     def __init__(self, n_components: int = 128, *,
                  alpha: float | None = None,          # the l1 weight
                  target_sparsity: float | None = None, # between 0 and 1
@@ -49,47 +53,51 @@ class _Parameters(Pretrained, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
         self.revive, self.callbacks, self.checkpoint = revive, callbacks, checkpoint
 
 # %% ../nbs/library/11_estimator.ipynb #5e110063
-class _Fitting(_Parameters):
+class _Learner(_Parameters):
     @tiny_is_zero()
     def fit(self, X: Any, y: Any = None) -> Any:
         """Learn anew from rows (N, d) or images (N, h, w[, c]): an array, tensor or table, or,
         batch by batch, a memory-mapped file, a Dataset, DataLoader or iterable of batches.
 
-        Of data in memory a tenth, at most 1,000 rows, is held out, to measure sparsity and
-        `metrics_` on. With `checkpoint`, it goes on from where that file stands. Raises
-        ValueError naming the argument or parameter that is wrong, and `Diverged` where numbers
-        overflow. Warns (scikit-learn's ConvergenceWarning) where the share of zeros is not
-        what `target_sparsity` says.
+        With `checkpoint`, it goes on from where that file stands. Raises ValueError naming the
+        argument or parameter that is wrong, `Diverged` where numbers overflow. Warns
+        (ConvergenceWarning) where the share of zeros is not what `target_sparsity` says.
         """
-        rows, held = self._begin(X), None
+        rows = _prepare(self, X)
         self.scaling_.fit(rows, name='X')
-        self._build(self._recipe())
-        self._continue()
-        if in_memory(rows):
-            Y = torch.cat([self._scaled(Y).cpu() for Y in self._batches(rows)])
-            order = torch.randperm(len(Y), generator=seeded(self._seed))
-            n = min(len(Y)//10, 1000)
-            held, rows = Y[order[:n]].to(self.model_.lam) if n else None, Y[order[n:]]
-        self._learn(rows, held)
-        self._finish(held, True)
-        return self
+        _build(self, _recipe(self))
+        _continue(self)
+        rows, held = _hold_out(self, rows)
+        _all_epochs(self, lambda rate: _pass(self, rows, held, rate))
+        return _finish(self, held, True)
 
-# %% ../nbs/library/11_estimator.ipynb #5e110064
-class _Going(_Fitting):
     @tiny_is_zero()
     def partial_fit(self, X: Any, y: Any = None) -> Any:
         "One more pass, over X alone; the first call begins as `fit` does. Raises as `fit`."
         first = 'model_' not in vars(self)
-        rows = self._begin(X) if first else self._rows(X, reset=False)
+        rows = _prepare(self, X) if first else self._rows(X, reset=False)
         for Y in self._batches(rows): self.scaling_.partial_fit(Y, 'X')
-        if first: self._build(self._recipe())
-        self._continue()
-        self._pass(rows, None, 1.)
-        self._finish(None, False)
-        return self
+        if first: _build(self, _recipe(self))
+        _continue(self)
+        _pass(self, rows, None, 1.)
+        return _finish(self, None, False)
 
 # %% ../nbs/library/11_estimator.ipynb #5e110066
-class _Coding(_Going):
+def _maps(coder: Any, codes: Tensor, like: Any) -> Any: # the way back to the units of the data
+    "Raises ValueError naming `like`."
+    if coder.scaling != 'contrast': return None
+    if like is None: raise ValueError("like is None; scaling='contrast' needs data")
+    data = as_rows(like, 'like', torch.float64).flatten(1)
+    if len(data) != len(codes):
+        raise ValueError(f'like has {len(data)} rows, Z {len(codes)}; they must agree')
+    return coder.scaling_.maps(data, 'like')
+
+def _of_kind(Z: Any, made: Tensor) -> np.ndarray:
+    kind = getattr(Z, 'dtype', None)
+    return made.numpy().astype(kind if getattr(kind, 'kind', '') == 'f' else np.float32)
+
+# %% ../nbs/library/11_estimator.ipynb #5e110067
+class _Transformer(_Learner):
     def transform(self, X: Any) -> np.ndarray: # (N, n_components)
         """Codes: the encoder's; with transform_algorithm='inference', or without an encoder,
         those that minimize the energy without the hinge (beta = 0).
@@ -102,65 +110,47 @@ class _Coding(_Going):
         rows = self._rows(X, reset=False)
         kind = rows.dtype if in_memory(rows) else np.dtype(np.float32)
         to = self.model_.lam.device
-        made = [self._codes(self.scaling_.apply(Y, 'X').to(to)).cpu().numpy().astype(kind)
+        made = [_codes(self, self.scaling_.apply(Y, 'X').to(to)).cpu().numpy().astype(kind)
                 for Y in self._batches(rows)]
         return np.concatenate(made)
 
-# %% ../nbs/library/11_estimator.ipynb #5e110067
-class _Decoding(_Coding):
     def inverse_transform(self, Z: Any, like: Any = None) -> np.ndarray: # (N, d) or images
-        """Reconstructions in the units and the shape of the data, in the floating type of Z.
+        """Reconstructions in units, shape and floating type of the data; contrast from `like`.
 
-        After scaling='contrast' they take local mean and contrast from `like`, the data that Z
-        are codes of. Raises ValueError naming Z or `like`, NotFittedError before `fit`.
+        Raises ValueError naming Z or `like`, NotFittedError before `fit`.
         """
         check_is_fitted(self)
-        codes, l, maps = as_rows(Z, 'Z', torch.float64), self.model_.shared.l, None
+        codes, l = as_rows(Z, 'Z', torch.float64), self.model_.shared.l
         if codes.shape[1:] != (l,):
             raise ValueError(f'Z has shape {tuple(codes.shape)}; it must be (N, {l})')
-        if self.scaling == 'contrast':
-            if like is None: raise ValueError("like is None; scaling='contrast' needs data")
-            data = as_rows(like, 'like', torch.float64).flatten(1)
-            if len(data) != len(codes):
-                raise ValueError(f'like has {len(data)} rows, Z {len(codes)}; they must agree')
-            maps = self.scaling_.maps(data, 'like')
-        made = self.scaling_.undo(self._decoded(codes), maps)
-        kind = getattr(Z, 'dtype', None)
-        kind = kind if isinstance(kind, np.dtype) and kind.kind == 'f' else np.float32
-        return made.numpy().astype(kind).reshape(-1, *self.image_shape_)
+        made = self.scaling_.undo(_decoded(self, codes), _maps(self, codes, like))
+        return _of_kind(Z, made).reshape(-1, *self.image_shape_)
 
 # %% ../nbs/library/11_estimator.ipynb #5e110069
-class _Scoring(_Decoding):
-    def score(self, X: Any, y: Any = None) -> float:
-        """Share of the variance of X, over all features, that reconstructions explain.
-
-        Raises ValueError naming X, NotFittedError before `fit`.
-        """
-        check_is_fitted(self)
-        n, error, total, squares, first = 0, 0., torch.zeros(()), 0., None
-        for Y in self._batches(self._rows(X, reset=False)):
-            scaled = self.scaling_.apply(Y, 'X')
-            back = self._decoded(self._codes(scaled.to(self.model_.lam.device)))
-            error += (self.scaling_.undo(back, self.scaling_.maps(Y)) - Y).square().sum()
-            first = Y.mean(0) if first is None else first
-            n, total = n + len(Y), total + (Y - first).sum(0)
-            squares += (Y - first).square().sum()
-        spread = squares - total.square().sum()/n
-        if spread > 0: return 1 - (error/spread).item()
-        return 1. if error == 0 else -math.inf
+def _explained(coder: Any, X: Any) -> float:
+    "Share of the variance of X that reconstructions explain."
+    n, error, total, squares, first = 0, 0., torch.zeros(()), 0., None
+    for Y in coder._batches(coder._rows(X, reset=False)):
+        scaled = coder.scaling_.apply(Y, 'X')
+        back = _decoded(coder, _codes(coder, scaled.to(coder.model_.lam.device)))
+        error += (coder.scaling_.undo(back, coder.scaling_.maps(Y)) - Y).square().sum()
+        first = Y.mean(0) if first is None else first
+        n, total = n + len(Y), total + (Y - first).sum(0)
+        squares += (Y - first).square().sum()
+    spread = squares - total.square().sum()/n
+    if spread > 0: return 1 - (error/spread).item()
+    return 1. if error == 0 else -math.inf
 
 # %% ../nbs/library/11_estimator.ipynb #5e110060
-class SparseCoder(_Scoring):
+class SparseCoder(_Transformer):
     """Sparse codes of rows or images, and the decoder that turns them back, learned together.
 
-    Data are scaled first (`scaling`) and brought back after. While training, FISTA infers
-    codes under the energy of equation 14, the decoder learns to reconstruct from them, the
-    encoder to guess them (sections 2.2 to 2.4). Give the l1 weight `alpha`, in units of the
-    scaled data, or `target_sparsity`, the share of zeros in the codes; else that is 0.8.
+    Data are scaled first (`scaling`) and brought back after. Codes are inferred (equation 14),
+    the decoder learns to reconstruct from them, the encoder to guess them. Give the l1 weight
+    `alpha`, for scaled data, or `target_sparsity`, the share of zeros; else that is 0.8.
 
-    Attributes: components_ (n_components, d), what one unit of a code component adds to a row;
-    history_, a dict an epoch; metrics_; n_iter_, epochs; alpha_; n_features_in_; image_shape_;
-    scaling_; and model_, an `Autoencoder`.
+    Attributes: components_ (n_components, d); history_, a dict an epoch; metrics_; n_iter_,
+    epochs; alpha_; n_features_in_; image_shape_; scaling_; and model_, an `Autoencoder`.
     """
     @property
     def components_(self) -> np.ndarray: # (n_components, d) float32
@@ -170,10 +160,13 @@ class SparseCoder(_Scoring):
         if self.scaling != 'contrast': added = added*self.scaling_.maps(added)[0].float()
         return added.numpy()
 
-    @property
-    def _n_features_out(self) -> int:
+    def score(self, X: Any, y: Any = None) -> float:
+        "Share of the variance of X that reconstructions explain. Raises as `transform`."
         check_is_fitted(self)
-        return self.n_components
+        return _explained(self, X)
+
+    @property
+    def _n_features_out(self) -> int: return self.n_components
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

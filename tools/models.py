@@ -19,7 +19,7 @@ from deep_sparse_nb.estimator import SparseCoder
 from deep_sparse_nb.inference import lipschitz
 from deep_sparse_nb.metrics import dead, explained_variance, sparsity
 from deep_sparse_nb.patches import cut, photographs, read_picture
-from deep_sparse_nb.pretrained import write_folder
+from deep_sparse_nb.pretrained import as_data, write_folder
 from deep_sparse_nb.weights import compact, load_model
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -80,7 +80,7 @@ def digits():
 
 def write(name, coder, about):
     "The folder of one model, small."
-    config, tensors = coder._content()
+    config, tensors = as_data(coder)
     config['history'] = config['history'][-1:]
     weights = compact(coder.model_, eight_bits=name.endswith('-nl'))
     scaling = {k: v for k, v in tensors.items() if k.startswith('scaling.')}
