@@ -384,20 +384,21 @@ def TMP(tmp_path_factory):
 # What has no case above, and why. Whatever is exported stands in one place or the other.
 NO_CASE = dict(
     checked_before="""adaptive.SparsityKnob adaptive.Learning adaptive.crossing adaptive.resample
-        adaptive.halve_ learner.Learner
+        adaptive.halve_ online.AtomByAtom online.renew_atoms_ online.dictionary_step
+        online.closed_form
         checkpoints.VERSION decoders.unit_columns_ decoders.reconstruction_gradient
         decoders.decoder_loss distributed.average_ distributed.sharing distributed.begin_alike_
         energy.Ranks distributed.ProcessRanks distributed.joined inference.certificate
         inference.curvature iteration.shrink iteration.Iteration iteration.Coasting
         kernels.active_set.exact kernels.active_set.signed
-        pictures.noise_weight pictures.noise_level resumable.Resumable rows.streamed
+        pictures.noise_weight pictures.noise_level rows.streamed
         rows.in_memory rows.RowsEstimator
         sweeps.file_name sweeps.plan sweeps.predecessor sweeps.score sweeps.history_rows
         sweeps.finish training.optimizer training.training_step training.shorten_columns_
         training.data_order training.stable_step training.train_epoch training.learning_rates
         weights.worth_storing weights.weights_file weights.compact weights.unpacked
         weights.store_weights stacks.unstack stacks.OwnDecoder encoders.OwnEncoder
-        pretrained.Pretrained pretrained.model_card data.generator data.standardize
+        pretrained.Pretrained pretrained.as_data pretrained.model_card data.generator data.standardize
         metrics.sparsity metrics.dead metrics.code_norms metrics.column_norms""",
     kinds_of_results="""inference.Inference inference.Diverged iteration.Rules training.Run
         decoders.Gradient decoders.Decoder decoders.Quadratic kernels.active_set.Exact

@@ -40,14 +40,15 @@ def fitted(): return small(n_components=16, max_epochs=5).fit(TRAIN)
 
 # ---- scikit-learn's contract ----
 
-@pytest.mark.parametrize('decoder, algorithm', [
-    ('linear', 'encoder'), ('linear', 'inference'), ('hidden', 'encoder'),
-    pytest.param('hidden', 'inference', marks=pytest.mark.slow)])
-def test_scikit_learn_checks(decoder, algorithm):
+@pytest.mark.parametrize('changes', [
+    dict(), dict(transform_algorithm='inference'), dict(decoder='hidden'),
+    dict(regularization='unit_norm', encoder=None),
+    pytest.param(dict(decoder='hidden', transform_algorithm='inference'),
+                 marks=pytest.mark.slow)], ids=str)
+def test_scikit_learn_checks(changes):
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
-        done = check_estimator(small(n_components=4, max_epochs=1, decoder=decoder,
-                                     transform_algorithm=algorithm))
+        done = check_estimator(small(n_components=4, max_epochs=1, **changes))
     assert len(done) > 30 and {check['status'] for check in done} <= {'passed', 'skipped'}
     skipped = {check['check_name'] for check in done if check['status'] == 'skipped'}
     assert not skipped - {'check_array_api_input', 'check_estimator_sparse_tag'}, skipped
@@ -99,7 +100,7 @@ def test_partial_fit_learns():
 
 @pytest.mark.parametrize('changes', [
     dict(), dict(transform_algorithm='inference'), dict(encoder=None),
-    dict(decoder='hidden', transform_algorithm='inference')], ids=str)
+    dict(encoder=None, regularization='unit_norm'), dict(decoder='hidden', transform_algorithm='inference')], ids=str)
 def test_a_row_has_its_codes_whoever_stands_beside_it(changes):
     coder = small(n_components=16, **changes).fit(TRAIN)
     codes = coder.transform(TEST)
@@ -116,6 +117,9 @@ def test_a_row_has_its_codes_whoever_stands_beside_it(changes):
     ('digits', dict(target_sparsity=.7)), ('digits', dict(target_sparsity=.9)),
     ('digits', dict(target_sparsity=.8, transform_algorithm='inference')),
     ('digits', dict(target_sparsity=.8, regularization='unit_norm')),
+    ('digits', dict(target_sparsity=.9, regularization='unit_norm', encoder=None)),
+    ('digits', dict(target_sparsity=.8, regularization='unit_norm', encoder=None,
+                    positive=False)),
     ('bars', dict(target_sparsity=.8)), ('bars', dict(target_sparsity=.9)),
     ('digits', dict(target_sparsity=.7, positive=False)),
     ('digits', dict(target_sparsity=.8, decoder='hidden'))], ids=str)
@@ -288,6 +292,10 @@ def test_dead_components_are_counted_and_revived():
     assert not any(row['revived'] for row in left.history_)
     assert any(row['revived'] for row in revived.history_)
     assert revived.history_[-1]['dead'] < .75*left.history_[-1]['dead']
+    alone = common | dict(target_sparsity=.95, encoder=None)            # atom by atom
+    left, revived = (small(**alone, revive=revive).fit(TRAIN) for revive in (False, True))
+    assert any(row['revived'] for row in revived.history_)
+    assert revived.history_[-1]['dead'] < left.history_[-1]['dead']
     hinged = small(**common | dict(regularization='variance')).fit(TRAIN)
     assert hinged.history_[-1]['dead'] == 0
 
