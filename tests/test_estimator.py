@@ -100,7 +100,8 @@ def test_partial_fit_learns():
 
 @pytest.mark.parametrize('changes', [
     dict(), dict(transform_algorithm='inference'), dict(encoder=None),
-    dict(encoder=None, regularization='unit_norm'), dict(decoder='hidden', transform_algorithm='inference')], ids=str)
+    dict(encoder=None, regularization='unit_norm'),
+    dict(decoder='hidden', transform_algorithm='inference')], ids=str)
 def test_a_row_has_its_codes_whoever_stands_beside_it(changes):
     coder = small(n_components=16, **changes).fit(TRAIN)
     codes = coder.transform(TEST)

@@ -30,8 +30,8 @@ ABOUT = ('Patches of 8 x 8 pixels, without their mean, of four photographs that 
 SIGMAS = 10, 25, 50                             # of 255
 SETTINGS = {                                    # of strength; those of slow models are few
     'TV': (.5, .65, .8, 1., 1.2, 1.5), 'NLM': (.4, .5, .6, .7, .8, 1.),
-    'SDL': (.55, .7, .85, 1., 1.2), 'VDL': (.7, .85, 1.),
-    'SDL, stride 1': (1.,), 'VDL, stride 1': (1.,), 'VDL-NL': (1.,)}
+    'SDL': (.55, .7, .85, 1., 1.2), 'VDL': (.7, .85, 1., 1.2, 1.5),
+    'SDL, stride 1': (1.,), 'VDL, stride 1': (1.,), 'VDL-NL': (.85, 1., 1.2, 1.5)}
 KEY = ['split', 'picture', 'level', 'method', 'setting']
 
 
