@@ -169,7 +169,8 @@ def sweep_command(args: argparse.Namespace) -> Iterator[dict]:
 # %% ../nbs/library/09a_commands.ipynb #8c5fc5d4
 def bench_command(args: argparse.Namespace) -> Iterator[dict]:
     "`deep-sparse bench`: every measurement of the speed page, side by side in one run."
-    from deep_sparse_nb.bench import missed, run, show
+    from deep_sparse_nb.bench import run
+    from deep_sparse_nb.timing import missed, show
     rows = list(run(quick=args.quick, data_dir=args.data_dir, device=_device(args.device)))
     print(json.dumps(rows, indent=1) if args.json else show(rows), flush=True)
     for row in missed(rows):

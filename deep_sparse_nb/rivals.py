@@ -4,18 +4,28 @@
 
 # %% auto #0
 __all__ = ['Products', 'matrix_products', 'inference_products', 'training_products', 'autograd_fista', 'gram_step',
-           'convex_problem', 'as_dictionary', 'largest_gap', 'other_solvers', 'loosest_tolerance']
+           'convex_problem', 'as_dictionary', 'largest_gap', 'other_solvers', 'loosest_tolerance', 'patches_to_learn',
+           'dictionary_energy', 'DictionaryTask', 'dictionary_learners', 'fewest_batches']
 
 # %% ../nbs/performance/06_rivals.ipynb #b0e10002
 import importlib.util
+import math
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor, nn
 from .energy import Energy
 from .decoders import LinearDecoder
+from .kernels.active_set import exact, signed
 from .inference import Inference, certificate
+from .paper import Recipe
+from .patches import cut, photographs, read_picture
 from .data import Dataset
+from .autoencoder import Autoencoder
+from .online import AtomByAtom, dictionary_step
 
 # %% ../nbs/performance/06_rivals.ipynb #b0e10006
 Products = list[tuple[int, int, int, int]] # (a, b, c, times): as often (a, b) times (b, c)
@@ -47,11 +57,12 @@ def training_products(n: int, d: int, l: int, m: int, iterations: int,
 
 # %% ../nbs/performance/06_rivals.ipynb #6116c438
 def autograd_fista(Y: Tensor, decoder: nn.Module, energy: Energy, encoded: Tensor, step: float,
-                    tol: float = 1e-3, max_iters: int = 200) -> tuple[Tensor, int]:
+                   tol: float = 1e-3, max_iters: int = 200) -> tuple[Tensor, int]:
     "FISTA by autograd: codes (n, l), and the iterations of the slowest sample."
     X = Z = codes = encoded
-    done, t = torch.zeros(len(Y), dtype=torch.bool, device=Y.device), 1.
-    for k in range(1, max_iters + 1):
+    done, t, k = torch.zeros(len(Y), dtype=torch.bool, device=Y.device), 1., 0
+    while k < max_iters and not done.all():
+        k += 1
         X = X.detach().requires_grad_()
         smooth = (Y - decoder(X)).square().mean(-1).sum()
         smooth = smooth + energy.gamma*(X - encoded).square().mean(-1).sum()
@@ -67,7 +78,6 @@ def autograd_fista(Y: Tensor, decoder: nn.Module, energy: Energy, encoded: Tenso
             done |= stops
             t, last = (1 + (1 + 4*t**2)**.5)/2, t
             Z, X = new, new + (last - 1)/t*moved
-        if done.all(): break
     return codes, k
 
 # %% ../nbs/performance/06_rivals.ipynb #c1a7d3f3
@@ -88,7 +98,8 @@ def gram_step(D: Tensor, Y: Tensor, lam: float, iterations: int) -> Tensor:
 # %% ../nbs/performance/06_rivals.ipynb #9f1241ad
 def convex_problem(data: Dataset, n: int, l: int = 128) -> tuple[Tensor, Tensor]:
     "Test images (n, d), topped up with training images, and a dictionary (d, l) of others."
-    pool = torch.cat([data.test.images, data.train.images]).double().cpu()
+    parts = [split.images for split in (data.test, data.train) if split]
+    pool = torch.cat(parts).double().cpu()
     return pool[:n].contiguous(), nn.functional.normalize(pool[-l:], dim=1).T.contiguous()
 
 def as_dictionary(D: Tensor) -> LinearDecoder:
@@ -126,13 +137,15 @@ def other_solvers(Y: np.ndarray, D: np.ndarray, lam: float, threads: int) -> dic
         from celer import Lasso
         lasso = Lasso(alpha=lam/2, tol=tol, max_iter=100, **options)
         return np.stack([lasso.fit(columns, y).coef_ for y in Y[:k]])
-    def if_there(package, run): return run if importlib.util.find_spec(package) else None
     def part(k): return min(max(n//k, 50), n)
-    return {'SPAMS lasso': (n, if_there('spams', lars)),
+    return {'SPAMS lasso': (n, _if_there('spams', lars)),
             'scikit-learn Lasso': (part(5), coordinate_descent),
             'scikit-learn lasso_cd': (part(5), encode('lasso_cd')),
             'scikit-learn lasso_lars': (part(50), encode('lasso_lars')),
-            'celer': (part(50), if_there('celer', working_sets))}
+            'celer': (part(50), _if_there('celer', working_sets))}
+
+def _if_there(package: str, run: Callable) -> Callable | None:
+    return run if importlib.util.find_spec(package) else None
 
 # %% ../nbs/performance/06_rivals.ipynb #b7945ce7
 def loosest_tolerance(run: Callable, target: float, gap_of: Callable) -> tuple[float, float]:
@@ -140,3 +153,81 @@ def loosest_tolerance(run: Callable, target: float, gap_of: Callable) -> tuple[f
     for tol in 10.**-np.arange(2, 11):
         if (gap := gap_of(run(tol))) <= target: break
     return tol, gap
+
+# %% ../nbs/performance/06_rivals.ipynb #b0e10021
+def patches_to_learn(n: int) -> tuple[Tensor, Tensor]: # (n, 64), and 2,000 of other pictures
+    "Patches of the bundled photographs, without their mean and of unit length, in float32."
+    def of(split: str, n: int) -> Tensor:
+        rows = torch.cat([cut(read_picture(path).float(), 8) for path in photographs(split)])
+        rows = rows - rows.mean(1, keepdim=True)
+        rows = nn.functional.normalize(rows[rows.std(1) > 5], dim=1)        # of 255
+        order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))
+        return rows[order[:n]].contiguous()
+    return of('train', n), of('test', 2000)
+
+# %% ../nbs/performance/06_rivals.ipynb #b0e10023
+def dictionary_energy(Y: Tensor, D: Tensor, lam: float, positive: bool) -> float:
+    "Mean energy of exact codes of images Y (n, d) for the atoms D (d, l), at unit length."
+    Y, D = Y.double(), nn.functional.normalize(D.double(), dim=0)
+    d, solve = len(D), exact if positive else signed
+    Z = solve(2/d*D.T @ D, 2/d*Y @ D, lam, tol=1e-5).codes
+    return ((Y - Z @ D.T).square().mean(1) + lam*Z.abs().sum(1)).mean().item()
+
+# %% ../nbs/performance/06_rivals.ipynb #b0e10025
+class DictionaryTask(NamedTuple):
+    "What a dictionary is learned from, and under what conditions."
+    X: Tensor           # patches (N, d), of unit length; the first are the atoms to begin with
+    l: int              # atoms
+    lam: float
+    positive: bool      # codes are at least 0
+    threads: int = 1
+
+    def weight(self) -> float:
+        "Of the l1 norm, where squared errors are halved and summed."
+        return self.lam*self.X.shape[1]/2
+
+# %% ../nbs/performance/06_rivals.ipynb #b0e10026
+def _atom_by_atom(task: DictionaryTask, batches: int) -> Tensor: # (d, l)
+    recipe = Recipe('SDL', task.lam, beta=0., unit_columns=True, positive=task.positive)
+    model = Autoencoder(as_dictionary(task.X[:task.l].T), None, replace(recipe, l=task.l))
+    memory = AtomByAtom(model.decoder.W)
+    for Y in task.X.split(512)[:batches]: dictionary_step(model, memory, Y[None])
+    return model.decoder.W[0].detach()
+
+def _by_spams(task: DictionaryTask, batches: int) -> Tensor: # (d, l)
+    import spams
+    X = np.asfortranarray(task.X.double().numpy().T)
+    D = spams.trainDL(X, D=np.asfortranarray(X[:, :task.l]), lambda1=task.weight(), mode=2,
+                      posAlpha=task.positive, batchsize=512, iter=batches,
+                      numThreads=task.threads, verbose=False)
+    return torch.from_numpy(np.ascontiguousarray(D))
+
+def _by_sklearn(way: str, task: DictionaryTask, batches: int) -> Tensor: # (d, l)
+    from sklearn.decomposition import MiniBatchDictionaryLearning
+    X = task.X.double().numpy()
+    learner = MiniBatchDictionaryLearning(
+        task.l, alpha=task.weight(), fit_algorithm=way, dict_init=X[:task.l], batch_size=256,
+        max_iter=1, tol=0, max_no_improvement=None, shuffle=False, n_jobs=task.threads,
+        positive_code=task.positive, transform_algorithm='lasso_cd')
+    return torch.from_numpy(learner.fit(X[:256*batches]).components_.T)
+
+# %% ../nbs/performance/06_rivals.ipynb #b0e10027
+def dictionary_learners(task: DictionaryTask,
+                        ) -> dict[str, tuple[int, Callable[[int], Tensor] | None]]:
+    "Name -> (patches in a batch, function of a number of batches to (d, l); None: not here)."
+    learners: dict[str, tuple[int, Any]] = {
+        'ours': (512, _atom_by_atom), 'SPAMS': (512, _if_there('spams', _by_spams)),
+        'scikit-learn, cd': (256, partial(_by_sklearn, 'cd'))}
+    if not task.positive: learners['scikit-learn, lars'] = 256, partial(_by_sklearn, 'lars')
+    return {name: (size, learn and partial(learn, task))
+            for name, (size, learn) in learners.items()}
+
+# %% ../nbs/performance/06_rivals.ipynb #b0e10029
+def fewest_batches(learn: Callable[[int], Tensor], most: int, target: float,
+                   energy: Callable[[Tensor], float]) -> tuple[int, float]:
+    "How many batches, at `most`, a learner needs for an energy; and the energy it reaches."
+    batches = min(4, most)
+    while True:
+        reached = energy(learn(batches))
+        if reached <= target or batches == most: return batches, reached
+        batches = min(math.ceil(1.5*batches), most)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 import deep_sparse_nb
-from deep_sparse_nb import bench, rivals
+from deep_sparse_nb import bench, rivals, timing
 from deep_sparse_nb.data import load
 from deep_sparse_nb.decoders import HiddenDecoder, LinearDecoder
 from deep_sparse_nb.energy import Energy, planted
@@ -31,11 +31,10 @@ def test_rows_of_a_quick_bench(quick):
         if row['other'] is None: assert row['ratio'] is None
         else:
             pair = row['ours'], row['other']
-            assert np.isclose(row['ratio'],
-                              np.divide(*(pair if row['good'] == 'low' else pair[::-1])))
-    text = bench.show(quick)
+            assert np.isclose(row['ratio'], np.divide(*(pair if row['good'] == 'low' else pair[::-1])))
+    text = timing.show(quick)
     for row in quick: assert row['name'] in text and row['race'] in text
-    assert not bench.missed(quick)
+    assert not timing.missed(quick)
 
 
 @pytest.mark.slow
@@ -43,7 +42,7 @@ def test_every_race_takes_part(quick):
     for race in ('a FISTA iteration', 'a batch, to the stopping rule', 'an epoch of 55,000 images',
                  'VDL by batch size, per image', 'VDL by code dimension, per image',
                  'VDL by stacked models, per image', 'a training step, wide dictionary',
-                 'images to a gap of 0.0001', 'images to a gap of 1e-06'):
+                 'images to a gap of 0.0001', 'images to a gap of 1e-06', 'a dictionary of patches'):
         assert race in [row['race'] for row in quick]
 
 
@@ -61,14 +60,14 @@ def test_chosen_races_are_told_on_stderr(capsys):
     ('high', 2.9, None, None)])
 def test_bars(good, ratio, bar, met):
     ours, other = (ratio, 1.) if good == 'low' else (1., ratio)
-    row = bench._row('race', 'name', ours, other, 'what', good, bar)
+    row = timing._row('race', 'name', ours, other, 'what', good, bar)
     assert row['ratio'] == ratio and row['met'] is met
-    assert bench.missed([row]) == ([row] if met is False else [])
+    assert timing.missed([row]) == ([row] if met is False else [])
 
 
 def test_who_cannot_take_part_misses_no_bar():
-    row = bench._row('race', 'name', 1., None, 'not installed', 'high', 3.)
-    assert row['ratio'] is row['met'] is None and not bench.missed([row])
+    row = timing._row('race', 'name', 1., None, 'not installed', 'high', 3.)
+    assert row['ratio'] is row['met'] is None and not timing.missed([row])
 
 
 def test_without_stored_weights_a_row_names_the_command_that_makes_them(tmp_path, monkeypatch):
@@ -77,7 +76,7 @@ def test_without_stored_weights_a_row_names_the_command_that_makes_them(tmp_path
     rows = list(bench._stored_models(bench._Setting(load('digits'), True)))
     assert rows and all(row['ratio'] is row['met'] is None for row in rows)
     assert all('deep-sparse sweep mnist-nl' in row['what'] for row in rows)
-    text = bench.show([row | dict(data='digits', device='cpu') for row in rows])
+    text = timing.show([row | dict(data='digits', device='cpu') for row in rows])
     for row in rows: assert row['what'] in text
 
 
@@ -86,7 +85,7 @@ def test_stored_results_have_the_rows_of_a_run():
     stored = Path(__file__).parents[1]/'results'/'bench.json'
     rows = json.loads(stored.read_text(encoding='utf-8'))
     for row in rows: assert KEYS <= set(row) and not row['quick']
-    assert bench.show(rows) and bench.missed(rows) == [row for row in rows if row['met'] is False]
+    assert timing.show(rows) and timing.missed(rows) == [row for row in rows if row['met'] is False]
 
 
 @pytest.mark.parametrize('beta', [0., 10.])
@@ -136,17 +135,48 @@ def test_judge():
     assert rivals.largest_gap(Y, D, -Z, .005) > .1
 
 
+@pytest.mark.parametrize('positive', [True, False])
+def test_dictionaries_are_judged_and_learned(positive):
+    X, held = rivals.patches_to_learn(1500)
+    assert X.shape == (1500, 64) and held.shape == (2000, 64)
+    for Y in (X, held):
+        torch.testing.assert_close(Y.norm(dim=1), torch.ones(len(Y)))
+        assert Y.mean(1).abs().max() < 1e-6
+    task = rivals.DictionaryTask(X, 24, .3/64, positive)
+    def energy(D): return rivals.dictionary_energy(held[:300], D, task.lam, positive)
+    D = X[:24].T
+    Z = fista(held[:300].double(), rivals.as_dictionary(D.double()), Energy(task.lam), step='auto',
+              nonneg=positive, restart=True, tol=1e-9, max_iters=2000).codes
+    value = ((held[:300] - Z @ D.T.double())**2).mean(1) + task.lam*Z.abs().sum(1)
+    assert energy(D) == pytest.approx(value.mean().item(), rel=1e-4)
+    assert energy(3*D) == pytest.approx(energy(D), rel=1e-6)
+    learners = rivals.dictionary_learners(task)
+    assert ('scikit-learn, lars' in learners) == (not positive)
+    for name, (size, learn) in learners.items():
+        if learn: assert energy(learn(1500//size)) < .97*energy(D), name
+
+
+def test_a_learner_stops_as_soon_as_it_is_good_enough():
+    seen = []
+    def learn(batches): seen.append(batches); return batches
+    assert rivals.fewest_batches(learn, 100, -12., lambda k: -float(k)) == (14, -14.)
+    assert seen == [4, 6, 9, 14]
+    assert rivals.fewest_batches(learn, 10, -12., lambda k: -float(k)) == (10, -10.)
+
+
 def test_missing_solvers_are_said_to_be_missing(monkeypatch):
     monkeypatch.setattr(rivals.importlib.util, 'find_spec', lambda name: None)
     Y, D = rivals.convex_problem(load('digits'), 20, l=30)
     rows = rivals.other_solvers(Y.numpy(), D.numpy(), .005, 1)
     assert [name for name, (_, run) in rows.items() if run is None] == ['SPAMS lasso', 'celer']
+    learners = rivals.dictionary_learners(rivals.DictionaryTask(Y.float(), 9, .005, True))
+    assert [name for name, (_, learn) in learners.items() if learn is None] == ['SPAMS']
 
 
 @pytest.mark.parametrize('ratio, code', [(1.5, 0), (2.5, 3)])
 def test_the_command_ends_with_3_where_a_bar_is_not_met(monkeypatch, capsys, ratio, code):
     from deep_sparse_nb.__main__ import main
-    row = bench._row('race', 'name', ratio, 1., 'what', 'low', 2.)
+    row = timing._row('race', 'name', ratio, 1., 'what', 'low', 2.)
     monkeypatch.setattr(bench, 'run', lambda **options: iter([row]))
     try: ended = main(['bench', '--json'])
     except SystemExit as stop: ended = stop.code

@@ -126,7 +126,7 @@ MUTANTS = [Mutant(*m) for m in [
     ('estimator', 'added*self.scaling_.maps(added)[0].float()', 'added',
      'test_estimator.py -k components'),
     ('online', 'memory[\'step\'].item()**-.6', 'memory[\'step\'].item()**0', 'test_online.py'),
-    ('online', ' + pairs[j, j]*D[:, j]', '', 'test_online.py'),
+    ('online', ' + pairs[j, j]*D[:, j]', ' - pairs[j, j]*D[:, j]', 'test_online.py'),
     ('adaptive', '2*(asked - inferred)', '2*(inferred - asked)', 'test_estimator.py -k knob'),
     ('resumable', '    _remember(training.memory, tensors)\n', '    pass\n',
      'test_resumable.py'),
