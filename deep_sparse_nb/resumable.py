@@ -92,6 +92,7 @@ def _going_on(coder: Any) -> Iterator[None]:
 # %% ../nbs/library/11d_resumable.ipynb #5ed00026
 _BATCHES = 1500     # as many as a training goes through, or all of one epoch
 
+# %% ../nbs/library/11d_resumable.ipynb #5ed00010
 def _epochs(coder: Any) -> int | None:
     "How many there will be; None until the first one has shown how long it is."
     if coder.max_epochs is not None or not coder.history_: return coder.max_epochs
