@@ -200,6 +200,8 @@ def _add_picture(p: _Parser) -> None:
     p.add_argument('picture', type=Path, metavar='PICTURE', help='grey or colour, of any size')
     p.add_argument('--strength', type=float, default=1., metavar='S',
                    help="times the l1 weight: more changes more (default: 1)")
+    p.add_argument('--max-pixels', type=int, metavar='N',
+                   help='that a picture may have (default: 250 million)')
     _add_out(p, 'file for the picture')
 
 def _add_denoise(p: _Parser) -> None:

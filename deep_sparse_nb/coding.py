@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps
 from .files import write_atomically
+from .patches import MAX_PIXELS, open_picture
 
 # %% ../nbs/library/09b_coding.ipynb #69ad4d53
 def _read(path: Path, name: str) -> np.ndarray:
@@ -63,16 +64,12 @@ def decode_command(args: argparse.Namespace) -> Iterator[dict]:
     yield dict(out=str(args.out), shape=X.shape)
 
 # %% ../nbs/library/09b_coding.ipynb #e596071a
-def _picture(path: Path, name: str, modes: tuple[str, ...] = ('L', 'RGB')) -> np.ndarray:
-    "A picture (h, w) or (h, w, 3) of bytes."
+def _picture(args: argparse.Namespace, name: str, *modes: str) -> np.ndarray:
+    "A picture (h, w) or (h, w, 3) of bytes, upright."
+    path, limit = getattr(args, name), args.max_pixels
     if not path.is_file(): raise FileNotFoundError(f'{name}: there is no file {path}')
-    try:
-        with Image.open(path) as file:
-            upright = ImageOps.exif_transpose(file)
-            grey = upright.mode in ('1', 'L', 'LA') or len(modes) == 1
-            return np.array(upright.convert(modes[0] if grey else modes[-1]))
-    except Exception as cause:              # Pillow raises a dozen kinds for broken files
-        raise ValueError(f'{name}: {path} cannot be read as a picture: {cause}') from cause
+    picture = open_picture(path, MAX_PIXELS if limit is None else limit, modes, name)
+    return np.array(ImageOps.exif_transpose(picture))
 
 def _save(path: Path, picture: np.ndarray) -> None:
     kind = Image.registered_extensions().get(path.suffix.lower())
@@ -85,7 +82,7 @@ def _save(path: Path, picture: np.ndarray) -> None:
 def denoise_command(args: argparse.Namespace) -> Iterator[dict]:
     "`deep-sparse denoise`: a picture without its noise."
     from deep_sparse_nb.pictures import denoise
-    noisy, coder = _picture(args.picture, 'picture'), _coder(args)
+    noisy, coder = _picture(args, 'picture', 'L', 'RGB'), _coder(args)
     clean = denoise(coder, noisy, args.sigma, args.strength)
     _save(args.out, clean)
     yield dict(out=str(args.out), shape=clean.shape)
@@ -93,8 +90,8 @@ def denoise_command(args: argparse.Namespace) -> Iterator[dict]:
 def inpaint_command(args: argparse.Namespace) -> Iterator[dict]:
     "`deep-sparse inpaint`: a picture, filled where the mask is white."
     from deep_sparse_nb.pictures import inpaint
-    picture, coder = _picture(args.picture, 'picture'), _coder(args)
-    known = _picture(args.mask, '--mask', ('L',)) < 128
+    picture, coder = _picture(args, 'picture', 'L', 'RGB'), _coder(args)
+    known = _picture(args, 'mask', 'L') < 128
     filled = inpaint(coder, picture, known, args.strength)
     _save(args.out, filled)
     yield dict(out=str(args.out), shape=filled.shape, filled=int((~known).sum()))

@@ -34,7 +34,8 @@ from deep_sparse_nb.inference import fista, lipschitz
 from deep_sparse_nb.kernels.active_set import exact_codes
 from deep_sparse_nb.metrics import explained_variance, match, psnr, stability
 from deep_sparse_nb.paper import Recipe, recipe
-from deep_sparse_nb.patches import cut, join, photographs, read_picture, split_files
+from deep_sparse_nb.patches import (cut, join, open_picture, photographs, read_picture,
+                                    split_files)
 from deep_sparse_nb.pictures import denoise, inpaint
 from deep_sparse_nb.plots import show_images, show_pairs
 from deep_sparse_nb.pretrained import read_folder, write_folder
@@ -219,6 +220,9 @@ read_picture(TMP/'short.png')                    -> short.png
 read_picture(TMP/'empty.png')                    -> empty.png
 read_picture(TMP/'good.png', max_pixels=10)      -> good.png.*max_pixels
 read_picture(TMP/'thin.png')                     -> thin.png
+open_picture(TMP/'good.png', 9, name='mask')     -> mask: .*good.png.*max_pixels is 9
+open_picture(TMP/'deep.png')                     -> deep.png has more than 8 bits a pixel
+open_picture(TMP/'short.png')                    -> short.png cannot be read
 photographs('all')                               -> split is 'all'
 cut(torch.zeros(5, 5), 6)                        -> size is
 cut(torch.zeros(5, 5), 0)                        -> size is
@@ -372,6 +376,7 @@ def TMP(tmp_path_factory):
     (folder/'empty.png').touch()
     Image.new('L', (40, 40), 99).save(folder/'good.png')
     Image.new('L', (20_000, 1)).save(folder/'thin.png')
+    Image.new('I;16', (9, 9)).save(folder/'deep.png')
     Image.new('L', (9, 9)).save(folder/'pictures'/'only.png')
     (folder/'short.png').write_bytes((folder/'good.png').read_bytes()[:60])
     for part in ('images-idx3', 'labels-idx1'):

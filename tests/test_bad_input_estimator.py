@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 from scipy.sparse import csr_matrix
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
@@ -261,6 +262,9 @@ decode digits TMP/X.npy --out TMP/new            -> 1 Z has shape \(60, 16\)
 denoise digits TMP/none.png --out TMP/new.png    -> 1 none.png
 inpaint digits TMP/none.png --mask TMP/none.png --out TMP/new.png -> 1 none.png
 inpaint digits TMP/X.npy --out TMP/new.png       -> 2 --mask
+denoise digits TMP/ok.png --max-pixels 9 --out TMP/new -> 1 ok.png has 9 x 9 .*max_pixels is 9
+denoise digits TMP/deep.png --out TMP/new        -> 1 deep.png has more than 8 bits
+inpaint digits TMP/ok.png --mask TMP/deep.png --out TMP/new -> 1 mask: .*more than 8 bits
 '''
 
 
@@ -269,6 +273,8 @@ def test_the_shell_refuses_it(words, said, TMP, capsys):
     np.save(TMP/'X.npy', X)
     np.save(TMP/'nan.npy', broken(NAN))
     np.savez(TMP/'X.npz', X=X)
+    for kind, name in (('L', 'ok'), ('I;16', 'deep')):
+        Image.new(kind, (9, 9)).save(TMP/f'{name}.png')
     codes, _, message = said.partition(' ')
     try: returned = main([w.replace('TMP', str(TMP)) for w in words.split()])
     except SystemExit as end: returned = end.code
