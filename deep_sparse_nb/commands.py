@@ -102,19 +102,21 @@ def _describe(run: Run, data: Dataset, out: Path) -> Iterator[dict]:
     scores = {k: v.tolist() for k, v in evaluate(best, data.test, model.shared.batch).items()}
     device, several = next(model.parameters()).device, len(model.seeds) > 1
     name = torch.cuda.get_device_name(device) if device.type == 'cuda' else device.type
-    pictures = []
-    for i, (r, seed) in enumerate(zip(model.recipes, model.seeds)):
-        pictures.append(out/(f'atoms-{r.lam:g}-{seed}.png' if several else 'atoms.png'))
-        row = dict(model=r.model, dataset=data.name, lam=r.lam, seed=seed,
-                   epochs_run=run.epoch, best_epoch=int(run.best_epoch[i]),
-                   test_psnr=round(scores['psnr'][i], 4),
-                   test_sparsity=round(scores['sparsity'][i], 6),
-                   seconds=round(run.seconds, 1),
-                   device=name, atoms=str(pictures[i]))
-        _announce(row)
-        yield row
-    images, (h, w) = atoms(best.decoder).cpu(), data.shape[-2:]
-    for path, image in zip(pictures, images): _draw(path, image, (h, w))
+    pictures = [out/(f'atoms-{r.lam:g}-{seed}.png' if several else 'atoms.png')
+                for r, seed in zip(model.recipes, model.seeds)]
+    try:
+        for i, (r, seed) in enumerate(zip(model.recipes, model.seeds)):
+            row = dict(model=r.model, dataset=data.name, lam=r.lam, seed=seed,
+                       epochs_run=run.epoch, best_epoch=int(run.best_epoch[i]),
+                       test_psnr=round(scores['psnr'][i], 4),
+                       test_sparsity=round(scores['sparsity'][i], 6),
+                       seconds=round(run.seconds, 1),
+                       device=name, atoms=str(pictures[i]))
+            _announce(row)
+            yield row
+    finally:                                  # also where nobody reads the rows
+        images, (h, w) = atoms(best.decoder).cpu(), data.shape[-2:]
+        for path, image in zip(pictures, images): _draw(path, image, (h, w))
 
 def _announce(row: dict) -> None:
     "Say on stderr, for a person, what stdout says for a program."

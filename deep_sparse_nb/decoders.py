@@ -44,7 +44,7 @@ def frozen(module: nn.Module, dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
     return decode
 
 class AutogradGradient(Gradient):
-    "The gradient of any module by automatic differentiation."
+    "The gradient of any module by automatic differentiation. ValueError for other images."
     def __init__(self, decoder: nn.Module, Y: Tensor):
         self.decode, self.Y = frozen(decoder, Y.dtype), Y
 
@@ -52,7 +52,10 @@ class AutogradGradient(Gradient):
     @torch.enable_grad()
     def full(self, Z: Tensor) -> Tensor:
         Z = Z.detach().clone().requires_grad_()
-        loss = (self.Y - self.decode(Z)).square().mean(-1).sum()
+        Yhat, d = self.decode(Z), self.Y.shape[-1]
+        if Yhat.shape[-1] != d:
+            raise ValueError(f'Y has images of {d} pixels; the decoder makes {Yhat.shape[-1]}')
+        loss = (self.Y - Yhat).square().mean(-1).sum()
         return torch.autograd.grad(loss, Z)[0]
 
 # %% ../nbs/library/01_decoders.ipynb #d1d9e9fe

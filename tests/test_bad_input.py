@@ -146,6 +146,9 @@ fista(Y, D, E, precision='float8')               -> precision is 'float8'
 fista(Y, D, E, mask=Y)                           -> mask has type torch.float32
 fista(Y, D, E, mask=Y[:5] > 0)                   -> mask has shape
 fista(Y, torch.nn.Linear(8, 16), E)              -> start is missing
+fista(Y, torch.nn.Linear(8, 9), E, start=Z)      -> Y has images of 16 pixels; the decoder makes 9
+fista(Y, torch.nn.Linear(8, 1), E, start=Z)      -> Y has images of 16 pixels; the decoder makes 1
+fista(Y[:, :1], torch.nn.Linear(8, 16), E, start=Z) -> Y has images of 1 pixels
 lipschitz(H, E, 12)                              -> Z is missing
 exact_codes(Y[:, :9], W, .1)                     -> (Y|D)\b.*(9|16)
 exact_codes(with_(Y, NAN), W, .1)                -> (Y|B|finite)

@@ -258,10 +258,12 @@ def test_an_unknown_backend_costs_nothing(backend, trained):
 @pytest.mark.parametrize('words', [['report', '--results', 'results'], ['evaluate']])
 def test_results_meet_a_full_disk(words, trained):
     more = [trained, '--device', 'cpu'] if words == ['evaluate'] else []
+    (trained/'atoms.png').unlink(missing_ok=True)
     with open('/dev/full', 'w') as full:
         done = subprocess.run(command(*words, *more), stdout=full, stderr=subprocess.PIPE,
                               text=True, cwd=ROOT)
     assert done.returncode == 1 and 'stdout takes no more' in one_line(done.stderr)
+    assert (trained/'atoms.png').exists() == (words == ['evaluate'])     # which stderr has named
     assert 'Exception ignored' not in done.stderr
 
 
