@@ -93,7 +93,7 @@ def load_model(dataset: str, model: str, lam: float, seed: int = 0,
     """
     table_row(dataset, model)                   # raises where there is none
     ours = Path(deep_sparse_nb.__file__).parents[1]/'results'
-    folders = [Path(results)] if results else [Path('results'), ours]
+    folders = [Path('results'), ours] if results is None else [Path(results)]
     paths = [weights_file(folder, dataset, model, lam, seed) for folder in folders]
     path = next((p for p in paths if p.is_file()), None)
     if path is None: raise FileNotFoundError(_none_stored(dataset, model, lam, seed, paths))
