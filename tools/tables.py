@@ -5,6 +5,7 @@ MEASURE is set. Its code runs here up to that cell. Rows that the table has are 
 """
 import json
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -12,9 +13,13 @@ import matplotlib
 
 
 def measure(path):
-    "Run a page's code, up to the cell that fills the table."
-    cells = json.loads(path.read_text(encoding='utf-8'))['cells']
-    sources = [''.join(c['source']) for c in cells if c['cell_type'] == 'code']
+    "Run a page's code, up to the cell that fills the table, without what it shows in short."
+    sources, section = [], ''
+    for cell in json.loads(path.read_text(encoding='utf-8'))['cells']:
+        text = ''.join(cell['source'])
+        if cell['cell_type'] == 'markdown':
+            section = (re.findall('^## (.*)', text, re.MULTILINE) or [section])[-1]
+        elif section != 'In short': sources.append(text)
     last = [i for i, source in enumerate(sources) if '\nif measuring:' in f'\n{source}']
     if not last: sys.exit(f'{path} measures nothing')
     os.chdir(path.parent)
