@@ -166,7 +166,9 @@ class SparseCoder(_Transformer):
         return _explained(self, X)
 
     @property
-    def _n_features_out(self) -> int: return self.n_components
+    def _n_features_out(self) -> int:
+        check_is_fitted(self)
+        return self.n_components
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -151,7 +151,8 @@ def test_a_lock_has_one_holder(tmp_path):
 
 # ---- sweeps ----
 
-def test_rows_say_what_evaluate_finds(home):
+def test_rows_say_what_evaluate_finds(home, monkeypatch):
+    monkeypatch.setattr(sys, 'argv', ['deep-sparse', 'sweep'])
     assert not sweep('digits', **QUICK, **home)
     data, table = load('digits', sizes=SIZES), table_of(home)
     path, = (home['runs']/'digits').glob('*.safetensors')
