@@ -52,6 +52,11 @@ class _Parameters(Pretrained, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
         self.random_state, self.device, self.verbose = random_state, device, verbose
         self.revive, self.callbacks, self.checkpoint = revive, callbacks, checkpoint
 
+    @property
+    def _n_features_out(self) -> int:
+        check_is_fitted(self)
+        return self.n_components
+
 # %% ../nbs/library/11_estimator.ipynb #5e110063
 class _Learner(_Parameters):
     @tiny_is_zero()
@@ -164,11 +169,6 @@ class SparseCoder(_Transformer):
         "Share of the variance of X that reconstructions explain. Raises as `transform`."
         check_is_fitted(self)
         return _explained(self, X)
-
-    @property
-    def _n_features_out(self) -> int:
-        check_is_fitted(self)
-        return self.n_components
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
