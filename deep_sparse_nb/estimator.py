@@ -44,11 +44,10 @@ class _Parameters(Pretrained, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
                  revive: bool = False,                # resample dead components
                  callbacks: Sequence[Callable] = (),  # called with history_ after each epoch
                  checkpoint: str | Path | None = None): # a file that `fit` goes on from
-        self.n_components, self.alpha = n_components, alpha
-        self.target_sparsity, self.regularization = target_sparsity, regularization
-        self.decoder, self.encoder, self.positive = decoder, encoder, positive
-        self.transform_algorithm, self.scaling = transform_algorithm, scaling
-        self.batch_size, self.max_epochs = batch_size, max_epochs
+        self.n_components, self.alpha, self.target_sparsity = n_components, alpha, target_sparsity
+        self.decoder, self.encoder, self.regularization = decoder, encoder, regularization
+        self.transform_algorithm, self.positive = transform_algorithm, positive
+        self.batch_size, self.max_epochs, self.scaling = batch_size, max_epochs, scaling
         self.random_state, self.device, self.verbose = random_state, device, verbose
         self.revive, self.callbacks, self.checkpoint = revive, callbacks, checkpoint
 
