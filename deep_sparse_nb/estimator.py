@@ -44,9 +44,9 @@ class _Parameters(Pretrained, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
                  revive: bool = False,                # resample dead components
                  callbacks: Sequence[Callable] = (),  # called with history_ after each epoch
                  checkpoint: str | Path | None = None): # a file that `fit` goes on from
-        self.n_components, self.alpha, self.target_sparsity = n_components, alpha, target_sparsity
+        self.n_components, self.alpha, self.positive = n_components, alpha, positive
         self.decoder, self.encoder, self.regularization = decoder, encoder, regularization
-        self.transform_algorithm, self.positive = transform_algorithm, positive
+        self.transform_algorithm, self.target_sparsity = transform_algorithm, target_sparsity
         self.batch_size, self.max_epochs, self.scaling = batch_size, max_epochs, scaling
         self.random_state, self.device, self.verbose = random_state, device, verbose
         self.revive, self.callbacks, self.checkpoint = revive, callbacks, checkpoint
