@@ -130,6 +130,11 @@ class _Transformer(_Learner):
         made = self.scaling_.undo(_decoded(self, codes), _maps(self, codes, like))
         return _of_kind(Z, made).reshape(-1, *self.image_shape_)
 
+    @property
+    def _n_features_out(self) -> int:
+        check_is_fitted(self)
+        return self.n_components
+
 # %% ../nbs/library/11_estimator.ipynb #5e110069
 def _explained(coder: Any, X: Any) -> float:
     "Share of the variance of X that reconstructions explain."
