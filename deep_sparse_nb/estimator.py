@@ -130,14 +130,10 @@ class _Transformer(_Learner):
         made = self.scaling_.undo(_decoded(self, codes), _maps(self, codes, like))
         return _of_kind(Z, made).reshape(-1, *self.image_shape_)
 
-    @property
-    def _n_features_out(self) -> int:
-        check_is_fitted(self)
-        return self.n_components
-
 # %% ../nbs/library/11_estimator.ipynb #5e110069
 def _explained(coder: Any, X: Any) -> float:
     "Share of the variance of X that reconstructions explain."
+    check_is_fitted(coder)
     n, error, total, squares, first = 0, 0., torch.zeros(()), 0., None
     for Y in coder._batches(coder._rows(X, reset=False)):
         scaled = coder.scaling_.apply(Y, 'X')
@@ -159,8 +155,7 @@ class SparseCoder(_Transformer):
     `alpha`, for scaled data, or `target_sparsity`, the share of zeros; else that is 0.8.
 
     Attributes: components_ (n_components, d); history_, a dict an epoch; metrics_; n_iter_,
-    epochs; alpha_; n_features_in_; image_shape_; scaling_; and model_, an `Autoencoder`.
-    """
+    epochs; alpha_; n_features_in_; image_shape_; scaling_; and model_, an `Autoencoder`."""
     @property
     def components_(self) -> np.ndarray: # (n_components, d) float32
         "What a unit of each code component adds to a row, in the data's units."
@@ -171,8 +166,12 @@ class SparseCoder(_Transformer):
 
     def score(self, X: Any, y: Any = None) -> float:
         "Share of the variance of X that reconstructions explain. Raises as `transform`."
-        check_is_fitted(self)
         return _explained(self, X)
+
+    @property
+    def _n_features_out(self) -> int:
+        check_is_fitted(self)
+        return self.n_components
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
