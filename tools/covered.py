@@ -56,7 +56,9 @@ def main():
         def call(*a, cwd=ROOT):
             return subprocess.run([sys.executable, *map(str, a)], cwd=cwd, env=env).returncode
         failed = call('-c', PAGES, config, data, *pages, cwd=copy)
-        tests = args.tests or ['--ignore', 'tests/test_project.py']
+        # not those of full disks and of memory, which being measured takes as well
+        tests = args.tests or ['--ignore', 'tests/test_project.py',
+                               '-m', 'not slow', '-k', 'not full_disk']
         failed |= call('-m', 'coverage', 'run', '--parallel-mode',
                        '-m', 'pytest', '-q', '-p', 'no:cacheprovider', *tests)
         call('-m', 'coverage', 'combine', '-q', folder)
