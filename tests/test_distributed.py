@@ -139,15 +139,21 @@ def learning_a_decoder_of_ones_own(ranks):
     return learned(ranks, Recipe(lam=.01, beta=1., gamma=0., step=.3), decoder=Own(), double=True)
 
 
-def fitting(ranks):
+def fitting(ranks, **options):
     "The estimator on an iterable, which every process goes through."
     Y = planted(100, noise=.05)[0].numpy()
-    coder = SparseCoder(16, alpha=.02, max_epochs=2, batch_size=50, random_state=0, device='cpu')
+    coder = SparseCoder(16, alpha=.02, max_epochs=2, batch_size=50, random_state=0, device='cpu',
+                        **options)
     coder.fit([Y[:50], Y[50:]])
     assert coder.model_.ranks is ALONE
     return {'everywhere components': torch.tensor(coder.components_),
             'everywhere codes': torch.tensor(coder.transform(Y)),
             'everywhere step': torch.tensor(coder.step_)}
+
+
+def fitting_atom_by_atom(ranks):
+    "Whose processes add up what their codes say."
+    return fitting(ranks, regularization='unit_norm', encoder=None)
 
 
 def other_weights_are_refused(ranks):
@@ -182,7 +188,7 @@ CASES = (a_dictionary, a_hidden_layer, a_measured_step, a_searched_step, without
          fewer_images_than_processes, gradients, energies, numbers, all_or_none_diverge,
          learning_a_dictionary, learning_a_hidden_layer, learning_with_unit_columns,
          learning_with_a_measured_step, learning_with_a_safe_step, learning_a_decoder_of_ones_own,
-         fitting, other_weights_are_refused)
+         fitting, fitting_atom_by_atom, other_weights_are_refused)
 
 
 # ---- how they are started ----
