@@ -34,7 +34,7 @@ class Recipe:
     encoder: bool = True         # False: codes are inferred from scratch, also when testing
     halve_every: int = 0         # epochs after which lr_decoder halves; 0: never
     step_rule: str = 'recipe'    # of a number as step: 'recipe', 'safe', '1/L' or 'coast'
-    batch: int = 250
+    batch: int = 250             # images of a training step
     longest: float = 0.          # that a column of the decoder may be; 0: no bound
     positive: bool = True        # False: codes have signs
     precision: str = 'float32'   # 'bfloat16': see the page on hidden layers
