@@ -20,7 +20,7 @@ from .energy import ALONE, Energy, Ranks
 from .decoders import check_given, check_sizes, decoder_loss, seeded
 from .inference import Diverged, Inference, curvature, lipschitz
 from .data import Dataset, Split
-from .metrics import dead, psnr, sparsity
+from .metrics import code_norms, column_norms, dead, psnr, sparsity
 from .distributed import average_, begin_alike_, choose_device, sharing
 from .autoencoder import Autoencoder
 
@@ -105,7 +105,7 @@ def _sums(energy: Energy, Z: Tensor, part: Split, Yhat: Tensor) -> dict[str, Ten
     Y, n = part.images, len(part)
     if n == 1: energy = replace(energy, beta=0.)           # a single image has no deviation
     sums = dict(energy=energy.value(Z, Y, Yhat), sparsity=n*sparsity(Z),
-                l1=Z.abs().sum((-2, -1)))
+                l1=n*code_norms(Z))
     if part.scale is None: return sums
     return sums | dict(psnr=psnr(part.to_pixels(Y), part.to_pixels(Yhat)).sum(-1))
 
@@ -255,7 +255,7 @@ def _check_norms(model: Autoencoder, where: str, limit: float = 1e4) -> None:
     "Raises `Diverged` when a decoder's weights have a column longer than `limit`."
     for name, W in model.decoder.named_parameters():
         W = W.detach() if W.dim() > 2 else W.detach().reshape(len(W), -1, 1)
-        norms = W.norm(dim=-2).flatten(1).amax(-1)
+        norms = column_norms(W).flatten(1).amax(-1)
         if not (norms < limit).all():
             raise Diverged(f'{where}: {name} of members {_numbers(~(norms < limit))} has '
                            f'columns of norm {norms.max():.3g}, over {limit:g}')
@@ -287,7 +287,7 @@ def _close_epoch(run: Run, data: Dataset, losses: dict[str, Tensor], begun: floa
         run.best[name] = torch.where(mask, value, run.best[name])
     columns = losses | {f'valid_{name}': value for name, value in scores.items()}
     for name, W in model.decoder.named_parameters():
-        if W.dim() > 2: columns[f'norm_{name}'] = W.detach().norm(dim=-2).flatten(1).mean(-1)
+        if W.dim() > 2: columns[f'norm_{name}'] = column_norms(W.detach()).flatten(1).mean(-1)
     numbers = {name: value.cpu().tolist() for name, value in columns.items()}
     for i, (r, seed) in enumerate(zip(model.recipes, model.seeds)):
         row = dict(model=r.model, lam=r.lam, seed=seed, epoch=run.epoch)
