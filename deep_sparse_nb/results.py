@@ -15,6 +15,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime, timezone
+from functools import cache
 from pathlib import Path
 import pandas as pd
 import deep_sparse_nb
@@ -26,10 +27,11 @@ TABLE_VERSION = 2
 _ADDED = dict(step_rule='recipe', precision='float32')     # columns that version 1 lacked
 
 # %% ../nbs/library/07b_results.ipynb #adfcc62a
+@cache
 def commit() -> str:
-    """This code's git commit, with a plus sign when it has been changed since.
+    """This code's git commit when it is first asked for, with a plus sign if it was changed.
 
-    Its version, where git does not know it.
+    Its version, where git does not know it. What takes long asks before it begins.
     """
     here = Path(deep_sparse_nb.__file__)
     git = lambda *words: subprocess.run(['git', *words], cwd=here.parent, capture_output=True,

@@ -25,7 +25,8 @@ from .paper import (
     ELDER, GRIDS, PUBLISHED, STEPS, Grid, Member, recipe, targets)
 from .training import Autoencoder, Run, begin, choose_device, evaluate, train
 from .checkpoints import peek, restore, save
-from .results import TABLE_VERSION, KEY, append, identity, provenance, read_table
+from .results import (TABLE_VERSION, KEY, append, commit, identity,
+                                    provenance, read_table)
 from .weights import store_weights, worth_storing
 
 # %% ../nbs/library/08_sweeps.ipynb #47464f4b
@@ -113,6 +114,7 @@ def sweep(name: str,                         # one of `GRIDS`
     Interrupt at will, and call again. Raises ValueError for what the grid does not have.
     """
     check_given(stack=stack)
+    commit()                              # as it is now, not when rows are written
     device, deadline = choose_device(device), deadline_in(minutes)
     members, dataset = choose(name, models, lams, seeds, epochs), GRIDS[name].dataset
     data = load(dataset, data_dir, images, device=device, sizes=sizes)
