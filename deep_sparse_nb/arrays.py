@@ -15,6 +15,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset
+from .inference import all_finite
 from .patches import contrast_maps
 
 # %% ../nbs/library/04b_arrays.ipynb #a1c38bab
@@ -37,7 +38,8 @@ def as_rows(X: Any,                      # array, tensor, table or list: (N, d),
     else:
         with np.errstate(over='ignore'): X = np.require(X, _NUMPY[dtype], ['C', 'W', 'E'])
         rows = torch.from_numpy(X)
-    if not (finite := rows.isfinite()).all():
+    if not all_finite(rows):
+        finite = rows.isfinite()
         row = int((~finite).flatten(1).any(1).nonzero()[0])
         value = rows[row][~finite[row]][0].item()
         number = row if numbers is None else numbers[row]

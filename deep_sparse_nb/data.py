@@ -135,7 +135,7 @@ def standardize(pixels: Tensor,        # (N, h, w), between 0 and 1
                 labels: Tensor | None, # (N,)
                 mean: float, std: float) -> Split: # images (N, h*w)
     "Subtract one mean and divide by one standard deviation."
-    return Split((pixels.flatten(1) - mean)/std, labels, scale=std, shift=mean)
+    return Split((pixels.flatten(1) - mean).div_(std), labels, scale=std, shift=mean)
 
 # %% ../nbs/library/04_data.ipynb #2bf722c4
 def split_rows(n: int, sizes: tuple[int, ...], name: str, seed: int) -> list[Tensor]:
