@@ -303,7 +303,7 @@ def infer_batch(s, k, last, H, state, options):
 # %% ../../nbs/performance/03_cpu.ipynb #5945605c
 ROWS = 16     # samples that a thread takes at a time
 TURNS = 16    # iterations of a batch between two looks at the keyboard
-ALONE = 5e-4  # seconds after which the thread that calls looks for help
+PATIENCE = 5e-4  # seconds after which the thread that calls looks for help
 
 def infer_in_turns(s, H, state, options):
     "All iterations of a model with a hinge, with a look at the keyboard now and then."
@@ -334,7 +334,7 @@ class SparseIteration(CompiledIteration):
                 if time.perf_counter() > end: return True
             return False
         if not others: work(); return
-        if len(tasks[0]) == 3 and not work(ALONE): return
+        if len(tasks[0]) == 3 and not work(PATIENCE): return
         with ThreadPoolExecutor(others) as pool:
             try:
                 others = [pool.submit(work) for _ in range(others)]
