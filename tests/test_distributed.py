@@ -268,11 +268,33 @@ def test_a_lost_ranks_stacks_are_picked_up(tmp_path):
     assert alone.equals(shared)
 
 
+TORCHRUN = [sys.executable, '-m', 'torch.distributed.run', '--standalone',
+            '--nproc-per-node', '2']
+LEFT = """
+import os, torch
+from deep_sparse_nb.distributed import joined
+weight = torch.nn.Parameter(torch.ones(2))
+with joined('cpu') as ranks:
+    weight.grad = ranks.sum(torch.ones(2))
+    torch.optim.Adam([weight]).step()
+names = [open(f'/proc/self/task/{t}/comm').read() for t in os.listdir('/proc/self/task')]
+assert not any('gloo' in name for name in names), names
+"""
+
+
+@pytest.mark.skipif(not Path('/proc/self/task').exists(), reason='has no /proc')
+def test_no_thread_of_a_group_outlives_it(tmp_path):
+    "One that did could abort a process at its end."
+    (tmp_path/'left.py').write_text(LEFT)
+    done = subprocess.run([*TORCHRUN, tmp_path/'left.py'], capture_output=True, text=True,
+                          timeout=300)
+    assert done.returncode == 0, done.stderr
+
+
 def test_torchrun_is_all_that_one_types(tmp_path):
     words = ['train', '--dataset', 'digits', '--model', 'VDL', '--lam', '.01', '--epochs', '1',
              '--device', 'cpu', '--quiet', '--out']
-    start = [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc-per-node', '2']
-    done = subprocess.run([*start, '-m', 'deep_sparse_nb', *words, str(tmp_path/'two')],
+    done = subprocess.run([*TORCHRUN, '-m', 'deep_sparse_nb', *words, str(tmp_path/'two')],
                           capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     row, = map(json.loads, done.stdout.splitlines())         # the first process speaks for all
