@@ -9,6 +9,7 @@ __all__ = ['ROUNDING', 'ProcessRanks', 'joined', 'choose_device', 'average_', 's
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
@@ -59,7 +60,7 @@ def joined(device: str = 'auto',  # 'cpu'; or else the GPU of this process, if t
         return
     gpu, ours = device != 'cpu' and torch.cuda.is_available(), not dist.is_initialized()
     if gpu: torch.cuda.set_device(int(os.environ.get('LOCAL_RANK', '0')))
-    import torch.distributed.nn    # loaded later, by Adam say, it would keep the group alive
+    import_module('torch.distributed.nn')    # which, loaded later, would keep the group alive
     if ours: dist.init_process_group('nccl' if gpu else 'gloo')
     try: yield ProcessRanks()
     finally:
