@@ -160,7 +160,7 @@ GRIDS |= {
                           changes=GROWTH | dict(halve_every=30)),
     'growth-encoder': Grid('digits', ('VDL-NL',), **_three,
                            changes=GROWTH | dict(lr_encoder=3e-3)),
-    'tied': Grid('mnist', ('VDL-NL',), 1, (.02,), changes=dict(gamma=400) | _safe),
+    'tied': Grid('mnist', ('VDL-NL',), 3, (.02,), changes=dict(gamma=400) | _safe),
     'mnist-steps': Grid('mnist', ('SDL-NL',), 1, (.003, .01), changes=dict(epochs=2),
                         knobs=(('step_rule', '1/L'),)),
     'drifting': Grid('digits', ('VDL',), 3, (.005,), knobs=(('step_rule', 'coast'),),
