@@ -115,7 +115,7 @@ class Grid:
     lambdas: tuple[float, ...] = ()              # default: Table 3's, `LAMBDAS`
     knobs: tuple[tuple[str, Any], ...] = ()      # each adds the models again, with one change
     changes: dict = field(default_factory=dict)  # to the paper's recipes
-    follow: tuple[str, ...] = ()                 # models whose inference has a step of 1/L
+    fast: tuple[str, ...] = ()                   # models that infer by 1/L, in bfloat16
 
     def recipes(self) -> list[Recipe]:
         plain = [self._recipe(model, lam) for model in self.models
@@ -124,16 +124,16 @@ class Grid:
         return plain + turned
 
     def _recipe(self, model: str, lam: float) -> Recipe:
-        rule = dict(step_rule='1/L') if model in self.follow else {}
+        rule = dict(step_rule='1/L', precision='bfloat16') if model in self.fast else {}
         return replace(recipe(self.dataset, model, lam), **(self.changes | rule))
 
 # %% ../nbs/library/06a_paper.ipynb #625207e3
-_FOLLOW = 'SDL-NL', 'WDL-NL', 'DO-NL'
+_FAST = 'SDL-NL', 'WDL-NL', 'DO-NL'
 GRIDS = {
     'mnist-linear': Grid('mnist', ('SDL', 'VDL', 'WDL', 'DO')),
-    'mnist-nl': Grid('mnist', ('SDL-NL', 'VDL-NL', 'WDL-NL', 'DO-NL'), follow=_FOLLOW),
+    'mnist-nl': Grid('mnist', ('SDL-NL', 'VDL-NL', 'WDL-NL', 'DO-NL'), fast=_FAST),
     'patches-linear': Grid('patches', ('SDL', 'VDL')),
-    'patches-nl': Grid('patches', ('SDL-NL', 'VDL-NL'), follow=_FOLLOW),
+    'patches-nl': Grid('patches', ('SDL-NL', 'VDL-NL'), fast=_FAST),
     'collapse': Grid('mnist', ('Free', 'Free-NL'), lambdas=(.001, .005, .02)),
     'knobs': Grid('mnist', ('VDL',), seeds=1, lambdas=(.01,), knobs=(
         ('beta', 1), ('beta', 3), ('beta', 30), ('beta', 100), ('T', .1), ('T', .25), ('T', 1),
@@ -151,7 +151,7 @@ GRIDS |= {
     'short-step': Grid('mnist', ('VDL-NL',), 1, (.01, .02), changes=dict(step=.25)),
     'safe-step': Grid('mnist', ('VDL-NL',), 1, (.01, .02), changes=_safe),
     'safe-collapse': Grid('mnist', ('Free-NL',), 1, (.005,), changes=_safe),
-    'steps': Grid('digits', _FOLLOW, 1, (.003,), changes=dict(m=256, epochs=60),
+    'steps': Grid('digits', _FAST, 1, (.003,), changes=dict(m=256, epochs=60),
                   knobs=(('step_rule', '1/L'),)),
     'growth': Grid('digits', ('VDL-NL',), changes=GROWTH, knobs=(('gamma', 400),), **_three),
     'growth-bounded': Grid('digits', ('VDL-NL',), **_three,
@@ -162,7 +162,7 @@ GRIDS |= {
                            changes=GROWTH | dict(lr_encoder=3e-3)),
     'tied': Grid('mnist', ('VDL-NL',), 3, (.02,), changes=dict(gamma=400) | _safe),
     'mnist-steps': Grid('mnist', ('SDL-NL',), 1, (.003, .01), changes=dict(epochs=2),
-                        knobs=(('step_rule', '1/L'),)),
+                        knobs=(('step_rule', '1/L'), ('precision', 'bfloat16'))),
     'drifting': Grid('digits', ('VDL',), 3, (.005,), knobs=(('step_rule', 'coast'),),
                      changes=dict(epochs=120, lr_decoder=3e-3, lr_encoder=1e-3)),
     'coast': Grid('mnist', ('VDL',), 1, (.005,), changes=dict(step_rule='coast'))}
