@@ -6,10 +6,12 @@
 __all__ = ['REFRESH', 'FEW_ROWS', 'BfloatGradient']
 
 # %% ../../nbs/performance/05_hidden.ipynb #e1592c43
+from functools import cached_property
 import torch
 from torch import Tensor
-from ..decoders import (HiddenDecoder, HiddenGradient, active_rows,
+from ..decoders import (AWAITED, HiddenDecoder, HiddenGradient, active_rows,
                                      of_active_rows, where_positive)
+
 
 # %% ../../nbs/performance/05_hidden.ipynb #53f71447
 class ChangedGradient(HiddenGradient):
@@ -17,23 +19,24 @@ class ChangedGradient(HiddenGradient):
     def __init__(self, W1: Tensor, b1: Tensor, W2: Tensor, Y: Tensor):
         super().__init__(W1, b1, W2, Y)
         self.point: list[Tensor] = []
-        self.half_gram: Tensor | None = None
-        self.half_codes = 0
         W1, W2, scaled = (A.bfloat16() for A in (self.W1, self.W2, self.scaled))
         whole = lambda A: A if A.dim() == 2 else A.contiguous()  # else each product copies
         self.halves = whole(W1.mT), whole(W2.mT), W2, scaled
+        d, m = W2.shape[-2:]
+        self.thin = (2*d - m)*Y.shape[-2]*AWAITED < m*d
+
+    @cached_property
+    def half_gram(self) -> Tensor: return self.halves[1] @ self.halves[2]      # W2' W2
 
     def changes(self, Z: Tensor) -> Tensor:
         "The gradient at Z, from that at the point."
         (Z0, a0, out0, masked0, e0, g0), (V1, V2, W2, scaled) = self.point, self.halves
-        d, m = self.W2.shape[-2:]
+        m = self.W2.shape[-1]
         a, change = self.workspace('a', Z, m), self.workspace('change', Z, m)
         half = self.workspace('half', Z, m, torch.bfloat16)
         a.copy_(torch.matmul((Z - Z0).bfloat16(), V1, out=half)).add_(a0)
         half.copy_(torch.clamp(a, min=0, out=change).sub_(out0))
-        if self.half_gram is None and self.half_codes*(2*d - m) > m*d: self.half_gram = V2 @ W2
-        self.half_codes += Z.shape[-2]
-        change.copy_(half @ V2 @ W2 if self.half_gram is None else half @ self.half_gram)
+        change.copy_(half @ V2 @ W2 if self.thin else half @ self.half_gram)
         half.copy_(where_positive(a, change.add_(e0), change).sub_(masked0))
         return g0 + half @ scaled
 
