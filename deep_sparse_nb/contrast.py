@@ -11,7 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 import torch
 from torch import Tensor
-from .data import Split, add_noise, generator, load
+from .data import Split, add_noise, load
+from .decoders import generator
 from .patches import (has_contrast, local_contrast, normalize_contrast,
                                     normalize_grey, random_crops, read_picture, split_files)
 from .metrics import psnr

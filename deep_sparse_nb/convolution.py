@@ -12,8 +12,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from .decoders import (Decoder, Gradient, active_rows, of_active_rows, seeded,
-                                     unit_columns_)
+from .decoders import (Decoder, Gradient, active_rows, generator,
+                                     of_active_rows, unit_columns_)
 
 # %% ../nbs/library/01a_convolution.ipynb #c0a00008
 def _by_groups(convolve: Callable[..., Tensor], # conv_transpose2d; or conv2d, its adjoint
@@ -46,7 +46,7 @@ class ConvDecoder(Decoder):
         self.image_shape, self.linear = _image(image_shape), len(counts) == 1
         self.maps = _maps(self.image_shape, counts, self.kernels, self.strides)
         self.W = nn.ParameterList(_filters([*counts, self.image_shape[0]], self.kernels,
-                                           self.strides, seeded(seed)))
+                                           self.strides, generator(seed)))
         self.b = nn.ParameterList(torch.zeros(c) for c in counts[1:])
 
     @property

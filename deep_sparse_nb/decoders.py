@@ -81,7 +81,7 @@ class Decoder(nn.Module):
         return value
 
 # %% ../nbs/library/01_decoders.ipynb #25ef7959
-def seeded(seed: int) -> torch.Generator:
+def generator(seed: int) -> torch.Generator:
     "A random generator on the CPU. A seed beyond 64 bits counts modulo 2**64."
     return torch.Generator().manual_seed(seed % 2**64)
 
@@ -139,7 +139,7 @@ class LinearDecoder(Decoder):
     def __init__(self, l: int, d: int, seed: int = 0):
         super().__init__()
         check_sizes(l=l, d=d)
-        self.W = uniform(d, l, seeded(seed))
+        self.W = uniform(d, l, generator(seed))
 
     @property
     def code_shape(self) -> torch.Size:      # type: ignore[override]
@@ -278,7 +278,7 @@ class HiddenDecoder(Decoder):
     def __init__(self, l: int, m: int, d: int, seed: int = 0):
         super().__init__()
         check_sizes(l=l, m=m, d=d)
-        rng = seeded(seed)
+        rng = generator(seed)
         self.W1, self.b1 = uniform(m, l, rng), nn.Parameter(torch.zeros(m))
         self.W2 = uniform(d, m, rng)
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from functools import reduce
 import torch
 from torch import Tensor, nn
-from .decoders import as_matrix, check_sizes, seeded, uniform, where_positive
+from .decoders import as_matrix, check_sizes, generator, uniform, where_positive
 from .stacks import each_member, stack
 
 # %% ../nbs/library/03_encoders.ipynb #e0c0a001
@@ -57,7 +57,7 @@ class LISTA(nn.Module):
         super().__init__()
         check_sizes(d=d, l=l)
         if L < 0: raise ValueError(f'L is {L}; the number of iterations is at least 0')
-        rng, self.L, self.positive = seeded(seed), L, positive
+        rng, self.L, self.positive = generator(seed), L, positive
         self.U = nn.Parameter(uniform(l, d, rng).detach().T.contiguous())
         self.S = uniform(l, l, rng)
         self.b = nn.Parameter(torch.zeros(l) if positive else torch.full((l,), .05))

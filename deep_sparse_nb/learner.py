@@ -20,7 +20,7 @@ from torch import Tensor
 from .adaptive import Learning, SparsityKnob, crossing, halve_, resample
 from .arrays import Scaling
 from .autoencoder import Autoencoder
-from .decoders import HiddenDecoder, LinearDecoder, frozen, seeded
+from .decoders import HiddenDecoder, LinearDecoder, frozen, generator
 from .encoders import LISTA
 from .energy import Energy
 from .inference import fista, lipschitz
@@ -145,7 +145,7 @@ def _hold_out(coder: Any, rows: Any) -> tuple[Any, Tensor | None]: # to learn fr
     "Of rows in memory a tenth, at most 1,000, is held out. What is held out may be None."
     if not in_memory(rows): return rows, None
     Y = torch.cat([_scaled(coder, Y).cpu() for Y in coder._batches(rows)])
-    order = torch.randperm(len(Y), generator=seeded(coder._seed))
+    order = torch.randperm(len(Y), generator=generator(coder._seed))
     n = min(len(Y)//10, 1000)
     return Y[order[n:]], Y[order[:n]].to(coder.model_.lam) if n else None
 
@@ -187,7 +187,7 @@ def _pass(coder: Any, rows: Any, held: Tensor | None, rate: float) -> dict[str, 
     row = training.epoch(images, held, rate)
     if coder.revive and rate == 1. and row['dead']:
         resample(coder.model_, training.memory, training.dead, training.recent[-1],
-                 training.codes, seeded(coder._seed + epoch))
+                 training.codes, generator(coder._seed + epoch))
         row['revived'] = row['dead']
     coder.history_.append(dict(epoch=epoch + 1) | row)
     for callback in coder.callbacks: callback(coder.history_)

@@ -160,7 +160,9 @@ GRIDS |= {
                           changes=GROWTH | dict(halve_every=30)),
     'growth-encoder': Grid('digits', ('VDL-NL',), **_three,
                            changes=GROWTH | dict(lr_encoder=3e-3)),
-    'tied': Grid('mnist', ('VDL-NL',), 3, (.02,), changes=dict(gamma=400) | _safe),
+    'tied': Grid('mnist', ('VDL-NL',), 1, (.02,), changes=dict(gamma=400) | _safe),
+    'keeping-up': Grid('mnist', ('VDL-NL',), 3, (.018,), changes=_safe | dict(
+        gamma=400, lr_decoder=1e-3, lr_encoder=1e-3, epochs=80)),
     'mnist-steps': Grid('mnist', ('SDL-NL',), 1, (.003, .01), changes=dict(epochs=2),
                         knobs=(('step_rule', '1/L'), ('precision', 'bfloat16'))),
     'drifting': Grid('digits', ('VDL',), 3, (.005,), knobs=(('step_rule', 'coast'),),

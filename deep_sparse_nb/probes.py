@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from safetensors import safe_open
 from torch import Tensor, nn
-from .decoders import atoms, check_given, uniform
+from .decoders import atoms, check_given, generator, uniform
 from .stacks import stack
 from .encoders import LISTA
-from .data import Dataset, generator, load
+from .data import Dataset, load
 from .metrics import stability
 from .paper import GRIDS, PUBLISHED, SIZES, recipe_from
 from .training import Autoencoder, choose_device, data_order

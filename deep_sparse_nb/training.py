@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 from .energy import ALONE, Energy, Ranks
-from .decoders import check_given, check_sizes, decoder_loss, seeded
+from .decoders import check_given, check_sizes, decoder_loss, generator
 from .inference import Diverged, Inference, curvature, lipschitz
 from .data import Dataset, Split
 from .metrics import code_norms, column_norms, dead, psnr, sparsity
@@ -165,7 +165,7 @@ def begin(model: Autoencoder,
 
 def data_order(seeds: Sequence[int], epoch: int, N: int) -> Tensor: # (members, N)
     "A permutation of the training images for each member, from its seed and the epoch alone."
-    orders = {s: torch.randperm(N, generator=seeded(s*100_003 + epoch)) for s in set(seeds)}
+    orders = {s: torch.randperm(N, generator=generator(s*100_003 + epoch)) for s in set(seeds)}
     return torch.stack([orders[s] for s in seeds])
 
 # %% ../nbs/library/07_training.ipynb #a5578b96

@@ -406,7 +406,7 @@ NO_CASE = dict(
         training.data_order training.stable_step training.train_epoch training.learning_rates
         weights.worth_storing weights.weights_file weights.compact weights.unpacked
         weights.store_weights stacks.unstack stacks.OwnDecoder encoders.OwnEncoder
-        pretrained.Pretrained pretrained.as_data pretrained.model_card data.generator
+        pretrained.Pretrained pretrained.as_data pretrained.model_card
         data.standardize metrics.sparsity metrics.dead metrics.code_norms metrics.column_norms""",
     kinds_of_results="""inference.Inference inference.Diverged iteration.Rules training.Run
         decoders.Gradient decoders.Decoder decoders.Quadratic kernels.active_set.Exact
