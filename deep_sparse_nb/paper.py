@@ -33,6 +33,7 @@ class Recipe:
     unit_columns: bool = False   # project the decoder's columns after each step
     encoder: bool = True         # False: codes are inferred from scratch, also when testing
     halve_every: int = 0         # epochs after which lr_decoder halves; 0: never
+    halve_encoder: bool = False  # and lr_encoder with it
     step_rule: str = 'recipe'    # of a number as step: 'recipe', 'safe', '1/L' or 'coast'
     batch: int = 250             # images of a training step
     longest: float = 0.          # that a column of the decoder may be; 0: no bound
@@ -162,7 +163,8 @@ GRIDS |= {
                            changes=GROWTH | dict(lr_encoder=3e-3)),
     'tied': Grid('mnist', ('VDL-NL',), 1, (.02,), changes=dict(gamma=400) | _safe),
     'keeping-up': Grid('mnist', ('VDL-NL',), 3, (.018,), changes=_safe | dict(
-        gamma=400, lr_decoder=1e-3, lr_encoder=1e-3, epochs=80)),
+        gamma=400, lr_decoder=1e-3, lr_encoder=1e-3, halve_every=15, halve_encoder=True,
+        epochs=60)),
     'mnist-steps': Grid('mnist', ('SDL-NL',), 1, (.003, .01), changes=dict(epochs=2),
                         knobs=(('step_rule', '1/L'), ('precision', 'bfloat16'))),
     'drifting': Grid('digits', ('VDL',), 3, (.005,), knobs=(('step_rule', 'coast'),),

@@ -334,10 +334,11 @@ def _check_request(data: Dataset, epochs: int | None, minutes: float | None) -> 
     if not (minutes is None or minutes > 0): raise ValueError(f'minutes is {minutes}, not > 0')
 
 def learning_rates(run: Run) -> dict[str, float]:
-    "Of decoder and encoder in the coming epoch; the decoder's halves every `halve_every`."
+    "Of decoder and encoder in the coming epoch. They halve as the recipe says."
     r = run.model.shared
     halved = .5**(run.epoch//r.halve_every) if r.halve_every else 1
-    return dict(decoder=r.lr_decoder*halved, encoder=r.lr_encoder)
+    return dict(decoder=r.lr_decoder*halved,
+                encoder=r.lr_encoder*(halved if r.halve_encoder else 1))
 
 # %% ../nbs/library/07_training.ipynb #c0de0012
 def _summary(row: dict[str, Any]) -> str:

@@ -160,6 +160,8 @@ def test_decoder_learning_rate_halves():
     run = begin(Autoencoder.from_recipes(recipe('mnist', 'VDL-NL', .01)))
     run.epoch = 29; assert learning_rates(run)['decoder'] == 3e-4
     run.epoch = 60; assert learning_rates(run) == dict(decoder=3e-4/4, encoder=1e-4)
+    run.model.recipes = replace(run.model.shared, halve_encoder=True),
+    assert learning_rates(run) == dict(decoder=3e-4/4, encoder=1e-4/4)
 
 
 @pytest.mark.parametrize('content', [b'', b'not a checkpoint', b'\x08\0\0\0\0\0\0\0{}      '])
