@@ -165,7 +165,7 @@ GRIDS |= {
     'keeping-up': Grid('mnist', ('VDL-NL',), 3, (.018,), changes=_safe | dict(
         gamma=400, lr_decoder=1e-3, lr_encoder=1e-3, halve_every=15, halve_encoder=True,
         epochs=60)),
-    'mnist-steps': Grid('mnist', ('SDL-NL',), 1, (.003, .01), changes=dict(epochs=2),
+    'mnist-steps': Grid('mnist', ('SDL-NL',), 1, (.003,), changes=dict(epochs=2),
                         knobs=(('step_rule', '1/L'), ('precision', 'bfloat16'))),
     'drifting': Grid('digits', ('VDL',), 3, (.005,), knobs=(('step_rule', 'coast'),),
                      changes=dict(epochs=120, lr_decoder=3e-3, lr_encoder=1e-3)),
