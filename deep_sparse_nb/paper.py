@@ -162,9 +162,9 @@ GRIDS |= {
     'growth-encoder': Grid('digits', ('VDL-NL',), **_three,
                            changes=GROWTH | dict(lr_encoder=3e-3)),
     'tied': Grid('mnist', ('VDL-NL',), 1, (.02,), changes=dict(gamma=400) | _safe),
-    'keeping-up': Grid('mnist', ('VDL-NL',), 3, (.018,), changes=_safe | dict(
-        gamma=400, lr_decoder=1e-3, lr_encoder=1e-3, halve_every=15, halve_encoder=True,
-        epochs=60)),
+    'keeping-up': Grid('mnist', ('VDL-NL',), 3, (.016,), changes=_safe | dict(
+        gamma=400, lr_decoder=1e-3, lr_encoder=1e-3, halve_every=12, halve_encoder=True,
+        epochs=45)),
     'mnist-steps': Grid('mnist', ('SDL-NL',), 1, (.003,), changes=dict(epochs=2),
                         knobs=(('step_rule', '1/L'), ('precision', 'bfloat16'))),
     'drifting': Grid('digits', ('VDL',), 3, (.005,), knobs=(('step_rule', 'coast'),),
