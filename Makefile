@@ -56,7 +56,7 @@ hooks: install
 
 # Everything in results/, from nothing or from where it stopped, and the pages that show it. With a folder of photographs
 # and a GPU: make results SWEEP='--images FOLDER --minutes 9'
-GRIDS := mnist-linear mnist-nl collapse knobs short-step safe-step safe-collapse coast tied keeping-up mnist-steps \
+GRIDS := mnist-linear mnist-nl collapse knobs short-step safe-step safe-collapse coast tied keeping-up mnist-steps sparse-steps \
 	steps drifting growth growth-bounded growth-halved growth-encoder \
 	$(if $(findstring --images,$(SWEEP)),patches-linear patches-nl contrast by-picture) labels labels-last stability
 results: install

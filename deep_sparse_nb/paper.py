@@ -116,7 +116,7 @@ class Grid:
     lambdas: tuple[float, ...] = ()              # default: Table 3's, `LAMBDAS`
     knobs: tuple[tuple[str, Any], ...] = ()      # each adds the models again, with one change
     changes: dict = field(default_factory=dict)  # to the paper's recipes
-    fast: tuple[str, ...] = ()                   # models that infer by 1/L, in bfloat16
+    fast: tuple[str, ...] = ()                   # models that infer in bfloat16
 
     def recipes(self) -> list[Recipe]:
         plain = [self._recipe(model, lam) for model in self.models
@@ -125,7 +125,7 @@ class Grid:
         return plain + turned
 
     def _recipe(self, model: str, lam: float) -> Recipe:
-        rule = dict(step_rule='1/L', precision='bfloat16') if model in self.fast else {}
+        rule = dict(precision='bfloat16') if model in self.fast else {}
         return replace(recipe(self.dataset, model, lam), **(self.changes | rule))
 
 # %% ../nbs/library/06a_paper.ipynb #625207e3
@@ -167,6 +167,8 @@ GRIDS |= {
         epochs=45)),
     'mnist-steps': Grid('mnist', ('SDL-NL',), 1, (.003,), changes=dict(epochs=2),
                         knobs=(('step_rule', '1/L'), ('precision', 'bfloat16'))),
+    'sparse-steps': Grid('mnist', ('SDL-NL',), 1, (.01,), knobs=(('step_rule', '1/L'),),
+                         changes=dict(epochs=5, precision='bfloat16')),
     'drifting': Grid('digits', ('VDL',), 3, (.005,), knobs=(('step_rule', 'coast'),),
                      changes=dict(epochs=120, lr_decoder=3e-3, lr_encoder=1e-3)),
     'coast': Grid('mnist', ('VDL',), 1, (.005,), changes=dict(step_rule='coast'))}
