@@ -241,7 +241,7 @@ def rows_of(A: Tensor, rows: Tensor) -> Tensor: # (..., r, d)
 
 def among_all(rows: Tensor, n: int) -> Tensor:
     "Rows (..., r, 1) of matrices of n each, numbered on from one matrix to the next."
-    rows = rows.reshape(-1, rows.shape[-2])                                # (models, r)
+    rows = rows.reshape(rows.shape[:-2].numel(), rows.shape[-2])           # (models, r)
     return (rows + n*torch.arange(len(rows), device=rows.device)[:, None]).flatten()
 
 def of_active_rows(rows: Tensor | None, Z: Tensor,
@@ -249,9 +249,8 @@ def of_active_rows(rows: Tensor | None, Z: Tensor,
     "A gradient, computed for those rows of Z; zero elsewhere."
     if rows is None: return compute(Z)
     part = compute(rows_of(Z, rows))
-    whole = Z.new_zeros(Z.shape)
-    whole.flatten(0, -2).index_copy_(0, among_all(rows, Z.shape[-2]), part.flatten(0, -2))
-    return whole
+    whole, chosen = Z.new_zeros(Z.shape).flatten(0, -2), among_all(rows, Z.shape[-2])
+    return whole.index_copy_(0, chosen, part.flatten(0, -2)).view(Z.shape)
 
 # %% ../nbs/library/01_decoders.ipynb #612ba785
 @torch.no_grad()
@@ -261,11 +260,9 @@ def hidden_loss(decoder: 'HiddenDecoder', Z: Tensor, Y: Tensor) -> Tensor: # (..
     A = (Z @ as_matrix(W1, Z).mT + b1[..., None, :]).clamp_(min=0)
     E, size = (A @ as_matrix(W2, A).mT).sub_(Y), Y.shape[-2]*decoder.d
     value = torch.linalg.vector_norm(E, dim=(-2, -1)).square()/size
-    E.mul_(2/size)
-    B = E @ as_matrix(W2, E)
+    B = E.mul_(2/size) @ as_matrix(W2, E)
     where_positive(A, B, out=B)
-    W2.grad, W1.grad = (summed(*pair).sum_to_size(W.shape)
-                        for W, *pair in ((W2, E, A), (W1, B, Z)))
+    for W, *pair in ((W2, E, A), (W1, B, Z)): W.grad = summed(*pair).sum_to_size(W.shape)
     b1.grad = B.sum(-2).sum_to_size(b1.shape)
     return value
 

@@ -59,9 +59,9 @@ MUTANTS = [Mutant(*m) for m in [
     ('decoders', 'self.W, self.scale, self.B = W, 2/d,',
      'self.W, self.scale, self.B = W, 1/d,', 'test_decoders.py'),
     ('decoders', 'W1*(2/W2.shape[-2])', 'W1*(1/W2.shape[-2])', 'test_decoders.py'),
-    ('decoders', 'error.mT @ Z).mul_(2/size)', 'error.mT @ Z).mul_(1/size)', 'test_decoders.py'),
-    ('decoders', 'W.norm(dim=-2, keepdim=True)',
-     'W.norm(dim=-1, keepdim=True)', 'test_decoders.py'),
+    ('decoders', 'summed(error, Z).mul_(2/size)', 'summed(error, Z).mul_(1/size)', 'test_decoders.py'),
+    ('decoders', 'W.square().sum(-2, keepdim=True)',
+     'W.square().sum(-1, keepdim=True)', 'test_decoders.py'),
     ('decoders', 'decoder(e) - decoder(torch.zeros_like(e[:1]))', 'decoder(e)', 'test_decoders.py'),
 
     ('distributed', 'squares - total*total/n', 'squares - total*total', 'test_distributed.py'),
