@@ -22,6 +22,7 @@ from .iteration import Coasting, Iteration, Rules, shrink
 from .kernels import jit
 from .kernels.cpu import CompiledIteration, DenseIteration, SparseIteration
 from .kernels.gpu import TritonIteration, triton
+from .kernels.folded import FoldedGradient, folds
 from .kernels.hidden import BfloatGradient
 
 # %% ../nbs/library/02_inference.ipynb #14160946
@@ -283,6 +284,7 @@ def choose_kernel(kernel: str, precision: str, step: float | Tensor | str, coast
     if kernel == 'plain' or not start.numel() or energy.shared(): return plain, gradient
     if device == 'cuda' and triton: return Coasting if coast else TritonIteration, gradient
     if device != 'cpu' or not jit.available(): return plain, gradient
+    if folds(gradient, start): gradient = FoldedGradient(decoder, Y)
     if not isinstance(gradient, Quadratic) or start.shape[-1] > LARGEST_GRAM or watch:
         return Coasting if coast else CompiledIteration, gradient
     together = energy.hinged() and not coast and start.shape[:-2].numel() == 1

@@ -165,6 +165,9 @@ GRIDS |= {
     'keeping-up': Grid('mnist', ('VDL-NL',), 3, (.016,), changes=_safe | dict(
         gamma=400, lr_decoder=1e-3, lr_encoder=1e-3, halve_every=12, halve_encoder=True,
         epochs=45)),
+    'patches-keeping-up': Grid('patches', ('VDL-NL',), 1, (.009,), changes=_safe | dict(
+        gamma=160, lr_decoder=1e-3, lr_encoder=1e-3, halve_every=3, halve_encoder=True,
+        epochs=12)),
     'mnist-steps': Grid('mnist', ('SDL-NL',), 1, (.003,), changes=dict(epochs=2),
                         knobs=(('step_rule', '1/L'), ('precision', 'bfloat16'))),
     'sparse-steps': Grid('mnist', ('SDL-NL',), 1, (.01,), knobs=(('step_rule', '1/L'),),

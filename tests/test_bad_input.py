@@ -420,7 +420,7 @@ NO_CASE = dict(
     elsewhere="""callbacks.TensorBoardLog callbacks.WandbLog""")
 # Whose functions serve figures and tables, or `fista`; what users call of them is above.
 WHOLE_PAGES = '''bench timing report rivals plots probes patches contrast explore paper kernels.cpu
-    kernels.gpu kernels.hidden kernels.jit'''.split()
+    kernels.folded kernels.gpu kernels.hidden kernels.jit'''.split()
 
 
 def exported():

@@ -13,6 +13,7 @@ from deep_sparse_nb.inference import fista
 from deep_sparse_nb.iteration import Coasting, Iteration, Rules
 from deep_sparse_nb.kernels import jit
 from deep_sparse_nb.kernels.cpu import CompiledIteration, DenseIteration, SparseIteration
+from deep_sparse_nb.kernels.folded import FoldedGradient
 from deep_sparse_nb.kernels.hidden import BfloatGradient
 
 needs_numba = pytest.mark.skipif(not jit.available(), reason='nothing is compiled here')
@@ -251,6 +252,85 @@ def test_changes_in_bfloat16_are_all_that_a_gradient_needs():
         part = gradient.incremental(Z)
         assert (part[~needed] == 0).all()
         assert (part - whole)[needed].norm() < .03*(whole - first)[needed].norm()
+
+
+def units_on(share, m=200, l=10, d=30, seed=0):
+    "A hidden layer, about that share of whose units is on for random codes."
+    decoder = HiddenDecoder(l, m, d, seed)
+    a = torch.rand(500, l, generator=torch.Generator().manual_seed(1)) @ decoder.W1.detach().T
+    decoder.b1.data = -a.quantile(1 - share, dim=0)
+    return decoder
+
+
+@needs_numba
+@pytest.mark.parametrize('kind', [torch.float32, torch.float64])
+@pytest.mark.parametrize('share', [1., .95, .9])
+def test_a_folded_layer_has_the_gradient_of_the_layer(kind, share):
+    torch.manual_seed(0)
+    one = units_on(share).to(kind)
+    for decoder, lead in ((one, ()), (stack([one]), (1,))):
+        Y, Z = torch.randn(*lead, 70, 30, dtype=kind), torch.rand(*lead, 70, 10, dtype=kind)
+        folded, plain = FoldedGradient(decoder, Y), decoder.reconstruction_gradient(Y)
+        for k in range(40):
+            expected = plain.full(Z)
+            close(folded.full(Z), expected, kind)
+            Z = (Z - .1*.5**k*expected + .05*.5**k*torch.randn_like(Z)).clamp(min=0)
+            if k in (20, 30):
+                needed = (torch.rand(70) < .6).expand(Z.shape[:-1])
+                folded.restrict_to(needed), plain.restrict_to(needed)
+        assert folded.few and folded.near.held.mean() < .5*200      # few units are looked at
+
+
+def close(found, expected, kind):
+    error = (found - expected).norm()/expected.norm()
+    assert error < 50*torch.finfo(kind).eps, error
+
+
+@needs_numba
+def test_a_layer_is_not_folded_where_many_units_are_off_or_far_below_zero():
+    Y, Z = torch.randn(70, 30), torch.rand(70, 10)
+    deep = units_on(.95)
+    deep.b1.data[:2] = -1e5                   # two units, whose parts would swamp the others
+    for decoder in (units_on(.7), deep):
+        folded, plain = FoldedGradient(decoder, Y), decoder.reconstruction_gradient(Y)
+        assert torch.equal(folded.full(Z), plain.full(Z)) and not folded.few
+        needed = torch.arange(70) % 3 > 0
+        folded.restrict_to(needed), plain.restrict_to(needed)
+        assert torch.equal(folded.full(Z), plain.full(Z))
+
+
+@needs_numba
+def test_a_layer_unfolds_when_units_go_off():
+    decoder, Y = units_on(.95), torch.randn(70, 30)
+    folded, plain = FoldedGradient(decoder, Y), decoder.reconstruction_gradient(Y)
+    Z = torch.rand(70, 10)
+    for scale in (1, 1.01, -5, 1):            # codes of the other sign turn most units off
+        close(folded.full(scale*Z), plain.full(scale*Z), torch.float32)
+    assert not folded.few
+
+
+@needs_numba
+@pytest.mark.parametrize('beta', [0., 5.])
+def test_fista_folds_a_layer_and_finds_the_same_codes(beta, monkeypatch):
+    decoder, Y, guess = units_on(.95), torch.randn(80, 30), torch.rand(80, 10)
+    energy, folded = Energy(.01, beta=beta, gamma=.5), []
+    kept = FoldedGradient.corrected
+    monkeypatch.setattr(FoldedGradient, 'corrected',
+                        lambda self, Z: folded.append(len(Z)) or kept(self, Z))
+    options = dict(encoded=guess, step=.1, tol=1e-4, max_iters=1000)
+    found, plain = (fista(Y, decoder, energy, kernel=k, **options) for k in ('auto', 'plain'))
+    assert (found.codes - plain.codes).norm() < 3e-3*plain.codes.norm()
+    assert len(folded) > 20 and (beta or folded[-1] < 80)
+
+
+@needs_numba
+def test_threads_share_a_folded_gradient(monkeypatch):
+    decoder, Y, Z = units_on(.95), torch.randn(200, 30), torch.rand(200, 10)
+    found = {}
+    for threads in (1, 3):
+        monkeypatch.setattr(torch, 'get_num_threads', lambda threads=threads: threads)
+        found[threads] = FoldedGradient(decoder, Y).full(Z)
+    close(found[3], found[1], torch.float32)
 
 
 def test_bfloat16_is_asked_for_and_reaches_the_same_energy():
