@@ -116,25 +116,20 @@ class Grid:
     lambdas: tuple[float, ...] = ()              # default: Table 3's, `LAMBDAS`
     knobs: tuple[tuple[str, Any], ...] = ()      # each adds the models again, with one change
     changes: dict = field(default_factory=dict)  # to the paper's recipes
-    fast: tuple[str, ...] = ()                   # models that infer in bfloat16
 
     def recipes(self) -> list[Recipe]:
-        plain = [self._recipe(model, lam) for model in self.models
+        plain = [replace(recipe(self.dataset, model, lam), **self.changes)
+                 for model in self.models
                  for lam in self.lambdas or LAMBDAS[table_row(self.dataset, model)]]
         turned = [replace(r, **{name: value}) for name, value in self.knobs for r in plain]
         return plain + turned
 
-    def _recipe(self, model: str, lam: float) -> Recipe:
-        rule = dict(precision='bfloat16') if model in self.fast else {}
-        return replace(recipe(self.dataset, model, lam), **(self.changes | rule))
-
 # %% ../nbs/library/06a_paper.ipynb #625207e3
-_FAST = 'SDL-NL', 'WDL-NL', 'DO-NL'
 GRIDS = {
     'mnist-linear': Grid('mnist', ('SDL', 'VDL', 'WDL', 'DO')),
-    'mnist-nl': Grid('mnist', ('SDL-NL', 'VDL-NL', 'WDL-NL', 'DO-NL'), fast=_FAST),
+    'mnist-nl': Grid('mnist', ('SDL-NL', 'VDL-NL', 'WDL-NL', 'DO-NL')),
     'patches-linear': Grid('patches', ('SDL', 'VDL')),
-    'patches-nl': Grid('patches', ('SDL-NL', 'VDL-NL'), fast=_FAST),
+    'patches-nl': Grid('patches', ('SDL-NL', 'VDL-NL')),
     'collapse': Grid('mnist', ('Free', 'Free-NL'), lambdas=(.001, .005, .02)),
     'knobs': Grid('mnist', ('VDL',), seeds=1, lambdas=(.01,), knobs=(
         ('beta', 1), ('beta', 3), ('beta', 30), ('beta', 100), ('T', .1), ('T', .25), ('T', 1),
@@ -147,13 +142,14 @@ STEPS = 'labels', 'labels-last', 'stability', 'contrast', 'by-picture'
 GROWTH = dict(m=128, epochs=160, lr_decoder=3e-3, lr_encoder=1e-3, halve_every=0,
               step_rule='safe')
 _safe: dict[str, Any] = dict(step_rule='safe')
+_keeping = _safe | dict(lr_decoder=1e-3, lr_encoder=1e-3, halve_encoder=True)
 _three: dict[str, Any] = dict(seeds=3, lambdas=(.03,))
 GRIDS |= {
     'short-step': Grid('mnist', ('VDL-NL',), 1, (.01, .02), changes=dict(step=.25)),
     'safe-step': Grid('mnist', ('VDL-NL',), 1, (.01, .02), changes=_safe),
     'safe-collapse': Grid('mnist', ('Free-NL',), 1, (.005,), changes=_safe),
-    'steps': Grid('digits', _FAST, 1, (.003,), changes=dict(m=256, epochs=60),
-                  knobs=(('step_rule', '1/L'),)),
+    'steps': Grid('digits', ('SDL-NL', 'WDL-NL', 'DO-NL'), 1, (.003,),
+                  changes=dict(m=256, epochs=60), knobs=(('step_rule', '1/L'),)),
     'growth': Grid('digits', ('VDL-NL',), changes=GROWTH, knobs=(('gamma', 400),), **_three),
     'growth-bounded': Grid('digits', ('VDL-NL',), **_three,
                            changes=GROWTH | dict(longest=1.3)),
@@ -162,12 +158,10 @@ GRIDS |= {
     'growth-encoder': Grid('digits', ('VDL-NL',), **_three,
                            changes=GROWTH | dict(lr_encoder=3e-3)),
     'tied': Grid('mnist', ('VDL-NL',), 1, (.02,), changes=dict(gamma=400) | _safe),
-    'keeping-up': Grid('mnist', ('VDL-NL',), 3, (.016,), changes=_safe | dict(
-        gamma=400, lr_decoder=1e-3, lr_encoder=1e-3, halve_every=12, halve_encoder=True,
-        epochs=45)),
-    'patches-keeping-up': Grid('patches', ('VDL-NL',), 1, (.009,), changes=_safe | dict(
-        gamma=160, lr_decoder=1e-3, lr_encoder=1e-3, halve_every=3, halve_encoder=True,
-        epochs=12)),
+    'keeping-up': Grid('mnist', ('VDL-NL',), 3, (.016,), changes=_keeping | dict(
+        gamma=400, halve_every=12, epochs=45)),
+    'patches-keeping-up': Grid('patches', ('VDL-NL',), 1, (.009,), changes=_keeping | dict(
+        gamma=160, halve_every=3, epochs=12)),
     'mnist-steps': Grid('mnist', ('SDL-NL',), 1, (.003,), changes=dict(epochs=2),
                         knobs=(('step_rule', '1/L'), ('precision', 'bfloat16'))),
     'sparse-steps': Grid('mnist', ('SDL-NL',), 1, (.01,), knobs=(('step_rule', '1/L'),),

@@ -278,7 +278,7 @@ def test_a_folded_layer_has_the_gradient_of_the_layer(kind, share):
             if k in (20, 30):
                 needed = (torch.rand(70) < .6).expand(Z.shape[:-1])
                 folded.restrict_to(needed), plain.restrict_to(needed)
-        assert folded.few and folded.near.held.mean() < .5*200      # few units are looked at
+        assert folded.few and folded.units.near.held.mean() < .5*200      # few units are looked at
 
 
 def close(found, expected, kind):

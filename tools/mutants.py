@@ -134,6 +134,12 @@ MUTANTS = [Mutant(*m) for m in [
     ('resumable', 'return 1 - len(coder.history_)/(', 'return 1 - (len(coder.history_) + 1)/(',
      'test_resumable.py'),
 
+    ('kernels.folded', 'k += not a[i] > radius*reach[i]', 'k += not a[i] > 0',
+     'test_kernels.py -k fold'),
+    ('kernels.folded', 'fits = fits and below <= above', 'pass', 'test_kernels.py -k fold'),
+    ('kernels.folded', 'for p in range(k): a[p] = -a[p]', 'pass', 'test_kernels.py -k fold'),
+    ('kernels.folded', 'self.samples = self.rows.flatten().numpy()',
+     'self.rows.flatten()', 'test_kernels.py -k fold'),
     ('kernels.active_set', '    s = H[j, j]\n', '    s = 2*H[j, j]\n', 'test_exact.py'),
 ]]
 
