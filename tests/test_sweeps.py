@@ -53,11 +53,7 @@ def test_published_grids_are_table_3(name):
     assert grid.seeds == 5
     theirs = [(m, lam) for m in grid.models for lam in LAMBDAS[table_row(grid.dataset, m)]]
     assert [(r.model, r.lam) for r in grid.recipes()] == theirs
-    def expected(r):
-        paper = recipe(grid.dataset, r.model, r.lam)
-        fast = r.model in ('SDL-NL', 'WDL-NL', 'DO-NL')
-        return replace(paper, precision='bfloat16') if fast else paper
-    assert all(r == expected(r) for r in grid.recipes())
+    assert all(r == recipe(grid.dataset, r.model, r.lam) for r in grid.recipes())
 
 
 def test_every_target_is_a_member_of_a_published_grid():
