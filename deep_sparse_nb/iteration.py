@@ -63,17 +63,16 @@ class Iteration:
     def frozen(self) -> Tensor: return (self.iterations > 0) & self.freeze     # (..., n)
 
     def advance(self, G: Tensor, k: int) -> None:
-        "Iteration `k`, from the decoder's gradient G at X."
+        "Iteration `k`, from the decoder's gradient G at X (equations 5 to 7)."
         G = self.energy.gradient(self.X, G, self.encoded)
-        Z = shrink(self.X - self.eta*G, self.eta*self.lam, self.rules.nonneg)  # equation 5
+        Z = shrink(self.X - self.eta*G, self.eta*self.lam, self.rules.nonneg)
         Z = torch.where(self.frozen()[..., None], self.Z, Z)
         moved = Z - self.Z
         done = (self.iterations == 0) & _hardly_moved(moved, self.Z, self.rules.tol)
         self.codes = torch.where(done[..., None], Z, self.codes)
         self.iterations = torch.where(done, k, self.iterations)
         self.t, ahead = _momentum(self.t, self.X - Z, moved, self.rules)
-        ahead = torch.where(self.frozen(), 0, ahead)
-        self.X, self.Z = Z + ahead[..., None]*moved, Z                         # equation 7
+        self.X, self.Z = Z + torch.where(self.frozen(), 0, ahead)[..., None]*moved, Z
 
     def running(self) -> int:
         "Samples not done yet, of the model that has most; 0 if codes are finite no more."

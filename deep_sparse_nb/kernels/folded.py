@@ -26,13 +26,14 @@ class Near(NamedTuple):
     radius: numpy.ndarray   # (n,)
     units: numpy.ndarray    # (n, m) int32: their numbers, the first `held` of each row
     held: numpy.ndarray     # (n,) int32
+    off: numpy.ndarray      # (n,) int32: how many were off at that look
 
 def near_nothing(n: int, m: int, Z: Tensor) -> Near:
     "Before the first look at m units of n samples, for codes of the type of Z."
     kind, l = Z.numpy().dtype, Z.shape[-1]
     far = numpy.full((n, l), numpy.inf, kind)
     return Near(far, far.copy(), numpy.zeros(n, kind), numpy.empty((n, m), numpy.int32),
-                numpy.zeros(n, numpy.int32))
+                numpy.zeros(n, numpy.int32), numpy.zeros(n, numpy.int32))
 
 # %% ../../nbs/performance/05a_folded.ipynb #f01d000e
 @inlined
@@ -65,20 +66,20 @@ FEW = 1/6      # of the units are off, where folding pays
 
 @compiled
 def look(A, samples, reach, near):
-    "Find the near units from A (rows, m). Returns whether few are off, and by little."
-    total, fits = 0, True
+    "Find the near units from A (rows, m). Whether what is below zero is the less."
+    fits = True
     for r in range(len(samples)):
-        s, k, above, below = samples[r], 0, 0., 0.
+        s, k, off, above, below = samples[r], 0, 0, 0., 0.
         a, units, radius = A[r], near.units[s], near.radius[s]
         for i in range(len(a)):
             units[k] = i
             k += not a[i] > radius*reach[i]
-            total += a[i] <= 0
+            off += a[i] <= 0
             above += max(a[i], 0)
             below -= min(a[i], 0)
-        near.held[s] = k
+        near.held[s], near.off[s] = k, off
         fits = fits and below <= above
-    return fits and total <= FEW*A.size
+    return fits
 
 # %% ../../nbs/performance/05a_folded.ipynb #f01d0012
 @inlined
@@ -151,7 +152,8 @@ class Units:
         if not k: return True
         left = self.left[:k]
         A = torch.addmm(self.b1, Z[left], self.W1.mT)
-        return look(A.numpy(), samples[left.numpy()], self.reach.numpy(), self.near)
+        fits = look(A.numpy(), samples[left.numpy()], self.reach.numpy(), self.near)
+        return fits and self.near.off[samples].mean() <= FEW*len(self.W1)
 
 # %% ../../nbs/performance/05a_folded.ipynb #f01d0016
 class FoldedGradient(HiddenGradient):
@@ -162,9 +164,9 @@ class FoldedGradient(HiddenGradient):
         self.units = Units(self.W1, self.b1.flatten(), len(self.samples))
 
     @cached_property
-    def D(self) -> Tensor: return self.W2 @ self.W1                               # (d, l)
-    @cached_property
-    def V(self) -> Tensor: return self.W2.mT.contiguous()                         # (m, d)
+    def parts(self) -> tuple[Tensor, Tensor, Tensor]:
+        "The dictionary D (d, l), its bias W2 b1 (d,), and the columns of W2 as rows (m, d)."
+        return self.W2 @ self.W1, self.W2 @ self.units.b1, self.W2.mT.contiguous()
 
     def products(self, Z: Tensor) -> Tensor:
         "The gradient at codes Z of the active rows."
@@ -174,11 +176,11 @@ class FoldedGradient(HiddenGradient):
 
     def corrected(self, Z: Tensor) -> Tensor:
         "The gradient at codes Z (rows, l) whose near units are known."
-        b1, Y, G = self.units.b1, self.target.reshape(len(Z), -1), torch.zeros_like(Z)
-        R = torch.addmm(Y, Z, self.D.mT, beta=-1).add_(self.W2 @ b1)
-        arrays = [A.contiguous().numpy() for A in (self.W1, b1, self.V, R, G)]
+        (D, bias, V), Y = self.parts, self.target.reshape(len(Z), -1)
+        R, G = torch.addmm(Y, Z, D.mT, beta=-1).add_(bias), torch.zeros_like(Z)
+        arrays = [A.contiguous().numpy() for A in (self.W1, self.units.b1, V, R, G)]
         in_parts(partial(correct, Z.numpy(), self.samples, self.units.near, *arrays), len(Z))
-        return torch.addmm(G, R, self.D).mul_(2/len(self.D))
+        return torch.addmm(G, R, D).mul_(2/len(D))
 
     def restrict_to(self, samples: Tensor) -> None:
         super().restrict_to(samples)
