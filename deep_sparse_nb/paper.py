@@ -148,6 +148,8 @@ GRIDS |= {
     'short-step': Grid('mnist', ('VDL-NL',), 1, (.01, .02), changes=dict(step=.25)),
     'safe-step': Grid('mnist', ('VDL-NL',), 1, (.01, .02), changes=_safe),
     'safe-collapse': Grid('mnist', ('Free-NL',), 1, (.005,), changes=_safe),
+    'safe-free': Grid('mnist', ('Free',), 3, (.005,), changes=_safe),
+    'safe-linear': Grid('mnist', ('VDL',), 1, (.01,), changes=_safe),
     'steps': Grid('digits', ('SDL-NL', 'WDL-NL', 'DO-NL'), 1, (.003,),
                   changes=dict(m=256, epochs=60), knobs=(('step_rule', '1/L'),)),
     'growth': Grid('digits', ('VDL-NL',), changes=GROWTH, knobs=(('gamma', 400),), **_three),
@@ -160,6 +162,15 @@ GRIDS |= {
     'tied': Grid('mnist', ('VDL-NL',), 1, (.02,), changes=dict(gamma=400) | _safe),
     'keeping-up': Grid('mnist', ('VDL-NL',), 3, (.016,), changes=_keeping | dict(
         gamma=400, halve_every=12, epochs=45)),
+    'keeping-up-gamma': Grid('mnist', ('VDL-NL',), 3, (.016,), changes=_keeping | dict(
+        gamma=100, halve_every=12, epochs=45)),
+    'keeping-up-bounded': Grid('mnist', ('VDL-NL',), 3, (.016,), changes=_keeping | dict(
+        gamma=100, halve_every=12, epochs=45, longest=1.3)),
+    'keeping-up-rates': Grid('mnist', ('VDL-NL',), 3, (.016,), changes=_safe | dict(
+        gamma=400, halve_every=12, epochs=45)),
+    'safe-patches': Grid('patches', ('VDL',), 1, (.005,), changes=_safe),
+    'fast-encoder-patches': Grid('patches', ('VDL',), 1, (.005,), changes=dict(
+        lr_encoder=3e-4)),
     'patches-keeping-up': Grid('patches', ('VDL-NL',), 1, (.009,), changes=_keeping | dict(
         gamma=160, halve_every=3, epochs=12)),
     'mnist-steps': Grid('mnist', ('SDL-NL',), 1, (.003,), changes=dict(epochs=2),
