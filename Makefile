@@ -65,7 +65,7 @@ results: install
 	$(BIN)/deep-sparse sweep labels --per-class 1 2 5 10 --draws 10 $(SWEEP)
 	$(BIN)/python tools/photographs.py
 	$(BIN)/python tools/convolution.py
-	$(BIN)/python tools/tables.py nbs/experiments/10_curved.ipynb nbs/library/07c_own_decoder.ipynb
+	$(BIN)/python tools/tables.py nbs/experiments/10_curved.ipynb nbs/howto/your_own_decoder.ipynb
 
 pages: install
 	$(BIN)/jupyter nbconvert --to notebook --execute --inplace nbs/experiments/*.ipynb nbs/index.ipynb

@@ -8,7 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings, strategies as st
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
-from deep_sparse_nb.arrays import Scaling, as_rows, batches
+from deep_sparse_nb.data.arrays import Scaling, as_rows, batches
 
 seeds = st.integers(0, 2**31)
 def rand(*shape, seed=0, dtype=torch.float32):
@@ -141,7 +141,7 @@ def test_changes_of_a_private_mapping_survive_reading(tmp_path):
 MEMORY = '''
 import resource, sys
 import numpy as np
-from deep_sparse_nb.arrays import Scaling, batches
+from deep_sparse_nb.data.arrays import Scaling, batches
 X = np.lib.format.open_memmap(sys.argv[1], 'w+', np.float32, (8_000_000, 128))     # 4.1 GB
 X[::500_000] = 1
 scaling = Scaling('standard').fit(X)

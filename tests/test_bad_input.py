@@ -15,13 +15,13 @@ from PIL import Image
 
 import deep_sparse_nb
 from deep_sparse_nb.__main__ import main
-from deep_sparse_nb.arrays import Scaling, as_rows, batches
-from deep_sparse_nb.autoencoder import Autoencoder
+from deep_sparse_nb.data.arrays import Scaling, as_rows, batches
+from deep_sparse_nb.model import Autoencoder
 from deep_sparse_nb.checkpoints import origin, peek, restore, save
 from deep_sparse_nb.callbacks import CSVLog
-from deep_sparse_nb.contrast import by_contrast, by_picture
+from deep_sparse_nb.paper.contrast import by_contrast, by_picture
 from deep_sparse_nb.convolution import ConvDecoder
-from deep_sparse_nb.data import (
+from deep_sparse_nb.data.datasets import (
     Dataset, Split, add_noise, data_folder, load, own_data, read_mnist, split_rows)
 from deep_sparse_nb.decoders import HiddenDecoder, LinearDecoder, atoms, decoder_loss
 from deep_sparse_nb.distributed import choose_device
@@ -33,17 +33,17 @@ from deep_sparse_nb.files import lock, write_atomically
 from deep_sparse_nb.inference import fista, lipschitz
 from deep_sparse_nb.kernels.active_set import exact_codes
 from deep_sparse_nb.metrics import explained_variance, match, psnr, stability
-from deep_sparse_nb.paper import Recipe, recipe
-from deep_sparse_nb.patches import (cut, join, open_picture, photographs, read_picture,
+from deep_sparse_nb.paper.recipes import Recipe, recipe
+from deep_sparse_nb.data.patches import (cut, join, open_picture, photographs, read_picture,
                                     split_files)
-from deep_sparse_nb.pictures import denoise, inpaint
+from deep_sparse_nb.data.pictures import denoise, inpaint
 from deep_sparse_nb.plots import show_images, show_pairs
 from deep_sparse_nb.pretrained import read_folder, write_folder
-from deep_sparse_nb.probes import few_labels, first_of_each, only_labelled, stable_atoms
-from deep_sparse_nb.results import append, read_table
-from deep_sparse_nb.weights import load_model
+from deep_sparse_nb.paper.probes import few_labels, first_of_each, only_labelled, stable_atoms
+from deep_sparse_nb.paper.results import append, read_table
+from deep_sparse_nb.paper.weights import load_model
 from deep_sparse_nb.stacks import stack
-from deep_sparse_nb.sweeps import choose, deadline_in, finished, sweep
+from deep_sparse_nb.paper.sweeps import choose, deadline_in, finished, sweep
 from deep_sparse_nb.training import begin, evaluate, train
 
 NAN, INF = float('nan'), float('inf')

@@ -5,8 +5,10 @@ import numpy as np
 import pytest
 import torch
 import deep_sparse_nb
-from deep_sparse_nb import bench, rivals, timing
-from deep_sparse_nb.data import load
+from deep_sparse_nb.bench import races as bench
+from deep_sparse_nb.bench import rivals
+from deep_sparse_nb.bench import timing
+from deep_sparse_nb.data.datasets import load
 from deep_sparse_nb.decoders import HiddenDecoder, LinearDecoder
 from deep_sparse_nb.energy import Energy, planted
 from deep_sparse_nb.inference import fista

@@ -21,7 +21,7 @@ from deep_sparse_nb import __version__
 from deep_sparse_nb.__main__ import main, parser
 from deep_sparse_nb.checkpoints import restore
 from deep_sparse_nb.files import lock
-from deep_sparse_nb.paper import MODELS, Recipe
+from deep_sparse_nb.paper.recipes import MODELS, Recipe
 
 ROOT = Path(__file__).resolve().parents[1]
 KEYS = {'model', 'dataset', 'lam', 'seed', 'epochs_run', 'best_epoch', 'test_psnr',
@@ -225,7 +225,7 @@ def test_report_needs_its_folder(tmp_path, capsys):
 
 
 def test_an_unforeseen_error_is_one_line_too(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr('deep_sparse_nb.commands.train', lambda *a, **k: {}['something\nodd'])
+    monkeypatch.setattr('deep_sparse_nb.cli.commands.train', lambda *a, **k: {}['something\nodd'])
     assert main([*SMALL, '--out', str(tmp_path)]) == 1
     assert one_line(capsys.readouterr().err).startswith('deep-sparse: KeyError')
     monkeypatch.setenv('DEEP_SPARSE_TRACEBACK', '1')
@@ -418,7 +418,7 @@ def test_a_model_is_not_overwritten(learned, capsys):
 
 @pytest.mark.parametrize('words', [['encode', 'X.npy'], ['denoise', 'a.png'], ['decode', 'Z.npy']])
 def test_unknown_models_are_named(words, learned, capsys):
-    if words[0] == 'denoise': pytest.importorskip('deep_sparse_nb.pictures')
+    if words[0] == 'denoise': pytest.importorskip('deep_sparse_nb.data.pictures')
     Image.new('L', (20, 20)).save(learned/'a.png')
     where = str(learned/words[1])
     assert main([words[0], 'no-such-model', where, '--out', str(learned/'made.png')]) == 1
@@ -427,7 +427,7 @@ def test_unknown_models_are_named(words, learned, capsys):
 
 
 def test_pictures_are_cleaned_and_filled(tmp_path, capsys):
-    pytest.importorskip('deep_sparse_nb.pictures')
+    pytest.importorskip('deep_sparse_nb.data.pictures')
     rng = np.random.default_rng(0)
     smooth = np.add.outer(np.arange(36.), np.arange(40.))*2 + 40
     Image.fromarray((smooth + rng.normal(0, 20, smooth.shape)).clip(0, 255).astype('uint8')).save(

@@ -11,19 +11,19 @@ import pytest
 import torch
 
 from deep_sparse_nb import files
-from deep_sparse_nb.autoencoder import Autoencoder
+from deep_sparse_nb.model import Autoencoder
 from deep_sparse_nb.checkpoints import _read, restore, save
-from deep_sparse_nb.data import Dataset, Split
+from deep_sparse_nb.data.datasets import Dataset, Split
 from deep_sparse_nb.energy import planted
 from deep_sparse_nb.estimator import SparseCoder
-from deep_sparse_nb.paper import Recipe
-from deep_sparse_nb.results import read_table
-from deep_sparse_nb.sweeps import sweep
+from deep_sparse_nb.paper.recipes import Recipe
+from deep_sparse_nb.paper.results import read_table
+from deep_sparse_nb.paper.sweeps import sweep
 from deep_sparse_nb.training import begin, train
 
 pytestmark = pytest.mark.skipif(sys.platform == 'win32', reason='has no signals')
 # imported once, by the server that processes are forked from; the first Adam imports the last
-PRELOADED = ['deep_sparse_nb.sweeps', 'deep_sparse_nb.estimator', 'pytest', 'torch._dynamo']
+PRELOADED = ['deep_sparse_nb.paper.sweeps', 'deep_sparse_nb.estimator', 'pytest', 'torch._dynamo']
 CONTEXT = mp.get_context('forkserver') if sys.platform != 'win32' else mp
 STAGES = 'half', 'fsync', 'replace', 'replaced'
 EPOCHS = 4

@@ -8,8 +8,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 from hypothesis import given, settings, strategies as st
-from deep_sparse_nb.arrays import Scaling
-from deep_sparse_nb.data import Split, add_noise, load, own_data, split_rows
+from deep_sparse_nb.data.arrays import Scaling
+from deep_sparse_nb.data.datasets import Split, add_noise, load, own_data, split_rows
 
 FOLDER = os.environ.get('DEEP_SPARSE_DATA')
 seeds = st.integers(0, 2**31)

@@ -13,23 +13,23 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-from deep_sparse_nb import sweeps
+from deep_sparse_nb.paper import sweeps
 from deep_sparse_nb.__main__ import main
-from deep_sparse_nb.autoencoder import Autoencoder
+from deep_sparse_nb.model import Autoencoder
 from deep_sparse_nb.checkpoints import restore
-from deep_sparse_nb.data import Dataset, Split
+from deep_sparse_nb.data.datasets import Dataset, Split
 from deep_sparse_nb.decoders import HiddenDecoder, LinearDecoder
 from deep_sparse_nb.distributed import ProcessRanks, joined
 from deep_sparse_nb.energy import ALONE, Energy, hinge_gradient, planted
 from deep_sparse_nb.estimator import SparseCoder
 from deep_sparse_nb.inference import Diverged, fista
-from deep_sparse_nb.paper import Recipe
-from deep_sparse_nb.results import read_table
+from deep_sparse_nb.paper.recipes import Recipe
+from deep_sparse_nb.paper.results import read_table
 from deep_sparse_nb.training import begin, train
 
 SIZES = 2, 4
 # imported once, by the server that processes are forked from; the first Adam imports the last
-PRELOADED = ['deep_sparse_nb.sweeps', 'deep_sparse_nb.estimator', 'pytest', 'torch._dynamo']
+PRELOADED = ['deep_sparse_nb.paper.sweeps', 'deep_sparse_nb.estimator', 'pytest', 'torch._dynamo']
 
 
 # ---- what every process computes ----

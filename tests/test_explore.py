@@ -6,9 +6,9 @@ import matplotlib.pyplot as plt
 import pytest
 import torch
 
-from deep_sparse_nb.data import Dataset, Split, add_noise
+from deep_sparse_nb.data.datasets import Dataset, Split, add_noise
 from deep_sparse_nb.explore import explore, show_code
-from deep_sparse_nb.paper import recipe
+from deep_sparse_nb.paper.recipes import recipe
 from deep_sparse_nb.training import Autoencoder
 
 matplotlib.use('agg')

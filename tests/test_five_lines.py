@@ -31,7 +31,7 @@ coder = SparseCoder(12, max_epochs=3).fit(loader)
 assert coder.transform(loader).shape == (400, 12)
 ''',
     pictures='''
-from deep_sparse_nb.patches import cut, read_picture
+from deep_sparse_nb.data.patches import cut, read_picture
 pictures = [read_picture(f)/255 for f in sorted(Path('pictures').glob('*.png'))]
 patches = torch.cat([cut(picture, 8, stride=8) for picture in pictures]).reshape(-1, 8, 8)
 coder = SparseCoder(12, max_epochs=1).fit(patches)

@@ -6,16 +6,16 @@ import pytest
 import torch
 from torch import nn
 
-from deep_sparse_nb.autoencoder import Autoencoder
+from deep_sparse_nb.model import Autoencoder
 from deep_sparse_nb.checkpoints import restore, save
 from deep_sparse_nb.convolution import ConvDecoder
-from deep_sparse_nb.data import Dataset, Split, own_data
+from deep_sparse_nb.data.datasets import Dataset, Split, own_data
 from deep_sparse_nb.decoders import AnyDecoder, LinearDecoder, atoms
 from deep_sparse_nb.distributed import choose_device
 from deep_sparse_nb.encoders import LISTA
 from deep_sparse_nb.energy import planted
 from deep_sparse_nb.inference import Diverged, lipschitz
-from deep_sparse_nb.paper import Recipe, recipe
+from deep_sparse_nb.paper.recipes import Recipe, recipe
 from deep_sparse_nb.stacks import OwnDecoder, stack, unstack
 from deep_sparse_nb.training import begin, evaluate, train
 

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import torch
 
-from deep_sparse_nb.autoencoder import Autoencoder
+from deep_sparse_nb.model import Autoencoder
 from deep_sparse_nb.decoders import unit_columns_
 from deep_sparse_nb.energy import planted
 from deep_sparse_nb.estimator import SparseCoder
@@ -12,7 +12,7 @@ from deep_sparse_nb.kernels import jit
 from deep_sparse_nb.kernels.active_set import exact_codes
 from deep_sparse_nb.metrics import match
 from deep_sparse_nb.online import AtomByAtom, closed_form, dictionary_step, renew_atoms_
-from deep_sparse_nb.paper import Recipe
+from deep_sparse_nb.paper.recipes import Recipe
 
 ALONE = dict(beta=0., gamma=0., unit_columns=True, encoder=False, step='auto')
 needs_compiler = pytest.mark.skipif(not jit.available(), reason='exact codes take long')

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 ROOT = Path(__file__).resolve().parents[1]
-OWN, CURVED = 'library/07c_own_decoder.ipynb', 'experiments/10_curved.ipynb'
+OWN, CURVED = 'howto/your_own_decoder.ipynb', 'experiments/10_curved.ipynb'
 
 
 def sources(page):

@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings, strategies as st
 from PIL import Image
-from deep_sparse_nb.data import load
+from deep_sparse_nb.data.datasets import load
 from deep_sparse_nb.decoders import generator
-from deep_sparse_nb.patches import (blur, contrast_floor, contrast_maps, cut, has_contrast,
+from deep_sparse_nb.data.patches import (blur, contrast_floor, contrast_maps, cut, has_contrast,
                                     join, local_contrast, normalize_contrast, normalize_grey,
                                     photographs, random_crops, read_picture, split_files)
 

@@ -17,7 +17,7 @@ from torch import nn
 from deep_sparse_nb.callbacks import CSVLog, TensorBoardLog, WandbLog
 from deep_sparse_nb.estimator import SparseCoder
 from deep_sparse_nb.pretrained import models
-from deep_sparse_nb.weights import load_model
+from deep_sparse_nb.paper.weights import load_model
 
 X = load_digits().data
 ROOT = Path(__file__).parents[1]

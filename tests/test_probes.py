@@ -5,16 +5,16 @@ from pathlib import Path
 import pytest
 import torch
 
-from deep_sparse_nb.contrast import (by_picture, mean_over_pictures, patches_by_picture,
+from deep_sparse_nb.paper.contrast import (by_picture, mean_over_pictures, patches_by_picture,
     shrink_picture)
-from deep_sparse_nb.data import load
+from deep_sparse_nb.data.datasets import load
 from deep_sparse_nb.stacks import stack
-from deep_sparse_nb.paper import recipe
-from deep_sparse_nb.patches import photographs, read_picture
-from deep_sparse_nb.probes import Classifier, few_labels, fit, stored
-from deep_sparse_nb.results import read_table
-from deep_sparse_nb.weights import load_model
-from deep_sparse_nb.sweeps import sweep
+from deep_sparse_nb.paper.recipes import recipe
+from deep_sparse_nb.data.patches import photographs, read_picture
+from deep_sparse_nb.paper.probes import Classifier, few_labels, fit, stored
+from deep_sparse_nb.paper.results import read_table
+from deep_sparse_nb.paper.weights import load_model
+from deep_sparse_nb.paper.sweeps import sweep
 from deep_sparse_nb.training import Autoencoder, begin, data_order, train
 
 QUICK = dict(models=['VDL'], lams=[.005], seeds=1, epochs=1, sizes=(500, 250, 250), device='cpu',

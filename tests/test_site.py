@@ -184,30 +184,30 @@ from deep_sparse_nb import SparseCoder
 SparseCoder = partial(SparseCoder, max_epochs=1)
 np.save('activations.npy', np.random.default_rng(0).normal(size=(300, 32)))
 """,
-    'library/04b_arrays.ipynb': """
+    'data/arrays.ipynb': """
 import numpy as np
-from deep_sparse_nb.arrays import batches
+from deep_sparse_nb.data.arrays import batches
 X = np.ones((1000, 4))
 """,
-    'library/10_explore.ipynb': """
+    'more/explore.ipynb': """
 import torch
-from deep_sparse_nb.data import Dataset, Split
+from deep_sparse_nb.data.datasets import Dataset, Split
 from deep_sparse_nb.explore import explore
-from deep_sparse_nb.paper import recipe
+from deep_sparse_nb.paper.recipes import recipe
 from deep_sparse_nb.training import Autoencoder
 few = Split(torch.rand(4, 784), scale=1., shift=0.)
 model, digits = Autoencoder.from_recipes(recipe('mnist', 'VDL', .01)), Dataset('few', few, few, few)
 """,
-    'library/11_estimator.ipynb': """
+    'book/10_estimator.ipynb': """
 from sklearn.datasets import load_digits
 X = load_digits().data[:200]
 """,
-    'library/11b_callbacks.ipynb': """
+    'more/callbacks.ipynb': """
 from dataclasses import replace
 from deep_sparse_nb.callbacks import CSVLog
-from deep_sparse_nb.data import own_data
+from deep_sparse_nb.data.datasets import own_data
 from deep_sparse_nb.estimator import SparseCoder
-from deep_sparse_nb.paper import Recipe
+from deep_sparse_nb.paper.recipes import Recipe
 from deep_sparse_nb.training import Autoencoder, begin, train
 import torch
 data = own_data(torch.rand(100, 8))

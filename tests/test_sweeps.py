@@ -14,22 +14,24 @@ import pandas as pd
 import pytest
 import torch
 
-from deep_sparse_nb import probes, sweeps
+from deep_sparse_nb.paper import probes
+
+from deep_sparse_nb.paper import sweeps
 from deep_sparse_nb.stacks import stack
-from deep_sparse_nb.data import load
-from deep_sparse_nb.patches import photographs
+from deep_sparse_nb.data.datasets import load
+from deep_sparse_nb.data.patches import photographs
 from deep_sparse_nb.inference import Diverged
-from deep_sparse_nb.paper import GRIDS, LAMBDAS, PUBLISHED, recipe, table_row, targets
+from deep_sparse_nb.paper.recipes import GRIDS, LAMBDAS, PUBLISHED, recipe, table_row, targets
 from deep_sparse_nb.training import Autoencoder, begin, data_order, evaluate, train
 from deep_sparse_nb.checkpoints import origin, peek, restore, save
 from deep_sparse_nb.files import lock
-from deep_sparse_nb.results import KEY, TABLE_VERSION, append, identity, provenance, read_table
-from deep_sparse_nb.weights import compact, load_model, unpacked, worth_storing
-from deep_sparse_nb.sweeps import choose, file_name, finished, plan, sweep
-from deep_sparse_nb.report import report
-from deep_sparse_nb import contrast
-from deep_sparse_nb.contrast import by_contrast
-from deep_sparse_nb.probes import (Classifier, best_lambda, few_labels, first_of_each, fit,
+from deep_sparse_nb.paper.results import KEY, TABLE_VERSION, append, identity, provenance, read_table
+from deep_sparse_nb.paper.weights import compact, load_model, unpacked, worth_storing
+from deep_sparse_nb.paper.sweeps import choose, file_name, finished, plan, sweep
+from deep_sparse_nb.paper.report import report
+from deep_sparse_nb.paper import contrast
+from deep_sparse_nb.paper.contrast import by_contrast
+from deep_sparse_nb.paper.probes import (Classifier, best_lambda, few_labels, first_of_each, fit,
     stable_atoms)
 
 SIZES = (500, 250, 250)
@@ -184,7 +186,7 @@ def test_stopped_sweep_goes_on_where_it_was(home, tmp_path):
 
 def test_killed_process_loses_an_epoch_at_most(home):
     code = f'''
-from deep_sparse_nb.sweeps import sweep
+from deep_sparse_nb.paper.sweeps import sweep
 sweep('digits', models=['VDL'], lams=[.005], seeds=1, epochs=40, sizes={SIZES}, device='cpu',
       results={str(home["results"])!r}, runs={str(home["runs"])!r})'''
     process = subprocess.Popen([sys.executable, '-c', code], stderr=subprocess.DEVNULL)
@@ -470,7 +472,7 @@ def test_full_disk_leaves_the_table(tmp_path, monkeypatch):
 def test_two_processes_lose_no_row(tmp_path):
     code = f'''
 import sys
-from deep_sparse_nb.results import append
+from deep_sparse_nb.paper.results import append
 for i in range(15):
     row = dict(who=int(sys.argv[1]), i=i, version={TABLE_VERSION})
     append({str(tmp_path/"t.csv")!r}, [row], ['who', 'i'])'''

@@ -4,10 +4,10 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
-from deep_sparse_nb.data import Dataset, Split, load
+from deep_sparse_nb.data.datasets import Dataset, Split, load
 from deep_sparse_nb.energy import planted
 from deep_sparse_nb.inference import Diverged
-from deep_sparse_nb.paper import LAMBDAS, MODELS, recipe
+from deep_sparse_nb.paper.recipes import LAMBDAS, MODELS, recipe
 from deep_sparse_nb.training import Autoencoder, begin, evaluate, learning_rates, train
 from deep_sparse_nb.checkpoints import restore, save
 

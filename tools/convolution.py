@@ -10,16 +10,16 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 
-from deep_sparse_nb.autoencoder import Autoencoder
+from deep_sparse_nb.model import Autoencoder
 from deep_sparse_nb.convolution import ConvDecoder
-from deep_sparse_nb.data import Dataset, Split
+from deep_sparse_nb.data.datasets import Dataset, Split
 from deep_sparse_nb.decoders import LinearDecoder
 from deep_sparse_nb.energy import Energy
 from deep_sparse_nb.files import write_atomically
 from deep_sparse_nb.metrics import psnr
-from deep_sparse_nb.paper import Recipe
-from deep_sparse_nb.patches import blur, photographs, read_picture
-from deep_sparse_nb.results import append, provenance, read_table
+from deep_sparse_nb.paper.recipes import Recipe
+from deep_sparse_nb.data.patches import blur, photographs, read_picture
+from deep_sparse_nb.paper.results import append, provenance, read_table
 from deep_sparse_nb.training import begin, train
 
 RESULTS = Path(__file__).resolve().parents[1]/'results'

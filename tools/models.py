@@ -12,15 +12,15 @@ import torch
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
-from deep_sparse_nb.arrays import Scaling
-from deep_sparse_nb.data import load
+from deep_sparse_nb.data.arrays import Scaling
+from deep_sparse_nb.data.datasets import load
 from deep_sparse_nb.energy import Energy
 from deep_sparse_nb.estimator import SparseCoder
 from deep_sparse_nb.inference import lipschitz
 from deep_sparse_nb.metrics import dead, explained_variance, sparsity
-from deep_sparse_nb.patches import cut, photographs, read_picture
+from deep_sparse_nb.data.patches import cut, photographs, read_picture
 from deep_sparse_nb.pretrained import as_data, write_folder
-from deep_sparse_nb.weights import compact, load_model
+from deep_sparse_nb.paper.weights import compact, load_model
 
 ROOT = Path(__file__).resolve().parents[1]
 MODELS = ROOT/'deep_sparse_nb'/'models'
