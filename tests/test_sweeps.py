@@ -25,7 +25,8 @@ from deep_sparse_nb.paper.recipes import GRIDS, LAMBDAS, PUBLISHED, recipe, tabl
 from deep_sparse_nb.training import Autoencoder, begin, data_order, evaluate, train
 from deep_sparse_nb.checkpoints import origin, peek, restore, save
 from deep_sparse_nb.files import lock
-from deep_sparse_nb.paper.results import KEY, TABLE_VERSION, append, identity, provenance, read_table
+from deep_sparse_nb.paper.results import (
+    KEY, TABLE_VERSION, append, identity, provenance, read_table)
 from deep_sparse_nb.paper.weights import compact, load_model, unpacked, worth_storing
 from deep_sparse_nb.paper.sweeps import choose, file_name, finished, plan, sweep
 from deep_sparse_nb.paper.report import report

@@ -78,13 +78,14 @@ MUTANTS = [Mutant(*m) for m in [
     ('encoders', '(Z[-1] @ S.mT)', '(Z[-1] @ S)', 'test_encoders.py'),
     ('encoders', 'Z = [u.relu()]', 'Z = [u]', 'test_encoders.py'),
 
-    ('data', 'pixels[rows[0]].mean()', 'pixels.mean()', 'test_data.py'),
-    ('data', 'scale=std, shift=mean', 'scale=std, shift=-mean', 'test_data.py'),
+    ('data.datasets', 'pixels[rows[0]].mean()', 'pixels.mean()', 'test_data.py'),
+    ('data.datasets', 'scale=std, shift=mean', 'scale=std, shift=-mean', 'test_data.py'),
 
-    ('patches', 's.clamp(min=max(floor, 1e-4))', 's.clamp(min=1e-4)', 'test_patches.py'),
-    ('patches', 'GREY_MEAN + GREY_STD*m\n', 'GREY_STD*m\n', 'test_patches.py'),
+    ('data.patches', 's.clamp(min=max(floor, 1e-4))', 's.clamp(min=1e-4)', 'test_patches.py'),
+    ('data.patches', 'GREY_MEAN + GREY_STD*m\n', 'GREY_STD*m\n', 'test_patches.py'),
 
-    ('arrays', 'delta.square()*self.count*n/total', 'delta.square()*n/total', 'test_arrays.py'),
+    ('data.arrays', 'delta.square()*self.count*n/total', 'delta.square()*n/total',
+     'test_arrays.py'),
 
     ('metrics', '20*math.log10(peak)', '10*math.log10(peak)', 'test_metrics.py'),
     ('metrics', 'square().mean(-1).log10()', 'square().sum(-1).log10()', 'test_metrics.py'),
@@ -104,14 +105,14 @@ MUTANTS = [Mutant(*m) for m in [
 
     ('inference', 'return self.decoder(Z)*self.mask', 'return self.decoder(Z)',
      'test_pictures.py -k masked'),
-    ('pictures', 'torch.where(known, rows, _levels', 'torch.where(~known, rows, _levels',
+    ('data.pictures', 'torch.where(known, rows, _levels', 'torch.where(~known, rows, _levels',
      'test_pictures.py'),
-    ('pictures', '2*math.log(max(l, 2))', 'math.log(max(l, 2))', 'test_pictures.py'),
-    ('pictures', 'Energy(0.), start=Z', 'energy, start=Z', 'test_pictures.py'),
-    ('pictures', '.item()/2/.6745', '.item()/.6745', 'test_pictures.py'),
+    ('data.pictures', '2*math.log(max(l, 2))', 'math.log(max(l, 2))', 'test_pictures.py'),
+    ('data.pictures', 'Energy(0.), start=Z', 'energy, start=Z', 'test_pictures.py'),
+    ('data.pictures', '.item()/2/.6745', '.item()/.6745', 'test_pictures.py'),
 
-    ('arrays', '(squares/count).sqrt()', 'squares/count', 'test_arrays.py'),
-    ('arrays', 'Y.double()*scale + shift', 'Y.double()*scale - shift', 'test_arrays.py'),
+    ('data.arrays', '(squares/count).sqrt()', 'squares/count', 'test_arrays.py'),
+    ('data.arrays', 'Y.double()*scale + shift', 'Y.double()*scale - shift', 'test_arrays.py'),
 
     ('files', "path.with_name(f'{path.name}.{os.getpid()}.new')", 'path',
      'test_training.py -k atomic'),
