@@ -36,7 +36,7 @@ from deep_sparse_nb.metrics import explained_variance, match, psnr, stability
 from deep_sparse_nb.paper.recipes import Recipe, recipe
 from deep_sparse_nb.data.patches import (cut, join, open_picture, photographs, read_picture,
                                     split_files)
-from deep_sparse_nb.data.pictures import denoise, inpaint
+from deep_sparse_nb.pictures import denoise, inpaint
 from deep_sparse_nb.plots import show_images, show_pairs
 from deep_sparse_nb.pretrained import read_folder, write_folder
 from deep_sparse_nb.paper.probes import few_labels, first_of_each, only_labelled, stable_atoms

@@ -418,7 +418,7 @@ def test_a_model_is_not_overwritten(learned, capsys):
 
 @pytest.mark.parametrize('words', [['encode', 'X.npy'], ['denoise', 'a.png'], ['decode', 'Z.npy']])
 def test_unknown_models_are_named(words, learned, capsys):
-    if words[0] == 'denoise': pytest.importorskip('deep_sparse_nb.data.pictures')
+    if words[0] == 'denoise': pytest.importorskip('deep_sparse_nb.pictures')
     Image.new('L', (20, 20)).save(learned/'a.png')
     where = str(learned/words[1])
     assert main([words[0], 'no-such-model', where, '--out', str(learned/'made.png')]) == 1
@@ -427,7 +427,7 @@ def test_unknown_models_are_named(words, learned, capsys):
 
 
 def test_pictures_are_cleaned_and_filled(tmp_path, capsys):
-    pytest.importorskip('deep_sparse_nb.data.pictures')
+    pytest.importorskip('deep_sparse_nb.pictures')
     rng = np.random.default_rng(0)
     smooth = np.add.outer(np.arange(36.), np.arange(40.))*2 + 40
     Image.fromarray((smooth + rng.normal(0, 20, smooth.shape)).clip(0, 255).astype('uint8')).save(

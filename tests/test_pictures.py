@@ -14,7 +14,7 @@ from deep_sparse_nb.energy import Energy, planted
 from deep_sparse_nb.estimator import SparseCoder
 from deep_sparse_nb.inference import Masked, fista
 from deep_sparse_nb.paper.recipes import recipe
-from deep_sparse_nb.data.pictures import denoise, inpaint, noise_level, noise_weight
+from deep_sparse_nb.pictures import denoise, inpaint, noise_level, noise_weight
 from deep_sparse_nb.training import Autoencoder
 
 

@@ -105,11 +105,11 @@ MUTANTS = [Mutant(*m) for m in [
 
     ('inference', 'return self.decoder(Z)*self.mask', 'return self.decoder(Z)',
      'test_pictures.py -k masked'),
-    ('data.pictures', 'torch.where(known, rows, _levels', 'torch.where(~known, rows, _levels',
+    ('pictures', 'torch.where(known, rows, _levels', 'torch.where(~known, rows, _levels',
      'test_pictures.py'),
-    ('data.pictures', '2*math.log(max(l, 2))', 'math.log(max(l, 2))', 'test_pictures.py'),
-    ('data.pictures', 'Energy(0.), start=Z', 'energy, start=Z', 'test_pictures.py'),
-    ('data.pictures', '.item()/2/.6745', '.item()/.6745', 'test_pictures.py'),
+    ('pictures', '2*math.log(max(l, 2))', 'math.log(max(l, 2))', 'test_pictures.py'),
+    ('pictures', 'Energy(0.), start=Z', 'energy, start=Z', 'test_pictures.py'),
+    ('pictures', '.item()/2/.6745', '.item()/.6745', 'test_pictures.py'),
 
     ('data.arrays', '(squares/count).sqrt()', 'squares/count', 'test_arrays.py'),
     ('data.arrays', 'Y.double()*scale + shift', 'Y.double()*scale - shift', 'test_arrays.py'),

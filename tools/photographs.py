@@ -14,7 +14,7 @@ from skimage.restoration import denoise_nl_means, denoise_tv_chambolle
 from deep_sparse_nb.decoders import HiddenDecoder
 from deep_sparse_nb.estimator import SparseCoder
 from deep_sparse_nb.data.patches import photographs, read_picture
-from deep_sparse_nb.data.pictures import denoise
+from deep_sparse_nb.pictures import denoise
 from deep_sparse_nb.pretrained import as_data, write_folder
 from deep_sparse_nb.paper.results import append, provenance, read_table
 from deep_sparse_nb.paper.weights import compact

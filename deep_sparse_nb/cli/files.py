@@ -81,7 +81,7 @@ def _save(path: Path, picture: np.ndarray) -> None:
 # %% ../../nbs/cli/files.ipynb #4c72497b
 def denoise_command(args: argparse.Namespace) -> Iterator[dict]:
     "`deep-sparse denoise`: a picture without its noise."
-    from deep_sparse_nb.data.pictures import denoise
+    from deep_sparse_nb.pictures import denoise
     noisy, coder = _picture(args, 'picture', 'L', 'RGB'), _coder(args)
     clean = denoise(coder, noisy, args.sigma, args.strength)
     _save(args.out, clean)
@@ -89,7 +89,7 @@ def denoise_command(args: argparse.Namespace) -> Iterator[dict]:
 
 def inpaint_command(args: argparse.Namespace) -> Iterator[dict]:
     "`deep-sparse inpaint`: a picture, filled where the mask is white."
-    from deep_sparse_nb.data.pictures import inpaint
+    from deep_sparse_nb.pictures import inpaint
     picture, coder = _picture(args, 'picture', 'L', 'RGB'), _coder(args)
     known = _picture(args, 'mask', 'L') < 128
     filled = inpaint(coder, picture, known, args.strength)
