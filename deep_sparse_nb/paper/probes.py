@@ -214,6 +214,21 @@ def stored(results: str | Path, grids: Sequence[str], models: Sequence[str] | No
     if not found: raise FileNotFoundError(f'no weights of {" or ".join(grids)} in {results}')
     return found
 
+# %% ../../nbs/paper/probes.ipynb #729a978b
+def _trained(results: str | Path, runs: str | Path, grids: Sequence[str],
+             models: Sequence[str] | None, lams: Sequence[float] | None, seeds: int | None,
+             kept_only: bool) -> Mapping[Kind, Places]:
+    "Stored weights, and the checkpoints of kinds that are not stored or have more seeds."
+    try: kept = stored(results, grids, models, lams)
+    except FileNotFoundError:
+        if kept_only: raise
+        return finished(runs, grids, models, lams, seeds)
+    if kept_only: return kept
+    try: found = finished(runs, grids, models, lams, seeds)
+    except FileNotFoundError: return kept
+    return {kind: {**kept.get(kind, {}), **found.get(kind, {})} for kind in {**kept, **found}}
+
+
 # %% ../../nbs/paper/probes.ipynb #7435114a
 def few_labels(grids: Sequence[str] = ('mnist-linear', 'mnist-nl'), # of trained models
                models: Sequence[str] | None = None,  # some (pixels and LISTA run along)
@@ -228,14 +243,14 @@ def few_labels(grids: Sequence[str] = ('mnist-linear', 'mnist-nl'), # of trained
                ) -> int: # tasks left to do
     """Errors of classifiers from few labels (section 4.5, Figure 9), into results/labels.csv.
 
-    With `last` from the stored weights into results/labels-last.csv, a row for each learning
+    Of the models with a finished checkpoint, and of those whose weights the results store.
+    With `last` of the stored ones alone, into results/labels-last.csv, a row for each learning
     rate. Interrupt at will, and call again. Raises ValueError for less than one label, seed,
     draw or epoch, FileNotFoundError where there is no trained model.
     """
     check_given(seeds=seeds, draws=draws, epochs=epochs)
     device, deadline, left = choose_device(device), deadline_in(minutes), 0
-    found: Mapping[Kind, Places] = (stored(results, grids, models, lams) if last else
-                                    finished(runs, grids, models, lams, seeds))
+    found = _trained(results, runs, grids, models, lams, seeds, last)
     for where, data in _sources(found, data_dir, device):
         data, labelled = only_labelled(data, per_class, draws)
         for kind, places in candidates(found, where, seeds or (1 if last else 5)):
