@@ -515,8 +515,8 @@ def test_report_without_results_is_all_null(tmp_path):
                              'paper_sparsity', 'our_sparsity', 'epochs', 'seeds', 'within']
     records = json.loads(table.to_json(orient='records'), parse_constant=pytest.fail)
     assert len(records) == 30
-    assert all(r['within'] is None and r['our_psnr'] is None and r['seeds'] is None
-               for r in records)
+    ours = 'within', 'our_psnr', 'seeds', 'step_rule', 'precision'
+    assert all(r[column] is None for r in records for column in ours)
 
 
 @pytest.mark.parametrize('psnr, sparsity, verdict', [
@@ -572,6 +572,22 @@ def test_less_than_the_whole_never_agrees(tmp_path, less):
     both = line(published(tmp_path, [('VDL', .02, 1, 0, .5, 30.)]), '2d')
     assert (both['our_psnr'], both['seeds']) == (30., 1)
     assert (both['within'], both['verdict']) == (False, 'disagrees')
+
+
+def test_the_report_says_how_codes_were_inferred(tmp_path):
+    "Rows of another step or precision are compared by themselves, and named."
+    recipes = [replace(recipe('mnist', 'VDL', .02), step_rule=rule, precision=precision)
+               for rule, precision in (('1/L', 'bfloat16'), ('1/L', 'bfloat16'),
+                                       ('recipe', 'float32'))]
+    rows = [identity((r, seed), origin('mnist'))
+            | dict(sigma=0., sparsity=.918, psnr=17. + seed, diverged=None, version=TABLE_VERSION)
+            for seed, r in enumerate(recipes)]
+    append(tmp_path/'mnist-linear.csv', rows, [*KEY, 'sigma'])
+    row = line(report(tmp_path), '2d')
+    assert (row['step_rule'], row['precision'], row['our_psnr'], row['seeds']) == (
+        '1/L', 'bfloat16', 17.5, 2)
+    stored = report(Path(__file__).parents[1]/'results').set_index(['figure', 'sigma'])
+    assert tuple(stored.loc[('4a', 0)][['step_rule', 'precision']]) == ('1/L', 'bfloat16')
 
 
 def test_both_of_the_papers_contradicting_numbers_are_compared(tmp_path):

@@ -80,7 +80,8 @@ def _ours(point: Any, rows: pd.DataFrame) -> dict:
     verdict = words[within] if full else 'shorter run'
     return dict(our_psnr=round(here.psnr, 2), our_sparsity=round(here.sparsity, 1),
                 epochs=best.epochs, seeds=int(here.seeds), within=within,
-                train_images=best.train_images, verdict=verdict)
+                train_images=best.train_images, verdict=verdict,
+                step_rule=best.step_rule, precision=best.precision)
 
 # %% ../../nbs/paper/report.ipynb #8617de02
 def report(results: str | Path = 'results') -> pd.DataFrame: # one row per row of `targets`
@@ -88,7 +89,8 @@ def report(results: str | Path = 'results') -> pd.DataFrame: # one row per row o
 
     Ours are of the largest budget there is. `within` is 'point', 'curve', False, or None where
     we have no number; `verdict` says the same in words, and tells runs of less than the
-    paper's budget apart. Rows with a sigma compare reconstructions from noisy images.
+    paper's budget apart. `step_rule` and `precision` say how ours were inferred: the paper's
+    way is 'recipe' and 'float32'. Rows with a sigma compare reconstructions from noisy images.
     """
     rows = []
     for point in targets().itertuples():
@@ -97,9 +99,11 @@ def report(results: str | Path = 'results') -> pd.DataFrame: # one row per row o
             figure=point.figure, dataset=point.dataset, model=point.model, lam=point.lam,
             paper_psnr=point.psnr, our_psnr=None, paper_sparsity=point.sparsity,
             our_sparsity=None, epochs=None, seeds=None, within=None, sigma=point.sigma,
-            train_images=None, verdict='not yet run') | _ours(point, ours))
+            train_images=None, verdict='not yet run', step_rule=None, precision=None)
+            | _ours(point, ours))
     whole = dict.fromkeys(['epochs', 'seeds', 'train_images'], 'Int64')
-    types = whole | dict(our_psnr=float, our_sparsity=float, within=object)
+    words = dict.fromkeys(['within', 'step_rule', 'precision'], object)
+    types = whole | dict(our_psnr=float, our_sparsity=float) | words
     return pd.DataFrame(rows).astype(types)
 
 # %% ../../nbs/paper/report.ipynb #5d0c8002
