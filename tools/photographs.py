@@ -8,7 +8,9 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import torch
+from scipy.fft import dctn, idctn
 from skimage.restoration import denoise_nl_means, denoise_tv_chambolle
 
 from deep_sparse_nb.decoders import HiddenDecoder
@@ -29,7 +31,7 @@ ABOUT = ('Patches of 8 x 8 pixels, without their mean, of four photographs that 
          'scikit-image and scikit-learn; grey levels 0 to 255.')
 SIGMAS = 10, 25, 50                             # of 255
 SETTINGS = {                                    # of strength; those of slow models are few
-    'TV': (.5, .65, .8, 1., 1.2, 1.5), 'NLM': (.4, .5, .6, .7, .8, 1.),
+    'TV': (.5, .65, .8, 1., 1.2, 1.5), 'NLM': (.4, .5, .6, .7, .8, 1.), 'DCT': (2.7,),
     'SDL': (.55, .7, .85, 1., 1.2), 'VDL': (.7, .85, 1., 1.2, 1.5),
     'SDL, stride 1': (1.,), 'VDL, stride 1': (1.,), 'VDL-NL': (.85, 1., 1.2, 1.5)}
 KEY = ['split', 'picture', 'level', 'method', 'setting']
@@ -72,12 +74,29 @@ def noisy(x, sigma):
     return x + sigma*torch.randn(x.shape, generator=torch.Generator().manual_seed(0))
 
 
+def sliding_dct(y, threshold):
+    "Each 8 x 8 patch without its DCT coefficients below the threshold; overlaps are averaged."
+    windows = np.lib.stride_tricks.sliding_window_view(y, (SIDE, SIDE))
+    waves = dctn(windows, axes=(-2, -1), norm='ortho')
+    kept = np.abs(waves) > threshold
+    kept[..., 0, 0] = True                      # the mean of a patch
+    made = idctn(waves*kept, axes=(-2, -1), norm='ortho')
+    total, times = np.zeros_like(y), np.zeros_like(y)
+    h, w = made.shape[:2]
+    for i in range(SIDE):
+        for j in range(SIDE):
+            total[i:i + h, j:j + w] += made[..., i, j]
+            times[i:i + h, j:j + w] += 1
+    return total/times
+
+
 def mended(method, given, sigma, setting):
     "What a method makes of it, (h, w)."
     name, _, every = method.partition(', stride ')
     if name in CODERS:
         return denoise(coder(name), given, sigma, setting, stride=int(every or 2))
     y, s = given.numpy()/255, sigma/255
+    if method == 'DCT': return torch.from_numpy(sliding_dct(given.numpy(), setting*sigma))
     if method == 'TV': return 255*torch.from_numpy(denoise_tv_chambolle(y, weight=setting*s))
     return 255*torch.from_numpy(denoise_nl_means(y, 5, 6, h=setting*s, sigma=s))
 
@@ -114,7 +133,7 @@ def everything():
         for sigma in SIGMAS:
             for path in photographs('valid'):
                 for setting in settings: measure('valid', path, sigma, method, setting)
-            chosen = {best(sigma, method), *([] if method in ('TV', 'NLM') else [1.])}
+            chosen = {best(sigma, method), *([] if method in ('TV', 'NLM', 'DCT') else [1.])}
             for path in photographs('test'):
                 for setting in sorted(chosen): measure('test', path, sigma, method, setting)
 
