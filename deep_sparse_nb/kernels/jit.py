@@ -6,27 +6,45 @@
 __all__ = ['compiled', 'inlined', 'available']
 
 # %% ../../nbs/kernels/jit.ipynb #9ddbfc95
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Iterator
+from functools import cached_property, partial
+from typing import Any
 
 # %% ../../nbs/kernels/jit.ipynb #fb34618b
-try: import numba
-except ImportError: numba = None    # then nothing is compiled, and `available` says so
-
 _OPTIONS = dict(nogil=True, error_model='numpy',
                 fastmath={'reassoc', 'contract', 'arcp', 'nsz'})
+
+def _numba() -> Any:
+    "numba, or None where it is not installed."
+    try: import numba
+    except ImportError: return None
+    return numba
+
+class _Noted:
+    "A function that numba gets when it is first called."
+    def __init__(self, function: Callable, kept: bool, options: dict):
+        self.function, self.kept, self.options = function, kept, _OPTIONS | options
+        self.__doc__, self.__name__ = function.__doc__, function.__name__
+
+    def __call__(self, *args): return self.made(*args)
+
+    @cached_property
+    def made(self) -> Callable:
+        "Machine code, its helpers included; without numba, the function itself."
+        for helper, put in _helpers(self.function): put(helper.made)
+        if (numba := _numba()) is None: return self.function
+        dispatcher = numba.njit(**self.options)(self.function)
+        if self.kept and available() and _in_a_module(self.function):
+            try: dispatcher._cache = _kept(self.function)
+            except RuntimeError: pass            # numba finds no folder to keep it in
+        return dispatcher
 
 def compiled(function: Callable | None = None, # of arrays and numbers
              **options,                        # for `numba.njit`, in place of those above
              ) -> Callable:
     "Machine code for a function, made at its first call. Without numba, the function itself."
     if function is None: return partial(compiled, **options)
-    if numba is None: return function
-    dispatcher = numba.njit(**_OPTIONS | options)(function)
-    if available() and _in_a_module(function):
-        try: dispatcher._cache = _kept(function)
-        except RuntimeError: pass            # numba finds no folder to keep it in
-    return dispatcher
+    return _Noted(function, True, options)
 
 # %% ../../nbs/kernels/jit.ipynb #fb34618c
 def _kept(function: Callable):
@@ -45,8 +63,17 @@ def _kept(function: Callable):
 def inlined(function: Callable | None = None, **options) -> Callable:
     "A function that becomes part of the `compiled` ones that call it, in the same module."
     if function is None: return partial(inlined, **options)
-    if numba is None: return function
-    return numba.njit(forceinline=True, **_OPTIONS | options)(function)
+    return _Noted(function, False, dict(forceinline=True) | options)
+
+def _helpers(function: Callable) -> Iterator[tuple[_Noted, Callable]]:
+    "What a function's body names and numba has not got yet, each with a way to replace it."
+    code, space = function.__code__, function.__globals__
+    for name in code.co_names:
+        if isinstance(found := space.get(name), _Noted):
+            yield found, partial(space.__setitem__, name)
+    for cell in function.__closure__ or ():
+        if isinstance(found := cell.cell_contents, _Noted):
+            yield found, partial(setattr, cell, 'cell_contents')
 
 def _in_a_module(function) -> bool:
     "Whether a function was defined by a file that is imported, not in a cell or on a console."
@@ -55,4 +82,5 @@ def _in_a_module(function) -> bool:
 # %% ../../nbs/kernels/jit.ipynb #245cc6f2
 def available() -> bool:
     "Whether `compiled` compiles."
+    numba = _numba()
     return numba is not None and not numba.config.DISABLE_JIT
