@@ -25,10 +25,10 @@ test: install lint
 	$(BIN)/nbdev_test --n_workers 2 --do_print --timing
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m 'not slow'
 
-# The few that take more than ten seconds each: a file of 4 GB, a wheel in an empty environment.
+# What takes more than five seconds each: processes killed, a file of 4 GB, scikit-learn's checks, the wheel.
 test-slow: export OMP_NUM_THREADS = 1
 test-slow: install
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m slow
 
 # Mistakes that can be seen without running anything. Nothing is reformatted.
 lint: install

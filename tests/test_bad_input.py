@@ -215,7 +215,7 @@ load('patches', images=TMP/'text.png')           -> FileNotFoundError: text.png,
 load('digits', device='tpu')                     -> device is 'tpu'
 load('mnist', data_dir=TMP/'text.png')           -> data_dir is .*a file, not a folder
 data_folder(TMP/'text.png')                      -> data_dir is
-read_mnist(TMP/'broken', True)                   -> does not begin as MNIST does
+read_mnist(TMP/'broken', True)                   -> is not as MNIST's
 
 read_picture(TMP/'none.png')                     -> none.png cannot be read
 read_picture(TMP/'text.png')                     -> text.png
@@ -382,8 +382,8 @@ def TMP(tmp_path_factory):
     Image.new('I;16', (9, 9)).save(folder/'deep.png')
     Image.new('L', (9, 9)).save(folder/'pictures'/'only.png')
     (folder/'short.png').write_bytes((folder/'good.png').read_bytes()[:60])
-    for part in ('images-idx3', 'labels-idx1'):
-        (folder/'broken'/'MNIST'/'raw'/f'train-{part}-ubyte').write_bytes(b'what is this?' * 9)
+    for part in ('train-images-idx3', 'train-labels-idx1', 't10k-images-idx3', 't10k-labels-idx1'):
+        (folder/'broken'/'MNIST'/'raw'/f'{part}-ubyte').write_bytes(b'what is this?' * 9)
     save(begin(AE), folder/'run')
     (folder/'half').write_bytes((folder/'run').read_bytes()[:-50])
     return folder

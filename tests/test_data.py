@@ -178,26 +178,21 @@ def test_mnist_sizes(tmp_path):
         with pytest.raises(ValueError, match='sizes'):
             load('mnist', data_dir=tmp_path, sizes=sizes)
 
-BROKEN = {'cut short': ('train-images-idx3-ubyte', lambda b: b[:5000],
-                        'has 5,000 bytes, not 23,536'),
-          'labels cut short': ('train-labels-idx1-ubyte', lambda b: b[:20],
-                               'has 20 bytes, not 38'),
-          'empty': ('train-images-idx3-ubyte', lambda b: b'', 'does not begin'),
-          'half a head': ('t10k-images-idx3-ubyte', lambda b: b[:10], 'has 10 bytes'),
-          'a web page': ('train-images-idx3-ubyte', lambda b: b'<!DOCTYPE html>'*100,
-                         'does not begin.*<!DO'),
-          'compressed': ('t10k-labels-idx1-ubyte', gzip.compress, 'is still compressed'),
-          'other images': ('train-images-idx3-ubyte', lambda b: b[:11]
-                           + bytes([14, 0, 0, 0, 56]) + b[16:], 'images of 14 x 56'),
-          'other labels': ('train-labels-idx1-ubyte', lambda b: b[:7] + bytes([10]) + b[8:18],
-                           '30 images.*10 labels')}
+BROKEN = {'cut short': ('train-images-idx3-ubyte', lambda b: b[:5000]),
+          'labels cut short': ('train-labels-idx1-ubyte', lambda b: b[:20]),
+          'empty': ('train-images-idx3-ubyte', lambda b: b''),
+          'half a head': ('t10k-images-idx3-ubyte', lambda b: b[:10]),
+          'a web page': ('train-images-idx3-ubyte', lambda b: b'<!DOCTYPE html>'*100),
+          'compressed': ('t10k-labels-idx1-ubyte', gzip.compress),
+          'other images': ('train-images-idx3-ubyte',
+                           lambda b: b[:11] + bytes([14, 0, 0, 0, 56]) + b[16:]),
+          'other labels': ('train-labels-idx1-ubyte', lambda b: b[:7] + bytes([10]) + b[8:18])}
 
-@pytest.mark.parametrize('case', BROKEN)
-def test_broken_mnist_is_named_with_the_way_to_mend_it(tmp_path, case):
-    name, change, words = BROKEN[case]
+@pytest.mark.parametrize('name, change', BROKEN.values(), ids=BROKEN)
+def test_broken_mnist_is_named_with_the_way_to_mend_it(tmp_path, name, change):
     path = write_mnist(tmp_path)/'MNIST'/'raw'/name
     path.write_bytes(change(path.read_bytes()))
-    with pytest.raises(ValueError, match=f'{words}.* Delete') as error:
+    with pytest.raises(ValueError, match="is not as MNIST's .*Delete") as error:
         load('mnist', data_dir=tmp_path, sizes=(20, 10, 10))
     assert str(path.parent) in str(error.value) and name in str(error.value)
 

@@ -3,7 +3,7 @@ import ast
 import configparser
 import copy
 import functools
-import importlib.util
+import importlib
 import json
 import os
 import re
@@ -292,6 +292,29 @@ def test_starting_takes_no_torch(start):
     assert said.endswith('False\n')
 
 
+def test_the_estimator_imports_no_more_than_it_needs():
+    "Beyond what PyTorch and scikit-learn import themselves."
+    script = '''
+import sys, sklearn.base, torch
+theirs = set(sys.modules)
+from deep_sparse_nb import SparseCoder
+print(*{name.split('.')[0] for name in set(sys.modules) - theirs})'''
+    heavy = {'numba', 'llvmlite', 'pandas', 'matplotlib', 'torchvision', 'skimage', 'scipy', 'PIL'}
+    brought = run(sys.executable, '-c', script, cwd=ROOT).split()
+    assert LIB in brought and not heavy & set(brought)
+
+
+def test_names_at_the_top_are_public_in_their_modules():
+    top = importlib.import_module(LIB)
+    assert top.__all__ == [*top._HOMES] and set(top.__all__) <= set(dir(top)) and top.__doc__
+    for name, home in top._HOMES.items():
+        assert getattr(top, name) is getattr(importlib.import_module(f'{LIB}.{home}'), name)
+    shown = {(name, node.name) for name in modules() for node in public(name)
+             if ast.get_docstring(node)}
+    assert {(home, name) for name, home in top._HOMES.items()} <= shown
+    with pytest.raises(AttributeError, match='no attribute'): top.absent
+
+
 def readme_snippets(language):
     text = (ROOT/'README.md').read_text(encoding='utf-8')
     return re.findall(rf'^```{language}\n(.*?)^```$', text, flags=re.S | re.M)
@@ -422,11 +445,14 @@ def test_what_is_imported_is_required_and_the_other_way_round():
 
 
 def test_oldest_versions_are_those_required():
+    "And of extras those that the tests need."
     lines = (ROOT/'.github'/'oldest.txt').read_text(encoding='utf-8').splitlines()
-    pinned = dict(line.split('==') for line in lines if not line.startswith('#'))
-    lowest = {name: Version(s.version) for name, allowed in required('requirements').items()
-              for s in allowed if s.operator == '>='}
-    assert lowest == {name: Version(v) for name, v in pinned.items()}
+    pinned = {canonical(name): Version(v) for name, v in
+              (line.split('==') for line in lines if not line.startswith('#'))}
+    allowed = required('dev_requirements') | required('requirements')
+    lowest = {name: Version(s.version) for name in pinned for s in allowed[name]
+              if s.operator == '>='}
+    assert lowest == pinned and set(required('requirements')) <= set(pinned)
 
 
 def test_continuous_integration_runs_what_is_promised():
@@ -435,7 +461,10 @@ def test_continuous_integration_runs_what_is_promised():
     promised = SETTINGS['python_versions'].split()
     assert promised[0] == SETTINGS['min_python']
     assert {promised[0], promised[-1]} <= tested <= set(promised)
-
+    flow = (ROOT/'.github'/'workflows'/'nightly.yml').read_text(encoding='utf-8')
+    nightly = yaml.safe_load(flow)
+    steps = nightly['jobs']['slow']['steps']
+    assert 'make test-slow' in [step.get('run') for step in steps] and 'schedule' in nightly[True]
 
 
 def runtime_distributions():

@@ -8,10 +8,10 @@ __all__ = ['as_rows', 'batches', 'Scaling']
 # %% ../../nbs/data/arrays.ipynb #bd039423
 import math
 import mmap
+import sys
 from collections.abc import Iterable, Iterator
 from typing import Any
 import numpy as np
-import pandas as pd
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset
@@ -59,7 +59,7 @@ def _check_shape(shape: tuple[int, ...], name: str):
         raise ValueError(f'{name} has shape {tuple(shape)}; a row and a feature are needed')
 
 def _to_numpy(X: Any, name: str) -> np.ndarray: # of numbers
-    if isinstance(X, pd.DataFrame): return _frame_to_numpy(X, name)
+    if _is_frame(X): return _frame_to_numpy(X, name)
     try: X = np.asarray(X)
     except ValueError as error:
         raise ValueError(f'{name} has rows of different shapes: {error}') from error
@@ -67,7 +67,11 @@ def _to_numpy(X: Any, name: str) -> np.ndarray: # of numbers
         raise ValueError(f'{name} holds {X.dtype}, not numbers')
     return X
 
-def _frame_to_numpy(X: pd.DataFrame, name: str) -> np.ndarray:
+def _is_frame(X: object) -> bool:
+    "Whether X is a table of pandas, which is imported where there is one."
+    return 'pandas' in sys.modules and isinstance(X, sys.modules['pandas'].DataFrame)
+
+def _frame_to_numpy(X, name: str) -> np.ndarray:
     kinds = {str(column): kind.kind for column, kind in X.dtypes.items()}
     if words := [column for column, kind in kinds.items() if kind not in _NUMBERS]:
         raise ValueError(f'{name} has columns that are not numbers: {", ".join(words)}')
@@ -117,7 +121,7 @@ def _has_rows(X: Any) -> bool: return isinstance(getattr(X, 'shape', None), tupl
 
 def _take(X: Any, rows: range | np.ndarray) -> Any:
     where = slice(rows.start, rows.stop) if isinstance(rows, range) else rows
-    return X.iloc[where] if isinstance(X, pd.DataFrame) else X[where]
+    return X.iloc[where] if _is_frame(X) else X[where]
 
 # %% ../../nbs/data/arrays.ipynb #25eaaa4d
 def _parts(X: Any, batch_size: int, rng: np.random.Generator | None,
@@ -163,7 +167,7 @@ def _mapping(X: Any) -> np.memmap | None: # the file behind an array or its base
     return None
 
 def _in_memory(X: Any) -> bool:
-    return isinstance(X, (Tensor, pd.DataFrame, np.ndarray)) and _mapping(X) is None
+    return _is_frame(X) or (isinstance(X, (Tensor, np.ndarray)) and _mapping(X) is None)
 
 def _release(X: Any):
     "Give the memory of a mapped file back; not for mode 'c', whose changes live there alone."

@@ -161,40 +161,26 @@ def data_folder(data_dir: str | Path | None = None) -> Path:
         raise ValueError(f'data_dir is {folder}, which is a file, not a folder')
     return folder
 
-# %% ../../nbs/data/datasets.ipynb #ad51bb6e
-def _read_idx(path: Path, ndim: int) -> Tensor: # uint8
-    "The array in a file of MNIST's format. ValueError for a broken one says how to mend it."
-    stored = path.read_bytes()
-    sizes = [int.from_bytes(stored[4 + 4*i:8 + 4*i], 'big') for i in range(ndim)]
-    start = 4 + 4*ndim
-    promised, head = start + math.prod(sizes), stored[:4]
-    if head[:2] == b'\x1f\x8b': wrong = 'is still compressed'
-    elif head != bytes([0, 0, 8, ndim]):
-        wrong = f'does not begin as MNIST does, but with {head!r}'
-    elif len(stored) != promised: wrong = f'has {len(stored):,} bytes, not {promised:,}'
-    elif sizes[1:] not in ([], [28, 28]):
-        wrong = f'holds images of {sizes[1]} x {sizes[2]} pixels'
-    else:
-        numbers = torch.frombuffer(bytearray(stored), dtype=torch.uint8, offset=start)
-        return numbers.reshape(sizes)
-    raise ValueError(f"{path} {wrong}. Delete it, and load('mnist') downloads it again; or "
-                     'put a whole copy in its place.')
-
 # %% ../../nbs/data/datasets.ipynb #63344d93
 def read_mnist(root: Path, train: bool) -> tuple[Tensor, Tensor]:
-    """Pixels (N, 28, 28) and labels (N,) of MNIST from `root`, uint8, downloaded if absent.
+    """Pixels (N, 28, 28), uint8, and labels (N,) of MNIST from `root`, downloaded if absent.
 
     Raises FileNotFoundError when that fails, and ValueError for a broken file.
     """
+    from torchvision.datasets import MNIST    # here, since it takes seconds to import
     raw, part = root/'MNIST'/'raw', 'train' if train else 't10k'
-    images, labels = raw/f'{part}-images-idx3-ubyte', raw/f'{part}-labels-idx1-ubyte'
-    if not (images.is_file() and labels.is_file()): _download_mnist(root)
-    pixels, digits = _read_idx(images, 3), _read_idx(labels, 1)
-    if len(pixels) != len(digits):
-        raise ValueError(f'{images} holds {len(pixels):,} images, {labels.name} '
-                         f"{len(digits):,} labels. Delete both, and load('mnist') "
-                         'downloads them again.')
-    return pixels, digits
+    if not all((raw/f'{p}-{kind}-ubyte').is_file() for p in ('train', 't10k')
+               for kind in ('images-idx3', 'labels-idx1')): _download_mnist(root)
+    try:
+        stored = MNIST(root, train)
+        pixels, labels = stored.data, stored.targets
+        wrong = f'{len(pixels):,} images of {tuple(pixels.shape[1:])}, {len(labels):,} labels'
+        if pixels.shape == (len(labels), 28, 28): return pixels, labels
+    except (AssertionError, ValueError, RuntimeError, IndexError, TypeError) as error:
+        wrong = repr(error)
+    raise ValueError(f"{part}-images-idx3-ubyte or {part}-labels-idx1-ubyte in {raw} is not as "
+                     f"MNIST's ({wrong}). Delete both, and load('mnist') downloads them again; "
+                     'or put whole copies in their place.')
 
 # %% ../../nbs/data/datasets.ipynb #6be81f13
 def _download_mnist(root: Path):

@@ -13,10 +13,11 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Lock
+from typing import TYPE_CHECKING
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
+if TYPE_CHECKING: from PIL import Image
 
 # %% ../../nbs/data/patches.ipynb #ba560152
 MAX_PIXELS = 250_000_000    # of a picture as stored, and as resized: 250 MB in grey
@@ -25,7 +26,7 @@ def open_picture(path: str | Path,
                  max_pixels: int = MAX_PIXELS,
                  modes: tuple[str, ...] = ('L', 'RGB'), # of grey pictures, and of others
                  name: str = 'images',                  # what errors call it
-                 ) -> Image.Image:
+                 ) -> 'Image.Image':
     "A picture of bytes. Raises ValueError naming a file that is broken or too large."
     try:
         with _head_of(path) as file:
@@ -45,6 +46,7 @@ def read_picture(path: str | Path,
         raise ValueError(f'images: {path} is so thin that it would be resized to {width} x '
                          f'{height} pixels; max_pixels is {max_pixels:,}')
     if min(picture.size) != 256:
+        from PIL import Image
         picture = picture.resize((width, height), Image.Resampling.BILINEAR)
     return torch.from_numpy(np.array(picture))
 
@@ -58,7 +60,8 @@ def _why_refused(mode: str, size: tuple[int, int], max_pixels: int) -> str:   # 
 # %% ../../nbs/data/patches.ipynb #45a1a2fb
 _OPENING = Lock()
 
-def _head_of(path: str | Path) -> Image.Image:
+def _head_of(path: str | Path) -> 'Image.Image':
+    from PIL import Image
     with _OPENING:
         limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
         try: return Image.open(path)
@@ -73,11 +76,14 @@ PHOTOGRAPHS = dict(
 def photographs(split: str) -> list[Path]: # 'train', 'valid' or 'test'
     """Where the photographs that ship with scikit-image and scikit-learn lie.
 
-    Raises FileNotFoundError if one is missing.
+    Raises FileNotFoundError if one is missing, and ImportError without scikit-image.
     """
     if split not in PHOTOGRAPHS:
         raise ValueError(f'split is {split!r}; it must be one of {", ".join(PHOTOGRAPHS)}')
-    import skimage, sklearn
+    try: import skimage, sklearn
+    except ImportError as error:
+        raise ImportError("photographs come with scikit-image, which is not installed; "
+                          "pip install 'deep_sparse_nb[photographs]'") from error
     data = Path(skimage.__file__).parent/'data'
     images = Path(sklearn.__file__).parent/'datasets'/'images'
     found = []
