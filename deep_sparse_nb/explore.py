@@ -36,7 +36,7 @@ def show_code(model: Autoencoder,
     if top < 1: raise ValueError(f'top is {top}; it must be at least 1')
     one = split[i:i + 1]
     given = add_noise(one.images, sigma, seed=i)
-    code = model.codes(given)                               # (members, 1, l)
+    code = model.encode(given)                               # (members, 1, l)
     made = model.decoder(code)[member]
     clean, noisy, made = (one.to_pixels(A) for A in (one.images, given, made))
     code, quality = code[member, 0].cpu(), psnr(clean, made).item()

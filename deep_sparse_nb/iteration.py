@@ -17,16 +17,16 @@ from .decoders import Gradient
 # %% ../nbs/book/03_iteration.ipynb #16d6e7d4
 def shrink(V: Tensor,                  # any shape
            alpha: float | Tensor,      # threshold, at least 0, broadcast
-           nonneg: bool = True,        # cut off negative components (the paper's choice)
+           positive: bool = True,      # cut off negative components (the paper's choice)
            ) -> Tensor:
     "Shrinkage (equation 5): towards zero by `alpha`, and no further. NaN stays NaN."
-    return (V - alpha).clamp(min=0) if nonneg else V.sign() * (V.abs() - alpha).clamp(min=0)
+    return (V - alpha).clamp(min=0) if positive else V.sign()*(V.abs() - alpha).clamp(min=0)
 
 # %% ../nbs/book/03_iteration.ipynb #c0132ffa
 class Rules(NamedTuple):
     "How to iterate, and when a sample is done."
     tol: float = 1e-3              # epsilon of the stopping rule
-    nonneg: bool = True            # codes are at least 0
+    positive: bool = True          # codes are at least 0
     momentum: bool = True          # without it: ISTA
     restart: bool = False          # forget a sample's momentum whenever it leads uphill
     freeze_converged: bool = False # with a hinge, too, a sample that is done moves no more
@@ -65,7 +65,7 @@ class Iteration:
     def advance(self, G: Tensor, k: int) -> None:
         "Iteration `k`, from the decoder's gradient G at X (equations 5 to 7)."
         G = self.energy.gradient(self.X, G, self.encoded)
-        Z = shrink(self.X - self.eta*G, self.eta*self.lam, self.rules.nonneg)
+        Z = shrink(self.X - self.eta*G, self.eta*self.lam, self.rules.positive)
         Z = torch.where(self.frozen()[..., None], self.Z, Z)
         moved = Z - self.Z
         done = (self.iterations == 0) & _hardly_moved(moved, self.Z, self.rules.tol)
@@ -78,11 +78,11 @@ class Iteration:
         "Samples not done yet, of the model that has most; 0 if codes are finite no more."
         return int((self.iterations == 0).sum(-1).max()) if self.Z.isfinite().all() else 0
 
-    def run(self, gradient: Gradient, max_iters: int,
+    def run(self, gradient: Gradient, max_iter: int,
             watch: Callable[[int, Tensor], None] | None = None) -> None:
-        "Advance until all are done, or `max_iters` times. `watch` gets k and copied codes."
+        "Advance until all are done, or `max_iter` times. `watch` gets k and copied codes."
         active = self.X.shape[-2]
-        for k in range(1, max_iters + 1):
+        for k in range(1, max_iter + 1):
             self.advance(gradient.incremental(self.X), k)
             if watch: watch(k, self.Z.clone())
             if k % (8 if self.X.is_cuda or self.ranks.size > 1 else 1): continue   # it waits

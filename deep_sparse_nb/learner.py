@@ -119,7 +119,7 @@ def _build(coder: Any, recipe: Recipe) -> None:
 
 # %% ../nbs/more/learner.ipynb #5ed00018
 @torch.no_grad()
-def _codes(coder: Any, Y: Tensor, max_iters: int = 500) -> Tensor: # (n, l)
+def _codes(coder: Any, Y: Tensor, max_iter: int = 500) -> Tensor: # (n, l)
     "Codes of scaled rows (n, d), in their precision, each row by itself."
     model, guess = coder.model_, None
     if model.encoder is not None: guess = frozen(model.encoder, Y.dtype)(Y)
@@ -127,7 +127,7 @@ def _codes(coder: Any, Y: Tensor, max_iters: int = 500) -> Tensor: # (n, l)
     if guess is None:
         guess = Y.new_full((len(Y), model.shared.l), 0. if model.decoder.linear else .01)
     found = fista(Y, model.decoder, Energy(coder.alpha_ or 0.), start=guess, step=coder.step_,
-                  restart=True, nonneg=model.shared.positive, tol=1e-4, max_iters=max_iters)
+                  restart=True, positive=model.shared.positive, tol=1e-4, max_iter=max_iter)
     return found.codes[0]
 
 # %% ../nbs/more/learner.ipynb #5ed00050

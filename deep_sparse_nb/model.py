@@ -100,10 +100,18 @@ class Autoencoder(_Stack):
         return fista(Y, self.decoder, energy or self.energy, encoded, **(usual | options))
 
     @torch.no_grad()
-    def codes(self, Y: Any) -> Tensor: # (members, n, l)
+    def encode(self, Y: Any) -> Tensor: # (members, n, l)
         "Each image's own code: the encoder's, else inferred without the hinge (section 2.4)."
         if self.encoder is not None: return self.encoder(self.rows(Y))
         return self.infer(Y, energy=replace(self.energy, beta=0., ranks=ALONE)).codes
+
+    def decode(self, Z: Tensor) -> Tensor: # (members, n, d)
+        "The images, as rows, of codes (n, l) or (members, n, l)."
+        return self.decoder(Z)
+
+    def forward(self, Y: Any) -> Tensor: # (members, n, d)
+        "Reconstructions, as rows. `encode` passes no gradients on; see `training_step`."
+        return self.decode(self.encode(Y))
 
     @classmethod
     def from_recipes(cls: Any, recipes: Recipe | Sequence[Recipe],
@@ -127,7 +135,7 @@ def _usual_options(r: Recipe, step: Any, linear: bool) -> dict[str, Any]:
     "Options of `fista` that a recipe stands for."
     if not linear and isinstance(step, str) and step == 'auto': step = 'backtracking'
     restart = r.step == 'auto' or r.step_rule == '1/L'
-    return dict(step=step, nonneg=r.positive, restart=restart, freeze_converged=not linear,
+    return dict(step=step, positive=r.positive, restart=restart, freeze_converged=not linear,
                 coast=r.step_rule == 'coast', precision=r.precision)
 
 # %% ../nbs/book/07_model.ipynb #7fe00741

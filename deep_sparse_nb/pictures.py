@@ -91,16 +91,16 @@ def noise_weight(decoder: nn.Module,
 class _Chosen(Decoder):
     "A decoder that sees chosen components of each code only."
     def __init__(self, decoder: Decoder, chosen: Tensor, # bool, of the codes' shape
-                 nonneg: bool):
+                 positive: bool):
         super().__init__()
         self.decoder, self.code_shape, self.d = decoder, decoder.code_shape, decoder.d
         self.register_buffer('chosen', chosen)
-        self.nonneg = nonneg
+        self.positive = positive
 
     def forward(self, Z: Tensor) -> Tensor: return self.decoder(Z*self.chosen)
 
     def reconstruction_gradient(self, Y: Tensor) -> Gradient:
-        if not (self.nonneg and isinstance(self.decoder, LinearDecoder)):
+        if not (self.positive and isinstance(self.decoder, LinearDecoder)):
             return super().reconstruction_gradient(Y)
         found = self.decoder.reconstruction_gradient(Y)
         found.B = torch.where(self.chosen, found.B, -_NEVER)
@@ -116,12 +116,12 @@ def _infer(model: Autoencoder, X: Tensor, known: Tensor, lam: float | Tensor,
     if model.encoder is not None: start = model.encoder(X)
     else: start = X.new_full((1, len(X), model.shared.l), 0. if decoder.linear else .01)
     options = dict(step=1/lipschitz(decoder, energy, 2, start[:, :256]), restart=True,
-                   mask=None if known.all() else known, nonneg=model.shared.positive)
+                   mask=None if known.all() else known, positive=model.shared.positive)
     Z = fista(X, decoder, energy, start=start, **options).codes
     if not refit: return Z
     chosen = Z != 0
     seen = _Chosen(decoder, chosen, model.shared.positive)
-    again = fista(X, seen, Energy(0.), start=Z, max_iters=60, **options)
+    again = fista(X, seen, Energy(0.), start=Z, max_iter=60, **options)
     return again.codes*chosen
 
 # %% ../nbs/more/pictures.ipynb #83465ef7

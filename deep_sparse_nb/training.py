@@ -90,7 +90,7 @@ def evaluate(model: Autoencoder, split: Split, batch: int = 250,
     try:
         for rows in batches[ranks.rank::ranks.size] or batches[:1]: # which counts as zero
             part = images[rows]
-            Z = model.codes(part.images if noise is None else part.images + noise[rows])
+            Z = model.encode(part.images if noise is None else part.images + noise[rows])
             for name, value in _sums(energy, Z, part, model.decoder(Z)).items():
                 totals[name] = totals.get(name, 0) + value.double()
             alive.append((Z != 0).any(-2))
@@ -190,7 +190,7 @@ class _Steps:
         model, step = self.model, self.model.shared.step
         if self.rule == '1/L' and b % 40 == 0: model.step = step
         if self.rule == 'safe' and b == 0:
-            model.step = stable_step(model, Y, model.codes(Y)).clamp(max=step)
+            model.step = stable_step(model, Y, model.encode(Y)).clamp(max=step)
 
     def after(self, b: int, Y: Tensor, Z: Tensor) -> None:
         "When batch b has codes Z, and the decoder has learned from them."

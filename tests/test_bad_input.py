@@ -136,8 +136,8 @@ fista(Y, D, E, step=-1.)                         -> step is -1
 fista(Y, D, E, step=NAN)                         -> step is nan
 fista(Y, D, E, step=INF)                         -> step is inf
 fista(Y, D, E, step='big')                       -> step is 'big'; it must be a number, 'auto' or
-fista(Y, D, E, max_iters=0)                      -> max_iters is 0; at least 1
-fista(Y, D, E, max_iters=-3)                     -> max_iters is -3
+fista(Y, D, E, max_iter=0)                      -> max_iter is 0; at least 1
+fista(Y, D, E, max_iter=-3)                     -> max_iter is -3
 fista(Y, D, E, tol=0.)                           -> tol is 0
 fista(Y, D, E, tol=-1.)                          -> tol is -1
 fista(Y, D, E, tol=NAN)                          -> tol is nan
@@ -281,8 +281,8 @@ Autoencoder.from_recipes(Recipe(l=8), d=0)       -> d is 0
 AE.infer(Y[:, :9])                               -> Y has shape \(12, 9\); it must be \(n, 16\)
 AE.infer(Y[0])                                   -> Y has shape
 AE.infer(with_(Y, NAN))                          -> Y is not finite
-AE.codes(Y[:, :9])                               -> Y has shape
-AE.codes('picture.png')                          -> Y
+AE.encode(Y[:, :9])                               -> Y has shape
+AE.encode('picture.png')                          -> Y
 AE.infer(Y, tolerance=1.)                        -> TypeError: tolerance
 
 choose_device('gpu')                             -> device is 'gpu'; it must be 'auto', 'cpu'

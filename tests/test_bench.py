@@ -98,8 +98,8 @@ def test_stored_results_have_the_rows_of_a_run():
 def test_the_obvious_way_computes_the_same(decoder, beta):
     Y, _, Z = planted(100, noise=.05)
     energy = Energy(.01, beta=beta, gamma=1.)
-    for max_iters in (1, 5, 60):
-        options = dict(tol=1e-3, max_iters=max_iters)
+    for max_iter in (1, 5, 60):
+        options = dict(tol=1e-3, max_iter=max_iter)
         plain, k = rivals.autograd_fista(Y, decoder, energy, Z + .1, .1, **options)
         found = fista(Y, decoder, energy, encoded=Z + .1, step=.1, **options)
         assert (plain - found.codes).norm() < 2e-3*plain.norm()
@@ -112,7 +112,7 @@ def test_the_step_by_the_gram_matrix_computes_the_same():
     Y = torch.rand(16, 96, generator=rng)*(torch.rand(16, 96, generator=rng) < .05) @ D.T
     decoder, before = LinearDecoder(96, 24), D.clone()
     decoder.W.data = D.clone()
-    found = fista(Y, decoder, Energy(.005), step='auto', tol=1e-30, max_iters=20).codes
+    found = fista(Y, decoder, Energy(.005), step='auto', tol=1e-30, max_iter=20).codes
     assert (rivals.gram_step(D, Y, .005, 20) - found).norm() < 1e-3*found.norm()
     assert not torch.equal(D, before) and torch.allclose(D.norm(dim=0), torch.ones(96))
 
@@ -123,7 +123,7 @@ def test_products_are_those_of_inference(m):
     from torch.utils.flop_counter import FlopCounterMode
     Y, decoder = torch.randn(7, 13), HiddenDecoder(5, m, 13) if m else LinearDecoder(5, 13)
     with FlopCounterMode(display=False) as counter:
-        fista(Y, decoder, Energy(.01), start=torch.rand(7, 5), step=1e-3, tol=1e-30, max_iters=4,
+        fista(Y, decoder, Energy(.01), start=torch.rand(7, 5), step=1e-3, tol=1e-30, max_iter=4,
               kernel='plain')
     listed = rivals.inference_products(7, 13, 5, m, 4)
     assert counter.get_total_flops() == sum(2*a*b*c*times for a, b, c, times in listed)
@@ -150,7 +150,7 @@ def test_dictionaries_are_judged_and_learned(positive):
     def energy(D): return rivals.dictionary_energy(held[:300], D, task.lam, positive)
     D = X[:24].T
     Z = fista(held[:300].double(), rivals.as_dictionary(D.double()), Energy(task.lam), step='auto',
-              nonneg=positive, restart=True, tol=1e-9, max_iters=2000).codes
+              positive=positive, restart=True, tol=1e-9, max_iter=2000).codes
     value = ((held[:300] - Z @ D.T.double())**2).mean(1) + task.lam*Z.abs().sum(1)
     assert energy(D) == pytest.approx(value.mean().item(), rel=1e-4)
     assert energy(3*D) == pytest.approx(energy(D), rel=1e-6)

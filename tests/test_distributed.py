@@ -55,12 +55,12 @@ def a_hidden_layer(ranks):
 
 def a_measured_step(ranks):
     decoder, energy = HiddenDecoder(16, 24, 64), Energy(.02, 10., .5, 5., ranks)
-    return inferred(ranks, decoder, energy, step='auto', max_iters=30)
+    return inferred(ranks, decoder, energy, step='auto', max_iter=30)
 
 
 def a_searched_step(ranks):
     decoder, energy = HiddenDecoder(16, 24, 64), Energy(.02, 10., .5, 5., ranks)
-    return inferred(ranks, decoder, energy, step='backtracking', max_iters=30)
+    return inferred(ranks, decoder, energy, step='backtracking', max_iter=30)
 
 
 def fewer_images_than_processes(ranks):
@@ -181,7 +181,7 @@ def all_or_none_diverge(ranks):
     for beta in (0., 10.):
         with pytest.raises(Diverged, match='step 1000'):
             fista(ranks.part(Y), LinearDecoder(16, 64), Energy(1e-4, beta, ranks=ranks),
-                  step=1000., nonneg=False)
+                  step=1000., positive=False)
     return {}
 
 

@@ -32,7 +32,7 @@ def little(seeds=(0, 1)):
 def test_bars_are_the_strongest_components(member, sigma):
     model, data = little()
     fig = show_code(model, data.test, 2, sigma, top=6, shape=(8, 8), member=member)
-    code = model.codes(add_noise(data.test.images[2:3], sigma, seed=2))[member, 0]
+    code = model.encode(add_noise(data.test.images[2:3], sigma, seed=2))[member, 0]
     bars = [patch.get_height() for ax in fig.axes for patch in ax.patches]
     assert bars == pytest.approx(code.sort(descending=True).values[:6].tolist())
     titles = ' '.join(ax.get_title(loc='left') + ax.get_title() for ax in fig.axes)

@@ -24,7 +24,7 @@ needs_numba = pytest.mark.skipif(not jit.available(), reason='nothing is compile
 @pytest.mark.parametrize('models, n, l', [(1, 2, 1), (1, 60, 33), (2, 7, 9), (3, 70, 17)])
 @pytest.mark.parametrize('beta', [0., 5.])
 @pytest.mark.parametrize('rules', [Rules(1e-2), Rules(1e-2, restart=True),
-                                   Rules(1e-2, nonneg=False, momentum=False),
+                                   Rules(1e-2, positive=False, momentum=False),
                                    Rules(1e-2, freeze_converged=True)],
                          ids=['paper', 'restart', 'signed', 'freeze'])
 def test_compiled_is_plain(dtype, models, n, l, beta, rules):
@@ -49,14 +49,14 @@ def test_compiled_is_plain(dtype, models, n, l, beta, rules):
 
 @needs_numba
 @pytest.mark.parametrize('beta', [0., 5.])
-@pytest.mark.parametrize('nonneg', [True, False])
-def test_compiled_coasting_is_plain_coasting(beta, nonneg):
+@pytest.mark.parametrize('positive', [True, False])
+def test_compiled_coasting_is_plain_coasting(beta, positive):
     rng = torch.Generator().manual_seed(0)
     start = torch.rand(2, 30, 9, generator=rng).double()
     Y = torch.randn(30, 12, generator=rng).double()
     decoder = stack([LinearDecoder(9, 12, seed) for seed in (0, 1)]).double()
     energy = Energy(torch.tensor([0., .1]), beta=beta, gamma=1.)
-    rules = Rules(1e-2, nonneg, coast=True)
+    rules = Rules(1e-2, positive, coast=True)
     states = [kind(start, energy, start, .1, rules) for kind in (Coasting, SparseIteration)]
     for state in states: state.run(decoder.reconstruction_gradient(Y), 200)
     plain, fast = states
@@ -140,8 +140,9 @@ def runs(dtype, rules, beta, scale=1.):
     for k in range(1, 15):
         for run in both: run.advance(run.X @ (W.mT @ W/6) - Y @ W/6, k)
     return both
-for options in (dict(), dict(restart=True), dict(nonneg=False, restart=True, freeze_converged=True),
-                dict(nonneg=False, momentum=False)):
+for options in (dict(), dict(restart=True),
+                dict(positive=False, restart=True, freeze_converged=True),
+                dict(positive=False, momentum=False)):
     for beta in (0., 5.):
         plain, kernel = runs(torch.float64, Rules(3e-2, **options), beta)
         assert (plain.iterations > 0).any() and (plain.iterations == kernel.iterations).all()
@@ -317,7 +318,7 @@ def test_fista_folds_a_layer_and_finds_the_same_codes(beta, monkeypatch):
     kept = FoldedGradient.corrected
     monkeypatch.setattr(FoldedGradient, 'corrected',
                         lambda self, Z: folded.append(len(Z)) or kept(self, Z))
-    options = dict(encoded=guess, step=.1, tol=1e-4, max_iters=1000)
+    options = dict(encoded=guess, step=.1, tol=1e-4, max_iter=1000)
     found, plain = (fista(Y, decoder, energy, kernel=k, **options) for k in ('auto', 'plain'))
     assert (found.codes - plain.codes).norm() < 3e-3*plain.codes.norm()
     assert len(folded) > 20 and (beta or folded[-1] < 80)
@@ -335,7 +336,7 @@ def test_threads_share_a_folded_gradient(monkeypatch):
 
 def test_bfloat16_is_asked_for_and_reaches_the_same_energy():
     Y, guess, decoder = torch.randn(60, 20), torch.rand(60, 10), HiddenDecoder(10, 15, 20)
-    energy, options = Energy(.01, gamma=.5), dict(encoded=guess, step=.1, tol=1e-4, max_iters=1000)
+    energy, options = Energy(.01, gamma=.5), dict(encoded=guess, step=.1, tol=1e-4, max_iter=1000)
     full, half = (fista(Y, decoder, energy, precision=p, **options).codes
                   for p in ('float32', 'bfloat16'))
     assert torch.equal(full, fista(Y, decoder, energy, **options).codes)
@@ -357,7 +358,7 @@ def test_codes_have_the_type_of_the_images(argument, of, codes):
 
 def test_watched_codes_stay_what_they_were():
     kept, copies = [], []
-    fista(torch.randn(9, 20), LinearDecoder(10, 20), Energy(.01), tol=1e-9, max_iters=5,
+    fista(torch.randn(9, 20), LinearDecoder(10, 20), Energy(.01), tol=1e-9, max_iter=5,
           watch=lambda k, Z: (kept.append(Z), copies.append(Z.clone())))
     assert all(torch.equal(a, b) for a, b in zip(kept, copies, strict=True))
 
@@ -369,7 +370,7 @@ def test_degenerate_problems_have_answers():
     assert fista(Y[:0], decoder, Energy(.01)).codes.shape == (0, 10)
     with pytest.raises(ValueError, match='Y is not finite'):
         fista(Y*torch.nan, decoder, Energy(.01))
-    tiny = fista(Y*1e-25, decoder, Energy(1e-28), max_iters=1)
+    tiny = fista(Y*1e-25, decoder, Energy(1e-28), max_iter=1)
     assert not tiny.converged.any()
 
 
@@ -387,7 +388,7 @@ def test_tiny_images_are_not_called_converged_because_squares_vanish(kernel, sca
     "In float32 the square of 1e-19 has lost its digits, that of 1e-21 is small enough to be 0."
     rng = torch.Generator().manual_seed(0)
     Y, decoder = torch.rand(20, 30, generator=rng), LinearDecoder(10, 30)
-    options = dict(step=.05, tol=1e-4, max_iters=2000, kernel=kernel)
+    options = dict(step=.05, tol=1e-4, max_iter=2000, kernel=kernel)
     whole = fista(Y, decoder, Energy(1e-3), **options)
     tiny = fista(Y*scale, decoder, Energy(1e-3*scale), **options)
     assert whole.converged.all() and whole.iterations.min() > 3

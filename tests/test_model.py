@@ -73,7 +73,7 @@ def test_any_model_learns_and_comes_back(name, bars, tmp_path):
     assert run.history[-1]['loss_decoder'] < run.history[0]['loss_decoder']
     assert model.step == 'auto'
     Y = bars.test.images
-    codes = model.codes(Y)
+    codes = model.encode(Y)
     assert codes.shape == (members, 20, model.shared.l) and codes.isfinite().all()
     assert (codes >= 0).all() if model.shared.positive else (codes < 0).any()
     save(run, tmp_path/'c.safetensors')
@@ -84,7 +84,7 @@ def test_any_model_learns_and_comes_back(name, bars, tmp_path):
             restore(tmp_path, **{k: v for k, v in own.items() if k != missing})
     again = restore(tmp_path, **own)
     assert again.model.recipes == model.recipes and again.history == run.history
-    assert torch.equal(again.model.codes(Y), codes)
+    assert torch.equal(again.model.encode(Y), codes)
 
 
 def test_a_member_is_what_it_is_alone(bars):
@@ -101,12 +101,12 @@ def test_images_of_any_shape_are_rows_inside():
     rows = torch.randn(5, 64)
     assert model.image_shape == (1, 8, 8) and model.d == 64
     for Y in (rows, rows.double().numpy(), rows.reshape(5, 1, 8, 8), rows[None]):
-        torch.testing.assert_close(model.codes(Y), model.codes(rows))
+        torch.testing.assert_close(model.encode(Y), model.encode(rows))
     pictures = rows.reshape(5, 1, 8, 8).repeat(8, 1, 1, 1)
     data = Dataset('pictures', Split(pictures, scale=2., shift=1.), None, shape=(8, 8))
     run = train(begin(model), data, epochs=1, progress=False)
     assert run.best_epoch.tolist() == [1] and 'valid_energy' not in run.history[0]
-    assert torch.equal(run.best_model().codes(rows), model.codes(rows))
+    assert torch.equal(run.best_model().encode(rows), model.encode(rows))
     found = evaluate(model, data.train)
     assert found['psnr'].shape == found['dead'].shape == (1,)
     assert 'psnr' not in evaluate(model, Split(rows))
@@ -115,7 +115,7 @@ def test_images_of_any_shape_are_rows_inside():
 def test_codes_do_not_depend_on_their_neighbours():
     model = Autoencoder(Deep, recipes=QUICK)
     Y = planted(6)[0]
-    torch.testing.assert_close(model.codes(Y)[:, 2:3], model.codes(Y[2:3]), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(model.encode(Y)[:, 2:3], model.encode(Y[2:3]), rtol=1e-4, atol=1e-5)
 
 
 MISTAKES = [
@@ -126,11 +126,11 @@ MISTAKES = [
     (lambda: Autoencoder([Deep()], None, [QUICK]*2), 'decoder has 1 modules for 2 members'),
     (lambda: Autoencoder(Deep, LISTA(99, 16), QUICK), 'from 99 pixels'),
     (lambda: Autoencoder(Deep, LISTA(64, 16), replace(QUICK, positive=False)), 'positive is False'),
-    (lambda: Autoencoder(Deep, nn.Linear(64, 9), QUICK).codes(torch.rand(3, 64)),
+    (lambda: Autoencoder(Deep, nn.Linear(64, 9), QUICK).encode(torch.rand(3, 64)),
      r'the encoder, a Linear, makes codes .3, 9., not .3, 16.'),
     (lambda: Autoencoder(Deep().to('meta'), recipes=QUICK), 'meta'),
-    (lambda: Autoencoder(Deep, recipes=QUICK).codes(torch.rand(3, 60)), r'Y has shape .3, 60.'),
-    (lambda: Autoencoder(Deep, recipes=QUICK).codes(torch.rand(64)), r'Y has shape .64,.'),
+    (lambda: Autoencoder(Deep, recipes=QUICK).encode(torch.rand(3, 60)), r'Y has shape .3, 60.'),
+    (lambda: Autoencoder(Deep, recipes=QUICK).encode(torch.rand(64)), r'Y has shape .64,.'),
     (lambda: Autoencoder(Deep, recipes=replace(QUICK, step='fast')), "step is 'fast'"),
     (lambda: Autoencoder(Deep, recipes=replace(QUICK, step_rule='1/L')), "step is 'auto', but"),
     (lambda: Autoencoder(Deep, recipes=replace(QUICK, batch=0)), 'batch is 0'),
@@ -204,7 +204,7 @@ def test_a_last_batch_of_one_is_evaluated(n, bars):
     model = Autoencoder(LinearDecoder(16, 64), LISTA(64, 16), QUICK)
     split = Split(planted(n, seed=1)[0], scale=1., shift=0.)
     found = evaluate(model, split, batch=20)
-    codes = model.codes(split.images)
+    codes = model.encode(split.images)
     assert found['sparsity'].item() == pytest.approx((codes == 0).float().mean().item())
     assert found['energy'].isfinite().all()
     run = train(begin(model), replace(bars, valid=split), epochs=1, progress=False)

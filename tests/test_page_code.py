@@ -35,7 +35,7 @@ def test_five_lines_train_a_decoder_of_your_own():
     losses = [row['loss_decoder'] for row in run_.history]
     assert len(losses) == 2 and losses[1] < losses[0]
     untrained = found['Autoencoder'](found['decoder'], recipes=run_.model.shared)
-    assert not torch.equal(untrained.codes(found['data'].test.images), codes)
+    assert not torch.equal(untrained.encode(found['data'].test.images), codes)
 
 
 def test_decoders_of_the_page_learn_as_stacks():
@@ -75,7 +75,7 @@ def test_world_has_two_factors_on_arcs(curved, degrees):
 def test_topk_keeps_the_largest(curved):
     Y = torch.randn(2, 5, 16, generator=torch.Generator().manual_seed(1))
     model = curved['TopK'](12, 3, [0, 1])
-    Z, all_of_them = model.codes(Y), Y @ model.E + model.b
+    Z, all_of_them = model.encode(Y), Y @ model.E + model.b
     assert ((Z != 0).sum(-1) <= 3).all() and (Z >= 0).all()
     for z, every in zip(Z.flatten(0, 1), all_of_them.flatten(0, 1)):
         kept = every.clamp(min=0)*(every >= every.sort(descending=True).values[2])

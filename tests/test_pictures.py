@@ -60,7 +60,7 @@ def test_masked_gradient_is_the_energys(name):
 @pytest.mark.parametrize('name', DECODERS)
 def test_a_mask_of_ones_is_none(name, step, kernel):
     decoder, (Y, Z, _) = DECODERS[name], some()
-    options = dict(start=Z/2, step=step, kernel=kernel, max_iters=40, certify=True)
+    options = dict(start=Z/2, step=step, kernel=kernel, max_iter=40, certify=True)
     energy = Energy(lam=.01, beta=1.)
     found = fista(Y, decoder, energy, mask=torch.ones(64, dtype=torch.bool), **options)
     expected = fista(Y, decoder, energy, **options)
@@ -70,11 +70,11 @@ def test_a_mask_of_ones_is_none(name, step, kernel):
 @pytest.mark.parametrize('name', DECODERS)
 def test_hidden_pixels_do_not_matter(name):
     decoder, (Y, Z, counts) = DECODERS[name], some()
-    energy, options = Energy(lam=.01), dict(start=Z/2, mask=counts, step='auto', max_iters=60)
+    energy, options = Energy(lam=.01), dict(start=Z/2, mask=counts, step='auto', max_iter=60)
     first, second = (fista(torch.where(counts, Y, there), decoder, energy, **options)
                      for there in (1e6, torch.nan))
     assert first.codes.equal(second.codes)
-    everything = fista(Y, decoder, energy, start=Z/2, step='auto', max_iters=60).codes
+    everything = fista(Y, decoder, energy, start=Z/2, step='auto', max_iter=60).codes
     assert not torch.allclose(first.codes, everything, atol=1e-2)
 
 
@@ -82,15 +82,15 @@ def test_a_whole_row_and_nothing_at_all():
     "Masks are each image's own: one that is whole is coded as without; one that is hidden, as 0."
     decoder, (Y, _, counts) = LinearDecoder(16, 64), some()
     counts[0], counts[1] = True, False
-    found = fista(Y, decoder, Energy(lam=.001), mask=counts, step='auto', tol=1e-6, max_iters=2000)
-    alone = fista(Y[:1], decoder, Energy(lam=.001), step='auto', tol=1e-6, max_iters=2000)
+    found = fista(Y, decoder, Energy(lam=.001), mask=counts, step='auto', tol=1e-6, max_iter=2000)
+    alone = fista(Y[:1], decoder, Energy(lam=.001), step='auto', tol=1e-6, max_iter=2000)
     assert torch.allclose(found.codes[0], alone.codes[0], atol=1e-3) and not found.codes[1].any()
 
 
 def test_masked_codes_are_stationary():
     decoder, (Y, _, counts) = LinearDecoder(16, 64), some()
     found = fista(Y, decoder, Energy(lam=.001), mask=counts, step='auto', restart=True, tol=1e-8,
-                  max_iters=5000, certify=True)
+                  max_iter=5000, certify=True)
     assert found.residual.max() < 1e-5
 
 

@@ -168,7 +168,7 @@ def test_a_model_by_its_name_does_what_its_card_says(name):
         images = nn.functional.pad(large, (4, 4, 4, 4))[:300, 0].float()
         kind, lam = coder.model_.shared.model, coder.model_.shared.lam
         stored = load_model('mnist', kind, lam, results=ROOT/'results')
-        expected = stored.codes((images.flatten(1) - .1307)/.3081)[0].numpy()
+        expected = stored.encode((images.flatten(1) - .1307)/.3081)[0].numpy()
         codes = coder.transform(images.numpy())
         assert ((codes - expected)**2).mean() < .01*(expected**2).mean()
         assert coder.inverse_transform(codes).shape == images.shape and coder.score(images) > 0

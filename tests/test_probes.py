@@ -113,7 +113,7 @@ def test_by_picture_scores_stored_models(home, pictures):
     model = load_model('patches', 'VDL', .005, results=home['results'])
     paths = sorted(pictures.iterdir(), key=lambda p: p.name)
     patches, _ = patches_by_picture([Path(p) for p in paths], 'plain', 30)
-    here = (model.codes(patches.images)[0] == 0).float().mean().item()
+    here = (model.encode(patches.images)[0] == 0).float().mean().item()
     assert whole.sparsity['all'] == pytest.approx(here, abs=.05)       # other crops of the same
     with pytest.raises(ValueError, match='learned from photographs'):
         by_picture(images=pictures.parent, results=home['results'])

@@ -84,13 +84,13 @@ def values(Y, decoder, energy, seen):
 
 @few
 @given(problems(), st.booleans())
-def test_the_energy_never_rises_under_ista(problem, nonneg):
+def test_the_energy_never_rises_under_ista(problem, positive):
     "With 1/L for a dictionary, with a searched step for all else."
     Y, decoder, energy, scale, l = problem
     seen, start = [], beginning(Y, decoder, scale, l)
     step = 'auto' if start is None else 'backtracking'
-    fista(Y, decoder, energy, start=start, step=step, nonneg=nonneg, momentum=False, max_iters=40,
-          watch=lambda k, Z: seen.append(Z))
+    fista(Y, decoder, energy, start=start, step=step, positive=positive, momentum=False,
+          max_iter=40, watch=lambda k, Z: seen.append(Z))
     begun = torch.zeros_like(seen[0]) if start is None else start
     found = values(Y, decoder, energy, [begun, *seen])
     slack = (1e-4 if Y.dtype == torch.float32 else 2e-6)*found[0] + 1e-300
@@ -99,13 +99,13 @@ def test_the_energy_never_rises_under_ista(problem, nonneg):
 
 @few
 @given(problems(dtypes=(torch.float32, torch.float64, *HALF)), st.booleans())
-def test_codes_are_finite_and_as_their_images(problem, nonneg):
+def test_codes_are_finite_and_as_their_images(problem, positive):
     Y, decoder, energy, scale, l = problem
     start = beginning(Y, decoder, scale, l)
-    found = fista(Y, decoder, energy, start=start, nonneg=nonneg, certify=True,
+    found = fista(Y, decoder, energy, start=start, positive=positive, certify=True,
                   step='auto' if start is None else 'backtracking')
     assert found.codes.shape == (len(Y), l) and found.codes.dtype == Y.dtype
-    assert found.codes.isfinite().all() and (not nonneg or (found.codes >= 0).all())
+    assert found.codes.isfinite().all() and (not positive or (found.codes >= 0).all())
     assert found.iterations.min() >= 1 and found.iterations.max() <= 200
     certified = found.gap if found.residual is None else found.residual
     assert certified.isfinite().all() and (certified >= 0).all()
@@ -113,10 +113,10 @@ def test_codes_are_finite_and_as_their_images(problem, nonneg):
 
 @few
 @given(problems(kinds=('linear',), dtypes=(torch.float64,), hinges=(0.,)), st.booleans())
-def test_certificates_bound_what_could_be_saved(problem, nonneg):
+def test_certificates_bound_what_could_be_saved(problem, positive):
     Y, decoder, energy, _, _ = problem
-    rough, best = (fista(Y, decoder, energy, step='auto', nonneg=nonneg, restart=True, tol=1e-12,
-                         max_iters=k, certify=True) for k in (3, 3000))
+    rough, best = (fista(Y, decoder, energy, step='auto', positive=positive, restart=True,
+                         tol=1e-12, max_iter=k, certify=True) for k in (3, 3000))
     each = lambda Z: torch.stack([energy.value(z[None], y[None], decoder(z[None]))
                                   for z, y in zip(Z, Y)])
     before, after = each(rough.codes), each(best.codes)
@@ -139,10 +139,10 @@ def test_gradients_are_autograds(problem):
 
 @few
 @given(problems(kinds=('linear', 'hidden'), dtypes=(torch.float64,)), st.booleans(), st.booleans())
-def test_a_kernel_is_the_plain_step(problem, nonneg, restart):
+def test_a_kernel_is_the_plain_step(problem, positive, restart):
     Y, decoder, energy, scale, l = problem
-    options = dict(start=beginning(Y, decoder, scale, l), nonneg=nonneg, restart=restart, step=.05,
-                   tol=1e-14, max_iters=25)
+    options = dict(start=beginning(Y, decoder, scale, l), positive=positive, restart=restart,
+                   step=.05, tol=1e-14, max_iter=25)
     fast, plain = (fista(Y, decoder, energy, kernel=kernel, **options).codes
                    for kernel in ('auto', 'plain'))
     torch.testing.assert_close(fast, plain, rtol=1e-6, atol=1e-9*scale)
@@ -154,7 +154,7 @@ def test_a_stack_is_its_members(problem, members):
     Y, decoder, energy, scale, l = problem
     other = type(decoder)(l, *([5] if isinstance(decoder, HiddenDecoder) else []), Y.shape[1], 7)
     made = [decoder, other.double(), decoder][:members]
-    options = dict(start=beginning(Y, decoder, scale, l), step=.05, tol=1e-14, max_iters=25)
+    options = dict(start=beginning(Y, decoder, scale, l), step=.05, tol=1e-14, max_iter=25)
     together = fista(Y, stack(made), energy, **options).codes
     for one, codes in zip(made, together):
         alone = fista(Y, one, energy, **options).codes
@@ -172,8 +172,8 @@ def test_types_that_meet_are_computed_in_that_of_the_images(kind, ours, theirs, 
     guess = torch.rand(9, 6, generator=torch.Generator().manual_seed(1)).to(theirs)
     energy = Energy(.05, gamma=1. if name == 'encoded' else 0.)
     wide = torch.float32 if ours in HALF else ours
-    mixed = fista(Y, decoder, energy, step=.1, max_iters=20, tol=1e-9, **{name: guess}).codes
-    alike = fista(Y.to(wide), decoder.to(wide), energy, step=.1, max_iters=20, tol=1e-9,
+    mixed = fista(Y, decoder, energy, step=.1, max_iter=20, tol=1e-9, **{name: guess}).codes
+    alike = fista(Y.to(wide), decoder.to(wide), energy, step=.1, max_iter=20, tol=1e-9,
                   **{name: guess.to(wide)}).codes
     assert mixed.dtype == ours
     apart = 1e-2 if ours in HALF else 1e-4
@@ -226,4 +226,4 @@ def test_a_step_beyond_the_stable_limit_is_named(l, d, seed, times):
     decoder, Y = LinearDecoder(l, d, seed).double(), images(9, d, seed, 'plain', 1., torch.double)
     step = times/lipschitz(decoder, Energy(0.), 9).item()
     with pytest.raises(Diverged, match=re.escape(f'step {step}; 1/L is {step/times:.3g}')):
-        fista(Y, decoder, Energy(1e-9), step=step, nonneg=False, max_iters=10_000)
+        fista(Y, decoder, Energy(1e-9), step=step, positive=False, max_iter=10_000)

@@ -343,7 +343,7 @@ def test_a_selected_member_is_one():
     Y = torch.randn(250, 64, generator=torch.Generator().manual_seed(0))
     one = stack.member(1)
     assert one.seeds == (1,) and one.recipes[0].lam == .02
-    assert torch.allclose(one.codes(Y)[0], stack.codes(Y)[1], atol=1e-6)
+    assert torch.allclose(one.encode(Y)[0], stack.encode(Y)[1], atol=1e-6)
 
 
 # ---- tables ----

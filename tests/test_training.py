@@ -68,10 +68,10 @@ def test_a_reloaded_model_infers_with_the_step_that_was_measured(rule, step, bar
     there, Y = restore(tmp_path/'c'), bars.valid.images
     assert torch.equal(there.model.step, run.model.step)
     assert rule == 'safe' or (run.model.step > step).all()
-    assert torch.equal(there.best_model().codes(Y), run.best_model().codes(Y))
+    assert torch.equal(there.best_model().encode(Y), run.best_model().encode(Y))
     alone = run.best_model().member(1)
     assert torch.equal(alone.step, run.model.step[1:])
-    assert (alone.codes(Y)[0] - run.best_model().codes(Y)[1]).norm() < 1e-3*alone.codes(Y).norm()
+    assert (alone.encode(Y)[0] - run.best_model().encode(Y)[1]).norm() < 1e-3*alone.encode(Y).norm()
     with safe_open(tmp_path/'c', 'pt') as file:
         older = {k: file.get_tensor(k) for k in file.keys() if k != 'step'}
         save_file(older, tmp_path/'older', file.metadata())
@@ -226,7 +226,7 @@ def test_evaluation_is_of_the_whole_split_and_leaves_the_encoders_term_out(bars)
     from deep_sparse_nb.energy import hinge
     model = run_of([small()], [0]).model
     with torch.no_grad(): model.encoder.b[:, :3] = -100     # three components that never fire
-    Z = model.codes(bars.valid.images)
+    Z = model.encode(bars.valid.images)
     Yhat = model.decoder(Z)
     scores = evaluate(model, bars.valid, batch=250)
     assert scores['dead'].tolist() == (Z == 0).all(-2).sum(-1).tolist() and 3 <= scores['dead'] < 16

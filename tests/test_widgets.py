@@ -44,9 +44,9 @@ def agree(found, expected):
 @node
 def test_shrinkage():
     V = torch.linspace(-2, 2, 9)
-    for nonneg in (True, False):
-        found = javascript(*(['shrink', [v, .7, nonneg]] for v in V.tolist()))
-        agree(found, shrink(V, .7, nonneg))
+    for positive in (True, False):
+        found = javascript(*(['shrink', [v, .7, positive]] for v in V.tolist()))
+        agree(found, shrink(V, .7, positive))
 
 
 @node
@@ -82,7 +82,7 @@ def test_fista_takes_the_same_path(momentum, restart):
     decoder.W.data = D
     L, path = lipschitz(decoder, energy, 1).item(), [start[0].tolist()]
     how = dict(step=.9/L, momentum=momentum, restart=restart)
-    fista(y[None], decoder, energy, start=start, **how, tol=1e-30, max_iters=40,
+    fista(y[None], decoder, energy, start=start, **how, tol=1e-30, max_iter=40,
           watch=lambda k, Z: path.append(Z[0].tolist()))
     problem = dict(D=D.flatten(), d=2, l=2, y=y, lam=.1)
     how |= dict(iterations=40, start=start[0])

@@ -29,7 +29,7 @@ def problem(seed):
     Y = torch.randn(n, d, generator=rng, dtype=torch.double)
     start = torch.full((n, l), .05, dtype=torch.double) if hidden else None
     return fista(Y, decoder.double(), Energy(.02, beta=beta), start=start, step=.1, tol=1e-12,
-                 max_iters=30).codes
+                 max_iter=30).codes
 
 
 def check(seed, codes):

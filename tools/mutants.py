@@ -44,7 +44,7 @@ MUTANTS = [Mutant(*m) for m in [
     ('iteration', 'self.eta*self.lam, self', 'self.lam, self', 'test_inference.py'),
     ('iteration', '(self.iterations == 0) & _hardly_moved(',
      '_hardly_moved(', 'test_kernels.py'),
-    ('iteration', 'range(1, max_iters + 1)', 'range(1, max_iters)', 'test_kernels.py'),
+    ('iteration', 'range(1, max_iter + 1)', 'range(1, max_iter)', 'test_kernels.py'),
     ('iteration', '(self.iterations > 0) & self.freeze', 'self.iterations > 0', 'test_kernels.py'),
     ('iteration', '(V - alpha).clamp(min=0) if', '(V - alpha) if', 'test_inference.py'),
 

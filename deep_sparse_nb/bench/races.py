@@ -57,7 +57,7 @@ def _fista_iterations(at: _Setting) -> Iterator[dict]:
         for beta in (10.,) if m else (0., 10.):
             energy = Energy(.005, beta=beta, gamma=1.)
             def ours():
-                fista(Y, decoder, energy, encoded=guess, step=.1, tol=1e-30, max_iters=k)
+                fista(Y, decoder, energy, encoded=guess, step=.1, tol=1e-30, max_iter=k)
             bare = matrix_products(inference_products(n, d, l, m, k), Y.device)
             t = at.times(dict(ours=ours, bare=bare), 5)
             name = f'hidden layer, m = {m}' if m else 'dictionary'
@@ -89,9 +89,9 @@ def _against_autograd(model: Autoencoder, Y: Tensor, name: str, limit: int, at: 
     decoder, guess = decoder.to(Y.device).requires_grad_(False), model.encoder(Y).detach()[0]
     energy = Energy(r.lam, r.beta, r.T, r.gamma)
     def ours(freeze=r.m > 0, **options):
-        return fista(Y, decoder, energy, encoded=guess, step=r.step, max_iters=limit,
+        return fista(Y, decoder, energy, encoded=guess, step=r.step, max_iter=limit,
                      freeze_converged=freeze, **options)
-    def plain(): return autograd_fista(Y, decoder, energy, guess, r.step, max_iters=limit)
+    def plain(): return autograd_fista(Y, decoder, energy, guess, r.step, max_iter=limit)
     def apart(Z): return ((Z - expected).norm()/expected.norm()).item()
     (expected, _), found = plain(), ours()
     reached = [energy.value(Z, Y, decoder(Z), guess).item() for Z in (found.codes, expected)]
@@ -148,7 +148,7 @@ def _to_a_gap(at: _Setting, target: float, threads: int) -> Iterator[dict]:
     def gap_of(Z): return largest_gap(Y[:len(Z)], D, Z, lam)
     def by_fista(k, tol):
         return fista(Y[:k], decoder, Energy(lam), step='auto', restart=True, tol=tol,
-                     max_iters=5000).codes
+                     max_iter=5000).codes
     about = dict(threads=threads, target=target, gap=gap_of(ours()),
                  images=f"{n:,} of {at.data.name}'s digits")
     others = {'our FISTA': (min(max(n//10, 100), n), by_fista)}
@@ -250,7 +250,7 @@ def _wide(at: _Setting) -> Iterator[dict]:
     decoder = LinearDecoder(l, d)
     decoder.W.data = D.clone()
     def ours():
-        Z = fista(Y, decoder, Energy(lam), step='auto', tol=1e-30, max_iters=k).codes
+        Z = fista(Y, decoder, Energy(lam), step='auto', tol=1e-30, max_iter=k).codes
         decoder_loss(decoder, Z, Y)
         decoder.W.data -= 1e-3*decoder.W.grad
         decoder.normalize_()

@@ -57,11 +57,11 @@ def training_products(n: int, d: int, l: int, m: int, iterations: int,
 
 # %% ../../nbs/bench/rivals.ipynb #6116c438
 def autograd_fista(Y: Tensor, decoder: nn.Module, energy: Energy, encoded: Tensor, step: float,
-                   tol: float = 1e-3, max_iters: int = 200) -> tuple[Tensor, int]:
+                   tol: float = 1e-3, max_iter: int = 200) -> tuple[Tensor, int]:
     "FISTA by autograd: codes (n, l), and the iterations of the slowest sample."
     X = Z = codes = encoded
     done, t, k = torch.zeros(len(Y), dtype=torch.bool, device=Y.device), 1., 0
-    while k < max_iters and not done.all():
+    while k < max_iter and not done.all():
         k += 1
         X = X.detach().requires_grad_()
         smooth = (Y - decoder(X)).square().mean(-1).sum()

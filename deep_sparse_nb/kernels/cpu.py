@@ -47,8 +47,8 @@ class Weights(NamedTuple):
 class Options(NamedTuple):
     "The rules of the iteration."
     tol: float
-    max_iters: int
-    nonneg: bool
+    max_iter: int
+    positive: bool
     momentum: bool
     restart: bool
     freeze: bool              # samples that are done move no more
@@ -61,7 +61,7 @@ def weights_of(s, state):
 
 # %% ../../nbs/kernels/cpu.ipynb #8355c02e
 @inlined
-def shrunk_step(x, z, c, f, g, mean, stretch, w, nonneg):
+def shrunk_step(x, z, c, f, g, mean, stretch, w, positive):
     "g becomes the new code v. Returns |v - z|^2, |z|^2 and <x - v, v - z>."
     zero, eta, alpha, hinged = x.dtype.type(0), w.eta, w.eta*w.lam, w.beta > 0
     distance, length, uphill = zero, zero, zero
@@ -69,7 +69,7 @@ def shrunk_step(x, z, c, f, g, mean, stretch, w, nonneg):
         slope = f[j] + w.ridge*x[j] - c[j]
         if hinged: slope += stretch[j]*(x[j] - mean[j])
         v = x[j] - eta*slope
-        if nonneg: v = zero if v < alpha else v - alpha
+        if positive: v = zero if v < alpha else v - alpha
         else: v = v - alpha if v > alpha else (v + alpha if v < -alpha else v*zero)
         moved = v - z[j]
         distance += moved*moved
@@ -101,7 +101,7 @@ def status(distance, length, tol, v, z):
 def finish_step(x, z, c, f, g, mean, stretch, t, w, options):
     "A step by the decoder's gradient f to a new code g. Returns the next t and the status."
     distance, length, uphill = shrunk_step(x, z, c, f, g, mean, stretch, w,
-                                            options.nonneg)
+                                            options.positive)
     now = status(distance, length, options.tol, g, z)
     following = (1 + sqrt(1 + 4*t*t))/2
     ahead = x.dtype.type((t - 1)/following if options.momentum else 0.)
@@ -117,7 +117,7 @@ def drift(x, z, kept, t, options):
     following, zero = (1 + sqrt(1 + 4*t*t))/2, x.dtype.type(0)
     ahead = x.dtype.type((t - 1)/following if options.momentum else 0.)
     for j in range(x.shape[0]):
-        v = zero if options.nonneg and x[j] < 0 else x[j]
+        v = zero if options.positive and x[j] < 0 else x[j]
         x[j] = v + ahead*(v - z[j])
         z[j] = kept[j] = v
     return following
@@ -218,11 +218,11 @@ class CompiledIteration(Iteration):
         A = torch.as_tensor(A, dtype=self.X.dtype).expand((*self.X.shape[:-2], *shape))
         return A.reshape(-1, *shape).contiguous().numpy()
 
-    def options(self, max_iters: int) -> Options:
+    def options(self, max_iter: int) -> Options:
         "The rules, for compiled loops."
-        tol, nonneg, momentum, restart, freeze, coast = self.rules
+        tol, positive, momentum, restart, freeze, coast = self.rules
         freeze = freeze and not coast
-        return Options(float(tol), max_iters, nonneg, momentum, restart, freeze, coast)
+        return Options(float(tol), max_iter, positive, momentum, restart, freeze, coast)
 
     def advance(self, G: Tensor, k: int) -> None:
         "Iteration `k`, from the decoder's gradient G at X, in place."
@@ -236,15 +236,15 @@ class CompiledIteration(Iteration):
 # %% ../../nbs/kernels/cpu.ipynb #86af482c
 class DenseIteration(CompiledIteration):
     "`CompiledIteration` for a dictionary, by one product of all codes after the other."
-    def run(self, gradient: Quadratic, max_iters: int,     # type: ignore[override]
+    def run(self, gradient: Quadratic, max_iter: int,     # type: ignore[override]
             watch: None = None) -> None:
         "Infer all codes. Nobody can watch."
         n, l = self.X.shape[-2:]
         state = self.state._replace(C=self.state.C + self.array(gradient.B, n, l))
-        X, H, options = self.X.view(n, l), gradient.H.view(l, l), self.options(max_iters)
+        X, H, options = self.X.view(n, l), gradient.H.view(l, l), self.options(max_iter)
         G = torch.empty_like(X)
         seen = G.numpy()                          # the same memory
-        for k in range(1, max_iters + 1):
+        for k in range(1, max_iter + 1):
             torch.mm(X, H, out=G)
             left = advance_model(0, k, seen, state, options)
             if not left or state.stop[0]: return
@@ -278,7 +278,7 @@ def infer_samples(s, first, last, H, state, options):
     support = numpy.zeros(l + 8, numpy.int64)
     for i in range(first, last):
         x, z, c, t, still, k = X[i], Z[i], C[i], 1., True, 0
-        while still and k < options.max_iters:
+        while still and k < options.max_iter:
             if stop[0] != 0: return
             k += 1
             multiply(x, H, g, support, strength)
@@ -307,19 +307,19 @@ PATIENCE = 5e-4  # seconds after which the thread that calls looks for help
 
 def infer_in_turns(s, H, state, options):
     "All iterations of a model with a hinge, with a look at the keyboard now and then."
-    for k in range(0, options.max_iters, TURNS):
-        last = min(k + TURNS, options.max_iters)
+    for k in range(0, options.max_iter, TURNS):
+        last = min(k + TURNS, options.max_iter)
         if not infer_batch(s, k, last, H, state, options): return
 
 # %% ../../nbs/kernels/cpu.ipynb #5945605d
 class SparseIteration(CompiledIteration):
     "`CompiledIteration` for dictionaries, whose gradient is part of the loop."
-    def run(self, gradient: Quadratic, max_iters: int,     # type: ignore[override]
+    def run(self, gradient: Quadratic, max_iter: int,     # type: ignore[override]
             watch: None = None) -> None:
         "Infer all codes. Nobody can watch: samples are not at the same iteration."
         models, n, l = self.state.X.shape
         state = self.state._replace(C=self.state.C + self.array(gradient.B, n, l))
-        H, options = self.array(gradient.H, l, l), self.options(max_iters)
+        H, options = self.array(gradient.H, l, l), self.options(max_iter)
         tasks: list[tuple[int, ...]] = []
         for s in range(models):
             if options.coast or state.weights[s, 3] > 0: tasks.append((s,))

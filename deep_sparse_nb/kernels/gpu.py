@@ -46,9 +46,9 @@ def leave_sums(centred, mu, mean, sums, k, size, component, inside):
 
 # %% ../../nbs/kernels/gpu.ipynb #e916b57c
 @program
-def shrunk(v, alpha, nonneg: constexpr):
+def shrunk(v, alpha, positive: constexpr):
     "`shrink`, of which NaN stays NaN."
-    if nonneg: v = tl.where(v < alpha, 0., v - alpha)
+    if positive: v = tl.where(v < alpha, 0., v - alpha)
     else: v = tl.where(v > alpha, v - alpha, tl.where(v < -alpha, v + alpha, v*0.))
     return v
 
@@ -71,7 +71,8 @@ def look_ahead(t, uphill, momentum: constexpr, restart: constexpr):
 # %% ../../nbs/kernels/gpu.ipynb #871c7478
 @program
 def fista_step(X, Z, G, C, codes, iterations, t, mean, sums, weights, models, n, l, tol, k,
-               nonneg: constexpr, momentum: constexpr, restart: constexpr, freeze: constexpr,
+               positive: constexpr, momentum: constexpr, restart: constexpr,
+               freeze: constexpr,
                hinged: constexpr, rounding: constexpr, ROWS: constexpr, COLUMNS: constexpr):
     "`Iteration.advance` for some rows of one model, in place."
     s, rows = tl.program_id(1), tl.program_id(0)*ROWS + tl.arange(0, ROWS)
@@ -86,7 +87,7 @@ def fista_step(X, Z, G, C, codes, iterations, t, mean, sums, weights, models, n,
         old, last = sums + (k - 1) % 3*2*size + component, mean + (k - 1) % 2*size + component
         mu, stretch = hinge_from_sums(last, old, old + size, n, beta, T, rounding, j < l)
         g += stretch[None, :]*(x - mu[None, :])
-    v = tl.where(((before > 0) & freezes)[:, None], z, shrunk(x - eta*g, eta*lam, nonneg))
+    v = tl.where(((before > 0) & freezes)[:, None], z, shrunk(x - eta*g, eta*lam, positive))
     moved = v - z
     done = (before == 0) & hardly_moved(moved, z, tol)
     tl.store(codes + here, v, inside & done[:, None])
@@ -121,7 +122,7 @@ class TritonIteration(Iteration):
         self.mean[0] = X.mean(1)
         self.sums[0, 1] = (X - self.mean[0, :, None]).square().sum(1)
         self.constants = dict(
-            nonneg=rules.nonneg, momentum=rules.momentum, restart=rules.restart,
+            positive=rules.positive, momentum=rules.momentum, restart=rules.restart,
             freeze=bool(self.freeze.all()), hinged=energy.hinged(),
             rounding=4*torch.finfo(start.dtype).eps, ROWS=8, COLUMNS=triton.next_power_of_2(l))
 

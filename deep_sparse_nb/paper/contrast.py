@@ -99,7 +99,7 @@ def _patch_scores(model: Autoencoder, split: Split, noise: Tensor) -> dict[str, 
     found: dict[str, list[Tensor]] = dict(psnr=[], psnr_input=[], sparsity=[])
     for i in range(0, len(split), 1000):
         part, noisy = split[i:i + 1000], split.images[i:i + 1000] + noise[i:i + 1000]
-        Z, clean = model.codes(noisy)[0], part.to_pixels(part.images)
+        Z, clean = model.encode(noisy)[0], part.to_pixels(part.images)
         found['psnr'].append(psnr(clean, part.to_pixels(model.decoder(Z)[0])))
         found['psnr_input'].append(psnr(clean, part.to_pixels(noisy)))
         found['sparsity'].append((Z == 0).float().mean(-1))

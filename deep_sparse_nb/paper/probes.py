@@ -162,7 +162,7 @@ def features_of(models: Sequence[Autoencoder], data: Dataset) -> dict[str, Tenso
     splits = {name: split.images for name in ('train', 'valid', 'test')
               if (split := getattr(data, name)) is not None}
     if not models: return {name: images[None] for name, images in splits.items()}
-    codes = lambda m, images: torch.cat([m.codes(part)[0] for part in images.split(1000)])
+    codes = lambda m, images: torch.cat([m.encode(part)[0] for part in images.split(1000)])
     return {name: torch.stack([codes(m, images) for m in models])
             for name, images in splits.items()}
 
@@ -347,7 +347,7 @@ def stable_atoms(grids: Sequence[str] = PUBLISHED, models: Sequence[str] | None 
 @torch.no_grad()
 def _stability(trained: list[Autoencoder], X: Tensor) -> dict[str, float]:
     "Columns of a row: similarity of the living atoms over pairs of models, and its floor."
-    active = lambda m: torch.cat([m.codes(part)[0] > 0 for part in X.split(1000)]).any(0)
+    active = lambda m: torch.cat([m.encode(part)[0] > 0 for part in X.split(1000)]).any(0)
     alive = torch.stack([active(m) for m in trained])
     pairs = stability(torch.stack([atoms(m.decoder)[0] for m in trained]), alive)
     count = alive.sum(-1).double().mean().item()

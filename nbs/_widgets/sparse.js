@@ -5,9 +5,9 @@ const sum = x => x.reduce((a, b) => a + b, 0);
 const dot = (x, y) => { let s = 0; for (let i = 0; i < x.length; i++) s += x[i]*y[i]; return s; };
 export const l1 = z => sum(Array.from(z, Math.abs));
 
-// Shrinkage: towards zero by alpha, and no further; negative values are cut off unless nonneg is false.
-export const shrink = (v, alpha, nonneg = true) =>
-  nonneg ? Math.max(v - alpha, 0) : Math.sign(v)*Math.max(Math.abs(v) - alpha, 0);
+// Shrinkage: towards zero by alpha, and no further; negative values are cut off unless positive is false.
+export const shrink = (v, alpha, positive = true) =>
+  positive ? Math.max(v - alpha, 0) : Math.sign(v)*Math.max(Math.abs(v) - alpha, 0);
 
 // ---- the hinge, for the n codes of one component ----
 
