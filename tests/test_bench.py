@@ -50,6 +50,7 @@ def test_every_race_takes_part(quick):
         assert race in [row['race'] for row in quick]
 
 
+@pytest.mark.slow
 def test_chosen_races_are_told_on_stderr(capsys):
     rows = list(bench.run(quick=True, races=['a wide dictionary']))
     assert [row['race'] for row in rows] == ['a training step, wide dictionary']
@@ -129,6 +130,7 @@ def test_products_are_those_of_inference(m):
     assert counter.get_total_flops() == sum(2*a*b*c*times for a, b, c, times in listed)
 
 
+@pytest.mark.slow
 def test_judge():
     Y, D = rivals.convex_problem(load('digits'), 20, l=30)
     assert Y.shape == (20, 784) and D.shape == (784, 30)
@@ -139,6 +141,7 @@ def test_judge():
     assert rivals.largest_gap(Y, D, -Z, .005) > .1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('positive', [True, False])
 def test_dictionaries_are_judged_and_learned(positive):
     X, held = rivals.patches_to_learn(1500)

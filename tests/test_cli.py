@@ -43,6 +43,7 @@ def here(capfd, *words):
     return code, capfd.readouterr().out.splitlines()
 
 
+@pytest.mark.slow
 def test_train_resume_evaluate(tmp_path, capfd):
     out = tmp_path/'run'
     first = call('train', '--dataset', 'digits', '--model', 'VDL', '--lam', .005, '--lam', .02,
@@ -60,6 +61,7 @@ def test_train_resume_evaluate(tmp_path, capfd):
     assert code == 0 and [json.loads(line)['epochs_run'] for line in more] == [2]*2
 
 
+@pytest.mark.slow
 def test_sweeps_run_one_after_the_other(tmp_path, capfd):
     small = ['--model', 'VDL', '--lam', .02, '--seeds', 1, '--epochs', 1, '--device', 'cpu',
              '--results', tmp_path/'results', '--runs', tmp_path/'runs']
@@ -79,6 +81,7 @@ def test_pictures_are_for_the_grids_of_patches(tmp_path, capfd):
     assert json.loads(capfd.readouterr().out.splitlines()[-1])['left'] == 0
 
 
+@pytest.mark.slow
 def test_ctrl_c_leaves_a_resumable_checkpoint(tmp_path, capfd):
     out = tmp_path/'run'
     words = ['train', '--dataset', 'digits', '--model', 'VDL', '--lam', .02, '--epochs', 10_000,
@@ -254,6 +257,7 @@ def test_an_unknown_backend_costs_nothing(backend, trained):
     assert (trained/'atoms.png').stat().st_size > 1000
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path('/dev/full').exists(), reason='has no /dev/full')
 @pytest.mark.parametrize('words', [['report', '--results', 'results'], ['evaluate']])
 def test_results_meet_a_full_disk(words, trained):
@@ -276,6 +280,7 @@ def test_results_meet_a_closed_pipe():
     assert 'Exception ignored' not in stderr
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == 'win32', reason='has no such limit')
 def test_a_full_disk_while_training_keeps_the_last_epoch(trained, tmp_path):
     "The limit lets no file grow beyond 50 kB, and a checkpoint is larger."

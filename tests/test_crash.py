@@ -158,8 +158,8 @@ def kill(kind, folder, whole, dice):
 
 
 @pytest.mark.parametrize('kind', WORK)
-@pytest.mark.parametrize('kills', [5, pytest.param(25, marks=pytest.mark.slow)])
-def test_killed_at_random_moments(kind, kills, tmp_path):
+@pytest.mark.slow
+def test_killed_at_random_moments(kind, tmp_path, kills=25):
     straight, begun, dice = tmp_path/'straight', time.monotonic(), random.Random(kills)
     process = started(kind, straight)
     begun = time.monotonic()

@@ -283,6 +283,7 @@ assert not any('gloo' in name for name in names), names
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path('/proc/self/task').exists(), reason='has no /proc')
 def test_no_thread_of_a_group_outlives_it(tmp_path):
     "One that did could abort a process at its end."
@@ -292,6 +293,7 @@ def test_no_thread_of_a_group_outlives_it(tmp_path):
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_torchrun_is_all_that_one_types(tmp_path):
     words = ['train', '--dataset', 'digits', '--model', 'VDL', '--lam', '.01', '--epochs', '1',
              '--device', 'cpu', '--quiet', '--out']

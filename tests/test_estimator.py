@@ -40,6 +40,7 @@ def fitted(): return small(n_components=16, max_epochs=5).fit(TRAIN)
 
 # ---- scikit-learn's contract ----
 
+@pytest.mark.slow
 @pytest.mark.parametrize('changes', [
     dict(), dict(transform_algorithm='inference'), dict(decoder='hidden'),
     dict(regularization='unit_norm', encoder=None),

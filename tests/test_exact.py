@@ -172,6 +172,7 @@ else: print('ended')
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == 'nt', reason='sends a signal')
 def test_it_hears_an_interruption_and_lets_other_threads_run():
     "A problem of minutes: no bound on a time but one that tells stopping from going on to the end."
@@ -199,6 +200,7 @@ print(available(), found.converged.all().item(), *found.codes.flatten().tolist()
 """
 
 
+@pytest.mark.slow
 def test_without_compilation_the_codes_are_the_same():
     outcomes = [child(SMALL, NUMBA_DISABLE_JIT=off).communicate() for off in '01']
     compiled, plain = (told.split() for told, errors in outcomes)

@@ -161,6 +161,7 @@ print('same')
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec('triton') is None, reason='Triton is not installed')
 def test_the_gpu_kernel_is_the_plain_step():
     assert elsewhere(TRITON, TRITON_INTERPRET='1') == 'same\n'
@@ -196,6 +197,7 @@ def walked(folder, **environment):
     return int(elsewhere(script, NUMBA_CACHE_DIR=str(folder/'kept'), **environment))
 
 
+@pytest.mark.slow
 @needs_numba
 def test_machine_code_follows_an_edited_helper(tmp_path):
     for by in (1, 2, 1):
