@@ -4,5 +4,4 @@ from hypothesis import HealthCheck, settings
 settings.register_profile('untimed', deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile('untimed')
 
-
 def pytest_collection_modifyitems(items): items.sort(key=lambda item: 'slow' in item.keywords)

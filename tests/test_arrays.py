@@ -34,7 +34,6 @@ def on_disk(folder, rows, mode='r'):
     np.save(folder/'rows.npy', rows)
     return np.load(folder/'rows.npy', mmap_mode=mode)
 
-
 # Batches
 
 @pytest.mark.parametrize('make', [
@@ -158,7 +157,6 @@ def test_a_file_larger_than_memory_is_never_copied_whole(tmp_path):
                           text=True)
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) < 1_500_000     # KB
-
 
 # Scaling
 

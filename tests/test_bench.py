@@ -17,12 +17,10 @@ from deep_sparse_nb.kernels.active_set import exact_codes
 KEYS = {'race', 'name', 'ours', 'other', 'what', 'ratio', 'good', 'bar', 'met', 'unit', 'threads',
         'data', 'device', 'quick', 'processor', 'command', 'commit', 'versions', 'date'}
 
-
 @pytest.fixture(scope='module')
 def quick():
     "The rows of every race, run for a moment."
     return list(bench.run(quick=True))
-
 
 @pytest.mark.slow
 def test_rows_of_a_quick_bench(quick):
@@ -39,7 +37,6 @@ def test_rows_of_a_quick_bench(quick):
     for row in quick: assert row['name'] in text and row['race'] in text
     assert not timing.missed(quick)
 
-
 @pytest.mark.slow
 def test_every_race_takes_part(quick):
     for race in ('a FISTA iteration', 'a batch, to the stopping rule', 'an epoch of 55,000 images',
@@ -49,7 +46,6 @@ def test_every_race_takes_part(quick):
                  'a dictionary of patches'):
         assert race in [row['race'] for row in quick]
 
-
 @pytest.mark.slow
 def test_chosen_races_are_told_on_stderr(capsys):
     rows = list(bench.run(quick=True, races=['a wide dictionary']))
@@ -57,7 +53,6 @@ def test_chosen_races_are_told_on_stderr(capsys):
     assert capsys.readouterr() == ('', 'race 1 of 1: a wide dictionary\n')
     with pytest.raises(ValueError, match="'a short one'.*a wide dictionary"):
         list(bench.run(quick=True, races=['a short one']))
-
 
 @pytest.mark.parametrize('good, ratio, bar, met', [
     ('low', 1.9, 2., True), ('low', 2.1, 2., False), ('high', 3.1, 3., True),
@@ -69,11 +64,9 @@ def test_bars(good, ratio, bar, met):
     assert row['ratio'] == ratio and row['met'] is met
     assert timing.missed([row]) == ([row] if met is False else [])
 
-
 def test_who_cannot_take_part_misses_no_bar():
     row = timing._row('race', 'name', 1., None, 'not installed', 'high', 3.)
     assert row['ratio'] is row['met'] is None and not timing.missed([row])
-
 
 def test_without_stored_weights_a_row_names_the_command_that_makes_them(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)                 # neither here nor beside the library
@@ -84,14 +77,12 @@ def test_without_stored_weights_a_row_names_the_command_that_makes_them(tmp_path
     text = timing.show([row | dict(data='digits', device='cpu') for row in rows])
     for row in rows: assert row['what'] in text
 
-
 def test_stored_results_have_the_rows_of_a_run():
     from pathlib import Path
     stored = Path(__file__).parents[1]/'results'/'bench.json'
     rows = json.loads(stored.read_text(encoding='utf-8'))
     for row in rows: assert KEYS <= set(row) and not row['quick']
     assert timing.show(rows) and timing.missed(rows) == [row for row in rows if row['met'] is False]
-
 
 @pytest.mark.parametrize('beta', [0., 10.])
 @pytest.mark.parametrize('decoder', [LinearDecoder(16, 64), HiddenDecoder(16, 32, 64)],
@@ -106,7 +97,6 @@ def test_the_obvious_way_computes_the_same(decoder, beta):
         assert (plain - found.codes).norm() < 2e-3*plain.norm()
         assert abs(k - found.iterations.max()) <= 1
 
-
 def test_the_step_by_the_gram_matrix_computes_the_same():
     rng = torch.Generator().manual_seed(0)
     D = torch.nn.functional.normalize(torch.randn(24, 96, generator=rng), dim=0)
@@ -116,7 +106,6 @@ def test_the_step_by_the_gram_matrix_computes_the_same():
     found = fista(Y, decoder, Energy(.005), step='auto', tol=1e-30, max_iter=20).codes
     assert (rivals.gram_step(D, Y, .005, 20) - found).norm() < 1e-3*found.norm()
     assert not torch.equal(D, before) and torch.allclose(D.norm(dim=0), torch.ones(96))
-
 
 @pytest.mark.parametrize('m', [0, 29])     # 2 d or more: no Gram matrix of the upper layer
 def test_products_are_those_of_inference(m):
@@ -129,7 +118,6 @@ def test_products_are_those_of_inference(m):
     listed = rivals.inference_products(7, 13, 5, m, 4)
     assert counter.get_total_flops() == sum(2*a*b*c*times for a, b, c, times in listed)
 
-
 @pytest.mark.slow
 def test_judge():
     Y, D = rivals.convex_problem(load('digits'), 20, l=30)
@@ -139,7 +127,6 @@ def test_judge():
     assert rivals.largest_gap(Y, D, Z, .005) < 1e-6
     assert rivals.largest_gap(Y, D, 1.01*Z, .005) > 1e-6
     assert rivals.largest_gap(Y, D, -Z, .005) > .1
-
 
 @pytest.mark.slow
 @pytest.mark.parametrize('positive', [True, False])
@@ -162,14 +149,12 @@ def test_dictionaries_are_judged_and_learned(positive):
     for name, (size, learn) in learners.items():
         if learn: assert energy(learn(1500//size)) < .97*energy(D), name
 
-
 def test_a_learner_stops_as_soon_as_it_is_good_enough():
     seen = []
     def learn(batches): seen.append(batches); return batches
     assert rivals.fewest_batches(learn, 100, -12., lambda k: -float(k)) == (14, -14.)
     assert seen == [4, 6, 9, 14]
     assert rivals.fewest_batches(learn, 10, -12., lambda k: -float(k)) == (10, -10.)
-
 
 def test_missing_solvers_are_said_to_be_missing(monkeypatch):
     monkeypatch.setattr(rivals.importlib.util, 'find_spec', lambda name: None)
@@ -178,7 +163,6 @@ def test_missing_solvers_are_said_to_be_missing(monkeypatch):
     assert [name for name, (_, run) in rows.items() if run is None] == ['SPAMS lasso', 'celer']
     learners = rivals.dictionary_learners(rivals.DictionaryTask(Y.float(), 9, .005, True))
     assert [name for name, (_, learn) in learners.items() if learn is None] == ['SPAMS']
-
 
 @pytest.mark.parametrize('ratio, code', [(1.5, 0), (2.5, 3)])
 def test_the_command_ends_with_3_where_a_bar_is_not_met(monkeypatch, capsys, ratio, code):

@@ -28,12 +28,10 @@ CONTEXT = mp.get_context('forkserver') if sys.platform != 'win32' else mp
 STAGES = 'half', 'fsync', 'replace', 'replaced'
 EPOCHS = 4
 
-
 def bars():
     Y = planted(80, side=4, noise=.05)[0]
     parts = [Split(y, scale=1., shift=0.) for y in Y.split([40, 20, 20])]
     return Dataset('bars', *parts, shape=(4, 4))
-
 
 # ---- what is killed ----
 
@@ -46,12 +44,10 @@ def training(folder):
     run = restore(path) if path.exists() else begin(model)
     train(run, bars(), after_epoch=lambda run: save(run, path), progress=False)
 
-
 def sweeping(folder):
     "Two stacks of one, their rows, histories and weights."
     sweep('digits', models=['VDL'], lams=[.005, .02], seeds=1, epochs=3, sizes=(250, 50, 50),
           device='cpu', results=folder/'results', runs=folder/'runs', progress=False)
-
 
 def fitting(folder):
     "The estimator, with a sparsity to be met and a step that is measured."
@@ -61,9 +57,7 @@ def fitting(folder):
                         revive=True, device='cpu', checkpoint=folder/'fit.safetensors').fit(X)
     coder.save_pretrained(folder/'model')
 
-
 WORK = dict(train=training, sweep=sweeping, fit=fitting)
-
 
 # ---- how it is killed ----
 
@@ -73,7 +67,6 @@ def work(kind, folder, started, n=0, stage=None):
     if stage: fatal(n, stage)
     started.set()
     WORK[kind](folder)
-
 
 def fatal(n, stage):
     "The n-th file from now on will not be written beyond a stage."
@@ -94,7 +87,6 @@ def fatal(n, stage):
             module.write_atomically = write_atomically
     os.fsync, os.replace = flush, replace_
 
-
 def started(kind, folder, *fate):
     "The process that does the work, once it has begun."
     CONTEXT.set_forkserver_preload(PRELOADED)
@@ -104,12 +96,10 @@ def started(kind, folder, *fate):
     assert ready.wait(120)
     return process
 
-
 def ended(process):
     process.join(300)
     assert process.exitcode in (0, -signal.SIGKILL), 'the work itself failed'
     return process.exitcode == 0
-
 
 # ---- what is left ----
 
@@ -120,7 +110,6 @@ def checkpoints(folder):
         kind = 'fit' if path.stem == 'fit' else 'run'
         about, _ = _read(path, kind, tensors=False)
         yield path, kind, len(about['history']) if kind == 'fit' else about['epoch']
-
 
 def content(folder):
     "The bytes of all that is learned, and everything that is told but for times and places."
@@ -146,7 +135,6 @@ def content(folder):
         found[path.relative_to(folder)] = timeless.sort_values(order).to_csv(index=False)
     return found
 
-
 def kill(kind, folder, whole, dice):
     "Start the work, and kill it: at some moment, or while it writes. Whether it has died."
     moment = dice.choice([None, None, *STAGES])
@@ -156,11 +144,10 @@ def kill(kind, folder, whole, dice):
     process.kill()
     return not ended(process)
 
-
 @pytest.mark.parametrize('kind', WORK)
 @pytest.mark.slow
-def test_killed_at_random_moments(kind, tmp_path, kills=25):
-    straight, begun, dice = tmp_path/'straight', time.monotonic(), random.Random(kills)
+def test_killed_at_random_moments(kind, tmp_path):
+    straight, kills, dice = tmp_path/'straight', 25, random.Random(0)
     process = started(kind, straight)
     begun = time.monotonic()
     assert ended(process)

@@ -5,14 +5,12 @@ from deep_sparse_nb.decoders import Decoder, HiddenDecoder, LinearDecoder, atoms
 from deep_sparse_nb.stacks import stack
 from torch import nn
 
-
 class Own(Decoder):
     "A decoder of one's own, with everything by default."
     def __init__(self, l, d, seed=0):
         super().__init__()
         self.layer = nn.Linear(l, d).double()
     def forward(self, Z): return self.layer(Z).tanh()
-
 
 def example(kind, n=6, l=5, d=7, seed=0):
     "A decoder in double precision whose weights are not small, codes and images."
@@ -22,7 +20,6 @@ def example(kind, n=6, l=5, d=7, seed=0):
     for p in decoder.parameters(): p.data = torch.randn(p.shape, generator=rng, dtype=torch.double)
     Z, Y = (torch.randn(n, k, generator=rng, dtype=torch.double) for k in (l, d))
     return decoder, Z.abs(), Y
-
 
 @pytest.mark.parametrize('kind', ['linear', 'hidden', 'own'])
 def test_loss_leaves_autograds_gradient(kind):
@@ -37,7 +34,6 @@ def test_loss_leaves_autograds_gradient(kind):
     for p, g in zip(decoder.parameters(), gradients):
         torch.testing.assert_close(p.grad, g, rtol=1e-10, atol=1e-12)
 
-
 @pytest.mark.parametrize('kind', ['linear', 'hidden', 'own'])
 def test_gradient_of_codes_is_autograds(kind):
     decoder, Z, Y = example(kind, seed=1)
@@ -46,7 +42,6 @@ def test_gradient_of_codes_is_autograds(kind):
     gradient = decoder.reconstruction_gradient(Y)
     torch.testing.assert_close(gradient.full(Z), expected, rtol=1e-10, atol=1e-12)
     torch.testing.assert_close(gradient.incremental(Z), expected, rtol=1e-10, atol=1e-12)
-
 
 @pytest.mark.parametrize('kind', ['linear', 'hidden'])
 def test_a_stack_is_its_members(kind):
@@ -60,7 +55,6 @@ def test_a_stack_is_its_members(kind):
         for (name, p), q in zip(together.named_parameters(), m.parameters()):
             torch.testing.assert_close(p.grad[i], q.grad, msg=name)
 
-
 @pytest.mark.parametrize('kind, layers', [('linear', ['W']), ('hidden', ['W1', 'W2'])])
 def test_columns_get_unit_length_and_keep_their_direction(kind, layers):
     decoder = example(kind)[0]
@@ -71,7 +65,6 @@ def test_columns_get_unit_length_and_keep_their_direction(kind, layers):
         now = getattr(decoder, name).detach()
         torch.testing.assert_close(now*W.norm(dim=0), W)
         assert torch.allclose(now.norm(dim=0), (W.norm(dim=0) > 0).double())
-
 
 def test_atoms_are_what_a_component_adds():
     decoder = example('hidden')[0]

@@ -4,7 +4,6 @@ import torch
 from deep_sparse_nb.stacks import stack
 from deep_sparse_nb.encoders import LISTA
 
-
 def example(L, seed=0, n=7, d=6, l=5):
     "An encoder in double precision with a bias that is not zero, and images."
     rng = torch.Generator().manual_seed(seed)
@@ -13,7 +12,6 @@ def example(L, seed=0, n=7, d=6, l=5):
         p.data = torch.randn(p.shape, generator=rng, dtype=torch.double)/2
     return encoder, torch.randn(n, d, generator=rng, dtype=torch.double)
 
-
 def by_hand(encoder, y, L):
     "Algorithm 1 for one image: z = (u)+, then L times z = (u + S z)+, with u = U'y + b."
     U, S, b = (p.detach().numpy() for p in (encoder.U, encoder.S, encoder.b))
@@ -21,7 +19,6 @@ def by_hand(encoder, y, L):
     z = u.clip(min=0)
     for _ in range(L): z = (u + S @ z).clip(min=0)
     return torch.tensor(z)
-
 
 @pytest.mark.parametrize('L', [0, 1, 2, 3, 6])
 def test_lista_takes_its_steps(L):
@@ -38,7 +35,6 @@ def test_lista_takes_its_steps(L):
         expected = torch.stack([by_hand(encoder, y, k) for y in Y])
         torch.testing.assert_close(Z, expected, rtol=1e-12, atol=1e-12)
 
-
 def test_lista_has_the_papers_shapes():
     encoder = LISTA(d=6, l=5)
     shapes = {k: tuple(p.shape) for k, p in encoder.named_parameters()}
@@ -47,7 +43,6 @@ def test_lista_has_the_papers_shapes():
     assert encoder(torch.randn(4, 6)).shape == (4, 5)
     assert not torch.equal(encoder.U, LISTA(d=6, l=5, seed=1).U)
     with pytest.raises(ValueError, match='L is -1'): LISTA(6, 5, L=-1)
-
 
 @pytest.mark.parametrize('L', [0, 1, 3])
 def test_gradient_is_autograds(L):
@@ -60,7 +55,6 @@ def test_gradient_is_autograds(L):
     for (name, p), g in zip(encoder.named_parameters(), gradients):
         if g is None: assert L == 0 and name == 'S'
         else: torch.testing.assert_close(p.grad, g, rtol=1e-10, atol=1e-12)
-
 
 def test_a_stack_is_its_members():
     members = [example(3, seed)[0] for seed in range(3)]

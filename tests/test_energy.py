@@ -4,7 +4,6 @@ import torch
 from hypothesis import given, settings, strategies as st
 from deep_sparse_nb.energy import Energy, hinge, hinge_gradient, planted
 
-
 @settings(max_examples=30, deadline=None)
 @given(n=st.integers(2, 9), l=st.integers(1, 6), T=st.floats(.05, 3), seed=st.integers(0, 10**6))
 def test_hinge_gradient_is_autograds(n, l, T, seed):
@@ -13,33 +12,27 @@ def test_hinge_gradient_is_autograds(n, l, T, seed):
     auto, = torch.autograd.grad(hinge(Z, T), Z)
     assert torch.allclose(auto, hinge_gradient(Z.detach(), T), rtol=1e-9, atol=1e-12)
 
-
 @pytest.mark.parametrize('value', [0., 1., -3., .7, 1e-30, 1e5 + .1])
 @pytest.mark.parametrize('dtype', [torch.float32, torch.float64])
 def test_hinge_gradient_of_equal_codes_is_zero(value, dtype):
     for n in (2, 4, 11, 250):
         assert (hinge_gradient(torch.full((n, 2), value, dtype=dtype)) == 0).all()
 
-
 def test_hinge_needs_two_samples():
     with pytest.raises(ValueError, match='n >= 2'):
         Energy(0, beta=1.).value(torch.ones(1, 3), torch.ones(1, 4), torch.ones(1, 4))
 
-
 def test_one_sample_without_hinge():
     assert Energy(2.).value(torch.ones(1, 3), torch.ones(1, 4), torch.zeros(1, 4)) == 1 + 6
-
 
 @pytest.mark.parametrize('name', ['lam', 'beta', 'T', 'gamma'])
 @pytest.mark.parametrize('bad', [-1., float('nan'), float('inf')])
 def test_coefficients_are_checked(name, bad):
     with pytest.raises(ValueError, match=f'^{name} is'): Energy(**{'lam': 0., name: bad})
 
-
 def test_gamma_needs_an_encoder():
     with pytest.raises(ValueError, match='encoded='):
         Energy(0., gamma=1.).value(torch.ones(2, 3), torch.ones(2, 4), torch.ones(2, 4))
-
 
 def test_coefficients_broadcast_over_models():
     Z, Y = torch.rand(3, 5, 4), torch.rand(5, 7)
@@ -51,10 +44,8 @@ def test_coefficients_broadcast_over_models():
              for i in range(3)]
     assert torch.allclose(together, torch.stack(alone))
 
-
 def test_planted_refuses_impossible_images():
     with pytest.raises(ValueError, match='^k is 17'): planted(3, side=8, k=17)
-
 
 def example(n=6, l=5, d=7, seed=0):
     "Codes of both signs, images, what a dictionary makes of the codes, and an encoder's guess."
@@ -62,7 +53,6 @@ def example(n=6, l=5, d=7, seed=0):
     Z, Y, D, guess = (torch.randn(*s, generator=rng, dtype=torch.double)
                       for s in ((n, l), (n, d), (d, l), (n, l)))
     return Z, Y, D, guess
-
 
 def test_gradient_is_autograds_of_all_but_the_l1_term():
     Z, Y, D, guess = example()
@@ -75,7 +65,6 @@ def test_gradient_is_autograds_of_all_but_the_l1_term():
     torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
     whole = energy.value(Z.detach(), Y, Z.detach() @ D.T, guess)
     torch.testing.assert_close(whole, (smooth + .3*Z.abs().sum()).detach(), rtol=1e-12, atol=0)
-
 
 def test_from_written_is_equation_15_but_for_a_factor():
     Z, Y, D, guess = example(seed=1)

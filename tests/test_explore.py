@@ -13,12 +13,10 @@ from deep_sparse_nb.training import Autoencoder
 
 matplotlib.use('agg')
 
-
 @pytest.fixture(autouse=True)
 def close():
     yield
     plt.close('all')
-
 
 def little(seeds=(0, 1)):
     images = torch.randn(5, 64, generator=torch.Generator().manual_seed(0))
@@ -26,7 +24,6 @@ def little(seeds=(0, 1)):
     recipes = [recipe('mnist', 'VDL', .01) for _ in seeds]
     data = Dataset('any', split, split, split, shape=(8, 8))
     return Autoencoder.from_recipes(recipes, seeds, d=64), data
-
 
 @pytest.mark.parametrize('member, sigma', [(0, 0.), (1, .3)])
 def test_bars_are_the_strongest_components(member, sigma):
@@ -38,19 +35,9 @@ def test_bars_are_the_strongest_components(member, sigma):
     titles = ' '.join(ax.get_title(loc='left') + ax.get_title() for ax in fig.axes)
     assert f'{int((code > 0).sum())} of 128' in titles
 
-
-def test_refuses_what_is_not_there():
-    model, data = little()
-    with pytest.raises(ValueError, match='i is 5; the split has images 0 to 4'):
-        show_code(model, data.test, 5)
-    with pytest.raises(ValueError, match='top is 0'):
-        show_code(model, data.test, 0, top=0)
-
-
 def test_sliders_need_ipywidgets(monkeypatch):
     monkeypatch.setitem(sys.modules, 'ipywidgets', None)
     with pytest.raises(ImportError, match='pip install ipywidgets'): explore(*little())
-
 
 def test_sliders_draw(monkeypatch):
     pytest.importorskip('ipywidgets')

@@ -17,7 +17,6 @@ from deep_sparse_nb.paper.recipes import Recipe
 ALONE = dict(beta=0., gamma=0., unit_columns=True, encoder=False, step='auto')
 needs_compiler = pytest.mark.skipif(not jit.available(), reason='exact codes take long')
 
-
 def statistics(seed=0, n=200, d=9, l=12):
     rng = torch.Generator().manual_seed(seed)
     Z = torch.rand(n, l, generator=rng).double()*(torch.rand(n, l, generator=rng) < .3)
@@ -25,9 +24,7 @@ def statistics(seed=0, n=200, d=9, l=12):
     W = unit_columns_(torch.randn(d, l, generator=rng).double())
     return W, Y, Z, Z.T @ Z/n, Y.T @ Z/n
 
-
 def error(W, Y, Z): return (Y - Z @ W.T).square().sum(1).mean().item()
-
 
 def test_an_atom_is_the_best_of_unit_length_beside_the_others():
     "Against ten thousand random ones, and a dictionary of which only that atom may move."
@@ -42,7 +39,6 @@ def test_an_atom_is_the_best_of_unit_length_beside_the_others():
         assert error(W, Y, Z) >= error(best, Y, Z)
     torch.testing.assert_close(renewed.norm(dim=0), torch.ones(12).double())
 
-
 def test_turns_never_raise_the_error():
     W, Y, Z, A, B = statistics()
     last = error(W, Y, Z)
@@ -51,7 +47,6 @@ def test_turns_never_raise_the_error():
         assert error(W, Y, Z) <= last + 1e-12
         last = error(W, Y, Z)
 
-
 def test_atoms_that_nobody_uses_stay():
     W, _, _, A, B = statistics()
     A[3], A[:, 3], B[:, 3] = 0, 0, 0
@@ -59,7 +54,6 @@ def test_atoms_that_nobody_uses_stay():
     before = W.clone()
     renew_atoms_(W, A, B)
     assert torch.equal(W[:, 3], before[:, 3]) and W.isfinite().all()
-
 
 def test_old_batches_fade():
     "The weight of batch t is t**-.6; the rest is shared by those before it, as they shared it."
@@ -74,7 +68,6 @@ def test_old_batches_fade():
     (state,) = memory.state.values()
     np.testing.assert_allclose(state['A'][0].diagonal(), shares, rtol=1e-5)
     assert state['A'].sum() == pytest.approx(1, abs=1e-6)
-
 
 @needs_compiler
 @pytest.mark.parametrize('positive', [True, False])
@@ -93,7 +86,6 @@ def test_bars_are_found(positive):
     torch.testing.assert_close(W.norm(dim=0), torch.ones(16))
     if positive: assert match(W.T, D.T)[0].min() > .99      # signed codes fit other bases as well
 
-
 @needs_compiler
 def test_codes_and_loss_are_those_of_the_dictionary_before_it_moved():
     Y, D, _ = planted(100, noise=.05)
@@ -105,12 +97,10 @@ def test_codes_and_loss_are_those_of_the_dictionary_before_it_moved():
     assert loss[0].item() == pytest.approx(error(before, Y, found.codes[0])/64, rel=1e-4)
     assert not torch.equal(model.decoder.W[0], before)
 
-
 def test_what_is_too_large_is_told():
     model = Autoencoder.from_recipes(Recipe('SDL', .02, l=16, **ALONE), 0, 64)
     with pytest.raises(Diverged, match='images are not finite, or too large'):
         dictionary_step(model, AtomByAtom(model.decoder.W), torch.full((1, 10, 64), torch.inf))
-
 
 @needs_compiler
 @pytest.mark.parametrize('changes, members', [
@@ -119,7 +109,6 @@ def test_what_is_too_large_is_told():
 def test_all_else_is_left_to_adam(changes, members):
     recipe = Recipe('SDL', .02, **dict(l=16) | ALONE | changes)
     assert not closed_form(Autoencoder.from_recipes([recipe]*members, [*range(members)], 64))
-
 
 @needs_compiler
 def test_the_estimator_learns_so_and_goes_on_from_a_file(tmp_path):

@@ -17,7 +17,6 @@ from deep_sparse_nb.paper.recipes import recipe
 from deep_sparse_nb.pictures import denoise, inpaint, noise_level, noise_weight
 from deep_sparse_nb.training import Autoencoder
 
-
 class Curved(nn.Module):
     "A decoder of nobody's kind."
     def __init__(self):
@@ -26,11 +25,9 @@ class Curved(nn.Module):
 
     def forward(self, Z): return self.layers(Z)
 
-
 torch.manual_seed(0)
 DECODERS = {'linear': LinearDecoder(16, 64), 'hidden': HiddenDecoder(16, 40, 64), 'own': Curved(),
             'stack': stack([LinearDecoder(16, 64, seed) for seed in range(3)])}
-
 
 # ---- pixels that count ----
 
@@ -39,7 +36,6 @@ def some(n=30, seed=0):
     rng = torch.Generator().manual_seed(seed)
     Y, _, Z = planted(n, noise=.05, seed=seed)
     return Y, Z, torch.rand(Y.shape, generator=rng) < .6
-
 
 @pytest.mark.parametrize('name', DECODERS)
 def test_masked_gradient_is_the_energys(name):
@@ -54,7 +50,6 @@ def test_masked_gradient_is_the_energys(name):
     assert torch.allclose(found, expected, rtol=1e-10, atol=1e-12)
     decoder.float()
 
-
 @pytest.mark.parametrize('kernel', ['auto', 'plain'])
 @pytest.mark.parametrize('step', ['auto', 'backtracking'])
 @pytest.mark.parametrize('name', DECODERS)
@@ -66,7 +61,6 @@ def test_a_mask_of_ones_is_none(name, step, kernel):
     expected = fista(Y, decoder, energy, **options)
     assert torch.allclose(found.codes, expected.codes, rtol=1e-3, atol=1e-4)
 
-
 @pytest.mark.parametrize('name', DECODERS)
 def test_hidden_pixels_do_not_matter(name):
     decoder, (Y, Z, counts) = DECODERS[name], some()
@@ -77,7 +71,6 @@ def test_hidden_pixels_do_not_matter(name):
     everything = fista(Y, decoder, energy, start=Z/2, step='auto', max_iter=60).codes
     assert not torch.allclose(first.codes, everything, atol=1e-2)
 
-
 def test_a_whole_row_and_nothing_at_all():
     "Masks are each image's own: one that is whole is coded as without; one that is hidden, as 0."
     decoder, (Y, _, counts) = LinearDecoder(16, 64), some()
@@ -86,13 +79,11 @@ def test_a_whole_row_and_nothing_at_all():
     alone = fista(Y[:1], decoder, Energy(lam=.001), step='auto', tol=1e-6, max_iter=2000)
     assert torch.allclose(found.codes[0], alone.codes[0], atol=1e-3) and not found.codes[1].any()
 
-
 def test_masked_codes_are_stationary():
     decoder, (Y, _, counts) = LinearDecoder(16, 64), some()
     found = fista(Y, decoder, Energy(lam=.001), mask=counts, step='auto', restart=True, tol=1e-8,
                   max_iter=5000, certify=True)
     assert found.residual.max() < 1e-5
-
 
 @pytest.mark.parametrize('mask, said', [
     (torch.ones(64), 'mask has type torch.float32; it must be bool'),
@@ -101,18 +92,15 @@ def test_bad_masks(mask, said):
     with pytest.raises(ValueError, match=said):
         fista(some()[0], LinearDecoder(16, 64), Energy(lam=.01), mask=mask)
 
-
 def test_hidden_pixels_may_be_nan_and_others_not():
     Y, _, counts = some()
     Y[3, 5], counts[3, 5] = torch.nan, True
     with pytest.raises(ValueError, match='Y is not finite'):
         fista(Y, LinearDecoder(16, 64), Energy(lam=.01), mask=counts)
 
-
 # ---- whole pictures ----
 
 SIDE = 8
-
 
 def bars_model():
     "A model that knows the bars of the toy world, and how its patches vary; no encoder."
@@ -121,16 +109,13 @@ def bars_model():
     model.decoder.W.data = torch.cat([planted(1)[1], -planted(1)[1]], 1)[None]
     return model
 
-
 def bars_picture(h=40, w=44, seed=0):
     "Grey levels around 120 with patches of bars side by side, and cut off at the border."
     down, right = math.ceil(h/SIDE), math.ceil(w/SIDE)
     tiles = planted(down*right, k=2, seed=seed)[0].reshape(down, right, SIDE, SIDE)
     return (100 + 60*tiles.transpose(1, 2).reshape(down*SIDE, right*SIDE))[:h, :w]
 
-
 def mse(a, b): return (torch.as_tensor(a).double() - torch.as_tensor(b).double()).square().mean()
-
 
 NOISY = bars_picture() + 20*torch.randn(40, 44, generator=torch.Generator().manual_seed(1))
 FORMS = {
@@ -150,7 +135,6 @@ FORMS = {
     'thin': NOISY[:9],
 }
 
-
 @pytest.mark.parametrize('form', FORMS)
 def test_pictures_come_back_as_they_went_in(form):
     given = FORMS[form]
@@ -163,12 +147,10 @@ def test_pictures_come_back_as_they_went_in(form):
         assert np.isfinite(np.asarray(made, dtype=float)).all()
     assert (np.asarray(given) == np.asarray(before)).all()
 
-
 def test_noise_goes_and_bars_stay():
     clean, made = bars_picture(), denoise(bars_model(), NOISY, sigma=20., stride=1)
     assert mse(made, clean) < mse(NOISY, clean)/2
     assert mse(denoise(bars_model(), NOISY, sigma=20., strength=20.), clean) > mse(made, clean)
-
 
 @pytest.mark.parametrize('scale', [1e-3, 1., 1e3])
 def test_units_are_the_pictures(scale):
@@ -176,13 +158,11 @@ def test_units_are_the_pictures(scale):
     assert torch.allclose(denoise(bars_model(), scale*NOISY, sigma=20.*scale), scale*expected,
                           rtol=1e-3)
 
-
 def test_channels_are_taken_one_by_one():
     made = denoise(bars_model(), FORMS['channels last'], sigma=20.)
     for c in range(3):
         alone = denoise(bars_model(), FORMS['channels last'][..., c], sigma=20.)
         assert np.allclose(made[..., c], alone, atol=.5)
-
 
 def test_holes_are_filled_and_the_rest_is_kept():
     picture = bars_picture(w=40)            # five tiles each way
@@ -194,10 +174,8 @@ def test_holes_are_filled_and_the_rest_is_kept():
     flat = torch.where(mask, picture, picture[mask].mean())
     assert mse(made, picture) < mse(flat, picture)/20
 
-
 def test_a_whole_picture_is_its_own_inpainting():
     assert inpaint(bars_model(), NOISY, NOISY == NOISY).equal(NOISY)
-
 
 @pytest.mark.parametrize('scaling', [None, 'none', 'mean', 'standard', 'features', 'contrast',
                                      Scaling('standard').fit(torch.randn(100, 64)*30)])
@@ -205,12 +183,10 @@ def test_scaling_is_undone(scaling):
     made = denoise(bars_model(), NOISY, scaling=scaling, strength=1e-4)
     assert abs(made.mean() - NOISY.mean()) < 3 and mse(made, NOISY) < NOISY.var()
 
-
 def test_patches_of_other_forms():
     model = bars_model()
     made = denoise(model, NOISY, sigma=20., size=(4, 16))
     assert made.shape == NOISY.shape and mse(made, denoise(model, NOISY, sigma=20.)) > 1
-
 
 @pytest.mark.parametrize('change, said', [
     (dict(picture=torch.zeros(3)), r'picture has shape \(3,\); it must be \(h, w\)'),
@@ -235,12 +211,10 @@ def test_bad_arguments_are_named(change, said):
         arguments = dict(mask=torch.rand(arguments['picture'].shape[:2]) < 2) | arguments
     with pytest.raises(ValueError, match=said): mend(**arguments)
 
-
 def test_stacks_are_refused():
     made = replace(recipe('mnist', 'DO', .01), l=16)
     with pytest.raises(ValueError, match='model is a stack of 2'):
         denoise(Autoencoder.from_recipes([made]*2, [0, 1], 64), NOISY)
-
 
 # ---- how strict, and with what model ----
 
@@ -253,7 +227,6 @@ def test_noise_alone_seldom_moves_a_code():
     assert torch.allclose(noise_weight(decoder, 6.), 2*noise_weight(decoder, 3.))
     assert noise_weight(LinearDecoder(1, 64), 1.) > 0
 
-
 @pytest.mark.parametrize('form', ['float32', 'numpy', 'channels last', 'channels first', 'int32'])
 def test_noise_is_measured(form):
     assert 17 < noise_level(FORMS[form]) < 27           # 20, and the bars' own edges
@@ -261,11 +234,9 @@ def test_noise_is_measured(form):
     assert noise_level(flat) == 0 and denoise(bars_model(), flat).equal(flat)
     with pytest.raises(ValueError, match='picture has 1 x 44 pixels'): noise_level(flat[:1])
 
-
 def test_without_sigma_it_is_measured():
     expected = denoise(bars_model(), NOISY, sigma=noise_level(NOISY))
     assert denoise(bars_model(), NOISY).equal(expected)
-
 
 def test_pixels_as_atoms_are_kept_or_not():
     "The l1 term chooses and does not shrink: what is left is hard thresholding."
@@ -280,7 +251,6 @@ def test_pixels_as_atoms_are_kept_or_not():
         found = denoise(model, picture, sigma=sigma)
         assert torch.allclose(found, expected, atol=.05) and (kept.any() or sigma == 10)
 
-
 def colours():
     "A coder of colour patches (n, 8, 8, 3), and a picture (40, 44, 3)."
     tint = torch.tensor([1., .5, -.5])
@@ -290,7 +260,6 @@ def colours():
                         batch_size=100).fit(rows.numpy())
     return coder, 100 + 60*(bars_picture()[..., None] - 100)/60*tint
 
-
 def test_coders_of_colour_patches():
     "With channels last, as they were learned from; both forms of a picture are understood."
     coder, clean = colours()
@@ -299,7 +268,6 @@ def test_coders_of_colour_patches():
     assert mse(made, clean) < mse(noisy, clean)/2
     first = denoise(coder, noisy.movedim(2, 0), sigma=10.)
     assert torch.allclose(first.movedim(0, 2), made, atol=1e-2)
-
 
 def test_coders_bring_their_scaling_and_weight():
     rows = planted(400, k=2)[0]
@@ -312,7 +280,6 @@ def test_coders_bring_their_scaling_and_weight():
     mask = torch.rand(NOISY.shape, generator=torch.Generator().manual_seed(5)) < .8
     filled = inpaint(coder, NOISY, mask)
     assert coder.alpha_ > 0 and not filled.equal(inpaint(coder, NOISY, mask, strength=5.))
-
 
 @pytest.mark.parametrize('model, said', [
     (nn.Linear(16, 64), 'model is a Linear; it must be an Autoencoder'),

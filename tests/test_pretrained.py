@@ -22,10 +22,8 @@ from deep_sparse_nb.paper.weights import load_model
 X = load_digits().data
 ROOT = Path(__file__).parents[1]
 
-
 def small(**changes):
     return SparseCoder(**dict(n_components=8, max_epochs=2, random_state=0) | changes)
-
 
 @pytest.fixture(scope='module')
 def kept(tmp_path_factory):
@@ -33,7 +31,6 @@ def kept(tmp_path_factory):
     coder = small().fit(X.reshape(-1, 8, 8))
     coder.save_pretrained(folder)
     return coder, folder
-
 
 # ---- there and back ----
 
@@ -55,7 +52,6 @@ def test_what_was_kept_comes_back(changes, tmp_path):
     again.partial_fit(frame)
     assert again.n_iter_ == coder.n_iter_ + 1
 
-
 def test_the_folder_holds_three_files_and_no_pickle(kept):
     coder, folder = kept
     assert {f.name for f in folder.iterdir()} == {'config.json', 'model.safetensors', 'README.md'}
@@ -72,20 +68,17 @@ def test_the_folder_holds_three_files_and_no_pickle(kept):
     exec(used, here := dict(X=X))
     assert here['back'].shape == (len(X), 8, 8)
 
-
 def test_a_number_that_json_lacks_is_left_out(tmp_path):
     coder = small().fit(X)
     coder.metrics_['explained_variance'] = -np.inf
     coder.save_pretrained(tmp_path)
     assert SparseCoder.from_pretrained(tmp_path).metrics_['explained_variance'] is None
 
-
 class Net(nn.Module):
     def __init__(self, width=16):
         super().__init__()
         self.layers = nn.Sequential(nn.Linear(8, width), nn.Tanh(), nn.Linear(width, 64))
     def forward(self, Z): return self.layers(Z)
-
 
 def test_a_decoder_of_ones_own_has_to_be_given(tmp_path):
     coder = small(decoder=Net, encoder=None).fit(X[:300])
@@ -98,7 +91,6 @@ def test_a_decoder_of_ones_own_has_to_be_given(tmp_path):
     with pytest.raises(ValueError, match='decoder, encoder: weights do not fit'):
         SparseCoder.from_pretrained(tmp_path, decoder=lambda: Net(17))
 
-
 # ---- what is refused ----
 
 def edit(change):
@@ -106,7 +98,6 @@ def edit(change):
         config = json.loads((folder/'config.json').read_text())
         (folder/'config.json').write_text(json.dumps(change(config)))
     return spoil
-
 
 SPOILT = {
     'no weights': (lambda f: (f/'model.safetensors').unlink(), 'has no model.safetensors'),
@@ -120,13 +111,11 @@ SPOILT = {
     'other weights': (lambda f: (f/'model.safetensors').write_bytes(b'pickle'), 'is not the file'),
 }
 
-
 @pytest.mark.parametrize('spoil, message', SPOILT.values(), ids=SPOILT)
 def test_spoilt_folders_are_refused(spoil, message, kept, tmp_path):
     for file in kept[1].iterdir(): (tmp_path/file.name).write_bytes(file.read_bytes())
     spoil(tmp_path)
     with pytest.raises(ValueError, match=message): SparseCoder.from_pretrained(tmp_path)
-
 
 @pytest.mark.parametrize('name', ['../models/digits', 'digits/../digits', '/etc', '..', '', 'mnist',
                                   'DIGITS', './digits', '../../etc/passwd', 'digits\0'])
@@ -136,14 +125,12 @@ def test_names_lead_nowhere_else(name, tmp_path, monkeypatch):
     with pytest.raises((ValueError, ImportError)) as error: SparseCoder.from_pretrained(name)
     assert 'name' in str(error.value) or 'huggingface_hub' in str(error.value) or '\0' in name
 
-
 def test_a_file_is_no_folder(kept, tmp_path):
     (tmp_path/'file').write_text('')
     with pytest.raises(ValueError, match='folder is .*file'):
         kept[0].save_pretrained(tmp_path/'file')
     with pytest.raises(NotFittedError): small().save_pretrained(tmp_path/'new')
     assert not (tmp_path/'new').exists()
-
 
 # ---- models that come with the library ----
 
@@ -152,7 +139,6 @@ def test_a_few_models_come_with_the_library_in_three_megabytes():
     files = [f for f in (ROOT/'deep_sparse_nb'/'models').rglob('*') if f.is_file()]
     assert sum(f.stat().st_size for f in files) < 3_000_000
     assert {f.name for f in files} == {'config.json', 'model.safetensors', 'README.md'}
-
 
 @pytest.mark.parametrize('name', models())
 def test_a_model_by_its_name_does_what_its_card_says(name):
@@ -173,7 +159,6 @@ def test_a_model_by_its_name_does_what_its_card_says(name):
         assert ((codes - expected)**2).mean() < .01*(expected**2).mean()
         assert coder.inverse_transform(codes).shape == images.shape and coder.score(images) > 0
 
-
 # ---- the hub ----
 
 def test_push_to_hub_uploads_the_folder(kept, monkeypatch):
@@ -193,7 +178,6 @@ def test_push_to_hub_uploads_the_folder(kept, monkeypatch):
     assert {'config.json', 'model.safetensors', 'README.md'} == set(files)
     assert json.loads(files['config.json'])['format'] == 'deep_sparse_nb.SparseCoder'
 
-
 def test_a_name_with_an_owner_is_asked_of_the_hub(kept, monkeypatch):
     hub = pytest.importorskip('huggingface_hub')
     monkeypatch.setattr(hub, 'snapshot_download', lambda name, allow_patterns: str(kept[1]))
@@ -203,13 +187,11 @@ def test_a_name_with_an_owner_is_asked_of_the_hub(kept, monkeypatch):
     with pytest.raises(ValueError, match="name is 'me/digits'.*no network"):
         SparseCoder.from_pretrained('me/digits')
 
-
 def test_without_the_hub_the_message_says_how_to_get_it(kept, monkeypatch):
     monkeypatch.setitem(sys.modules, 'huggingface_hub', None)
     for call in (lambda: kept[0].push_to_hub('me/digits'),
                  lambda: SparseCoder.from_pretrained('me/digits')):
         with pytest.raises(ImportError, match=r"pip install 'deep_sparse_nb\[hub\]'"): call()
-
 
 # ---- callbacks ----
 
@@ -220,7 +202,6 @@ def test_csv_holds_the_history(tmp_path):
     assert [*table] == [*coder.history_[0]] and len(table) == 2
     assert table['error'].tolist() == pytest.approx([row['error'] for row in coder.history_])
 
-
 def test_tensorboard_gets_each_number(tmp_path):
     pytest.importorskip('tensorboard')
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -230,7 +211,6 @@ def test_tensorboard_gets_each_number(tmp_path):
     assert [e.step for e in events.Scalars('sparsity')] == [1, 2]
     assert events.Scalars('alpha')[-1].value == pytest.approx(coder.history_[-1]['alpha'])
     assert log._log is not None and log.__getstate__()['_log'] is None
-
 
 def test_wandb_gets_each_row(monkeypatch):
     logged = []
@@ -245,7 +225,6 @@ def test_wandb_gets_each_row(monkeypatch):
     coder = small(callbacks=[WandbLog(project='p')]).fit(X)
     assert [step for step, _ in logged] == [1, 2]
     assert logged[1][1]['error'] == coder.history_[1]['error']
-
 
 @pytest.mark.parametrize('log, package', [(TensorBoardLog('x'), 'tensorboard'),
                                           (WandbLog(), 'wandb')], ids=['tensorboard', 'wandb'])

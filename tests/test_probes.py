@@ -20,10 +20,8 @@ from deep_sparse_nb.training import Autoencoder, begin, data_order, train
 QUICK = dict(models=['VDL'], lams=[.005], seeds=1, epochs=1, sizes=(500, 250, 250), device='cpu',
              progress=False)
 
-
 @pytest.fixture
 def home(tmp_path): return dict(results=tmp_path/'results', runs=tmp_path/'runs')
-
 
 @pytest.fixture
 def pictures(tmp_path):
@@ -32,7 +30,6 @@ def pictures(tmp_path):
     for split in ('train', 'valid', 'test'):
         for path in photographs(split): (folder/path.name).symlink_to(path)
     return folder
-
 
 def test_last_keeps_the_weights_of_the_last_epoch():
     g = torch.Generator().manual_seed(0)
@@ -53,7 +50,6 @@ def test_last_keeps_the_weights_of_the_last_epoch():
     assert min(losses) < losses[-1] - .01                # so that the best epoch is another one
     assert torch.allclose(made.W[0], alone.W, atol=1e-3)
 
-
 def test_few_labels_with_last_weights_go_on_from_stored_ones(home):
     sweep('digits', **QUICK, **home)
     options = dict(grids=['digits'], per_class=(1, 5), epochs=5, device='cpu', last=True)
@@ -69,7 +65,6 @@ def test_few_labels_with_last_weights_go_on_from_stored_ones(home):
     with pytest.raises(FileNotFoundError, match='no weights'):
         few_labels(['mnist-linear'], last=True, **home)
 
-
 def test_mean_over_pictures_ignores_how_many_patches_a_picture_lends():
     values = torch.tensor([1., 2., 4., 7.])
     mean, error = mean_over_pictures(values, torch.tensor([3, 5, 6, 9]))
@@ -82,7 +77,6 @@ def test_mean_over_pictures_ignores_how_many_patches_a_picture_lends():
     draws, which = (pictures + noise).flatten(1), torch.arange(20).repeat_interleave(5)
     errors = [mean_over_pictures(draw, which)[1] for draw in draws[:400]]
     assert torch.tensor(errors).mean().item() == pytest.approx(draws.mean(1).std().item(), rel=.05)
-
 
 def test_patches_come_from_every_picture_and_readings_differ():
     paths = [path for split in ('train', 'test') for path in photographs(split)]
@@ -97,7 +91,6 @@ def test_patches_come_from_every_picture_and_readings_differ():
     assert min(shrink_picture(picture, 1.46).shape) == round(256/1.46)
     half = shrink_picture(picture, 2).float().mean()
     assert half.item() == pytest.approx(picture.float().mean().item(), rel=.01)
-
 
 def test_by_picture_scores_stored_models(home, pictures):
     sweep('patches-linear', **QUICK, **home, images=pictures)
@@ -117,7 +110,6 @@ def test_by_picture_scores_stored_models(home, pictures):
     assert whole.sparsity['all'] == pytest.approx(here, abs=.05)       # other crops of the same
     with pytest.raises(ValueError, match='learned from photographs'):
         by_picture(images=pictures.parent, results=home['results'])
-
 
 def test_columns_are_never_longer_than_the_longest():
     changes = dict(longest=.9, epochs=3)

@@ -13,15 +13,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from deep_sparse_nb.decoders import HiddenDecoder, LinearDecoder, reconstruction_gradient
-from deep_sparse_nb.energy import Energy, hinge
+from deep_sparse_nb.decoders import HiddenDecoder, LinearDecoder
+from deep_sparse_nb.energy import Energy
 from deep_sparse_nb.inference import Diverged, fista, lipschitz
-from deep_sparse_nb.stacks import stack
 
 few = settings(max_examples=25, deadline=None, derandomize=True,
                suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 HALF = torch.bfloat16, torch.float16
-
 
 class Own(nn.Module):
     "A smooth decoder of one's own, whose gradient autograd finds."
@@ -31,7 +29,6 @@ class Own(nn.Module):
 
     def forward(self, Z): return torch.tanh(self.linear(Z))
 
-
 def decoder_of(kind, l, d, seed, odd):
     if kind == 'hidden': made = HiddenDecoder(l, 5, d, seed)
     else: made = (LinearDecoder if kind == 'linear' else Own)(l, d, seed)
@@ -39,7 +36,6 @@ def decoder_of(kind, l, d, seed, odd):
         for W in made.parameters():
             if W.dim() == 2: W.data[:, ::2] = 0
     return made
-
 
 def images(n, d, seed, odd, scale, dtype):
     Y = scale*torch.randn(n, d, generator=torch.Generator().manual_seed(seed), dtype=torch.double)
@@ -52,10 +48,8 @@ def images(n, d, seed, odd, scale, dtype):
     if odd == 'strided': Y = torch.stack([Y, Y], -1)[..., 0]
     return Y
 
-
 ODD = ('plain', 'zero columns', 'constant', 'zero', 'repeated', 'expanded', 'not contiguous',
        'strided')
-
 
 @st.composite
 def problems(draw, kinds=('linear', 'hidden', 'own'), dtypes=(torch.float32, torch.float64),
@@ -71,16 +65,13 @@ def problems(draw, kinds=('linear', 'hidden', 'own'), dtypes=(torch.float32, tor
     Y = images(n, d, seed, odd, scale, dtype)
     return Y, decoder, Energy(.05*scale, beta=beta, T=scale), scale, l
 
-
 def beginning(Y, decoder, scale, l):
     "Codes to start from, where the decoder is curved; those of a dictionary begin at zero."
     return None if isinstance(decoder, LinearDecoder) else Y.new_full((len(Y), l), .1*scale)
 
-
 def values(Y, decoder, energy, seen):
     decoder, Y = decoder.double(), Y.double()
     return [energy.value(Z.double(), Y, decoder(Z.double())).item() for Z in seen]
-
 
 @few
 @given(problems(), st.booleans())
@@ -96,7 +87,6 @@ def test_the_energy_never_rises_under_ista(problem, positive):
     slack = (1e-4 if Y.dtype == torch.float32 else 2e-6)*found[0] + 1e-300
     assert all(b <= a + slack for a, b in pairwise(found))
 
-
 @few
 @given(problems(dtypes=(torch.float32, torch.float64, *HALF)), st.booleans())
 def test_codes_are_finite_and_as_their_images(problem, positive):
@@ -110,7 +100,6 @@ def test_codes_are_finite_and_as_their_images(problem, positive):
     certified = found.gap if found.residual is None else found.residual
     assert certified.isfinite().all() and (certified >= 0).all()
 
-
 @few
 @given(problems(kinds=('linear',), dtypes=(torch.float64,), hinges=(0.,)), st.booleans())
 def test_certificates_bound_what_could_be_saved(problem, positive):
@@ -123,20 +112,6 @@ def test_certificates_bound_what_could_be_saved(problem, positive):
     assert (rough.gap*before >= before - after - 1e-9*before).all()
     assert (best.gap < 1e-5).all()
 
-
-@few
-@given(problems(dtypes=(torch.float64,)))
-def test_gradients_are_autograds(problem):
-    Y, decoder, energy, scale, l = problem
-    rng = torch.Generator().manual_seed(0)
-    Z = (scale*torch.rand(len(Y), l, generator=rng, dtype=torch.double)).requires_grad_()
-    smooth = (Y - decoder(Z)).square().mean(-1).sum()
-    if energy.beta: smooth = smooth + energy.beta*hinge(Z, energy.T)
-    auto, = torch.autograd.grad(smooth, Z)
-    ours = energy.gradient(Z.detach(), reconstruction_gradient(decoder, Y).full(Z.detach()))
-    torch.testing.assert_close(ours, auto, rtol=1e-8, atol=1e-10*scale)
-
-
 @few
 @given(problems(kinds=('linear', 'hidden'), dtypes=(torch.float64,)), st.booleans(), st.booleans())
 def test_a_kernel_is_the_plain_step(problem, positive, restart):
@@ -146,20 +121,6 @@ def test_a_kernel_is_the_plain_step(problem, positive, restart):
     fast, plain = (fista(Y, decoder, energy, kernel=kernel, **options).codes
                    for kernel in ('auto', 'plain'))
     torch.testing.assert_close(fast, plain, rtol=1e-6, atol=1e-9*scale)
-
-
-@few
-@given(problems(kinds=('linear', 'hidden'), dtypes=(torch.float64,)), st.integers(1, 3))
-def test_a_stack_is_its_members(problem, members):
-    Y, decoder, energy, scale, l = problem
-    other = type(decoder)(l, *([5] if isinstance(decoder, HiddenDecoder) else []), Y.shape[1], 7)
-    made = [decoder, other.double(), decoder][:members]
-    options = dict(start=beginning(Y, decoder, scale, l), step=.05, tol=1e-14, max_iter=25)
-    together = fista(Y, stack(made), energy, **options).codes
-    for one, codes in zip(made, together):
-        alone = fista(Y, one, energy, **options).codes
-        torch.testing.assert_close(codes, alone, rtol=1e-6, atol=1e-9*scale)
-
 
 @few
 @given(st.sampled_from(['linear', 'hidden', 'own']),
@@ -179,7 +140,6 @@ def test_types_that_meet_are_computed_in_that_of_the_images(kind, ours, theirs, 
     apart = 1e-2 if ours in HALF else 1e-4
     torch.testing.assert_close(mixed.to(wide), alike, rtol=apart, atol=apart)
 
-
 # ---- modes that PyTorch can be in ----
 
 @contextmanager
@@ -188,19 +148,16 @@ def default_double():
     try: yield
     finally: torch.set_default_dtype(torch.float)
 
-
 @contextmanager
 def deterministic():
     torch.use_deterministic_algorithms(True)
     try: yield
     finally: torch.use_deterministic_algorithms(False)
 
-
 MODES = {'inference_mode': torch.inference_mode, 'no_grad': torch.no_grad,
          'enable_grad': torch.enable_grad, 'autocast': lambda: torch.autocast('cpu'),
          'default double': default_double, 'deterministic': deterministic,
          'anomaly': torch.autograd.detect_anomaly}
-
 
 @pytest.mark.filterwarnings('ignore:Anomaly Detection')
 @pytest.mark.parametrize('kind', ['linear', 'hidden', 'own'])
@@ -215,7 +172,6 @@ def test_a_mode_changes_nothing(kind, name):
     assert found.codes.dtype == torch.float32
     torch.testing.assert_close(found.codes + 0, plain.codes, rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(found.residual + 0, plain.residual, rtol=1e-3, atol=1e-5)
-
 
 # ---- steps that are too long ----
 

@@ -15,12 +15,10 @@ ROOT = Path(__file__).resolve().parents[1]
 WIDEST = 95                 # characters of code that fit a page of 1400 pixels
 IMAGES = {'image/png', 'image/svg+xml', 'image/jpeg'}
 
-
 def run(script, cwd, path):
     done = subprocess.run([sys.executable, '-c', script], cwd=cwd, capture_output=True, text=True,
                           env=os.environ | {'PYTHONPATH': str(path)})
     assert done.returncode == 0, done.stderr
-
 
 @pytest.fixture(scope='session')
 def pages(tmp_path_factory):
@@ -39,24 +37,18 @@ def pages(tmp_path_factory):
     assert set(found) == listed and len(found) > 10
     return found
 
-
 def text(cell): return ''.join(cell['source'])
 
-
 def code_cells(cells): return [c for c in cells if c['cell_type'] == 'code']
-
 
 def option(cell, name):
     m = re.search(rf'^#\|\s*{name}:\s*(.*?)\s*$', text(cell), re.M)
     return m[1].strip('"\'') if m else ''
 
-
 def shown_code(cell):
     return '\n'.join(line for line in text(cell).splitlines() if not line.startswith('#|'))
 
-
 def squeezed(source): return '\n'.join(line.strip() for line in source.splitlines() if line.strip())
-
 
 # ---- code, once and in full ----
 
@@ -71,7 +63,6 @@ def modules():
         public = [n for n in tree.body if getattr(n, 'name', None) in (names or [[]])[0]]
         yield f.relative_to(ROOT), source, edited[1], public
 
-
 def test_every_public_definition_is_shown_once_in_full(pages):
     missing, seen = [], 0
     for f, source, page, public in modules():
@@ -83,7 +74,6 @@ def test_every_public_definition_is_shown_once_in_full(pages):
             if shown != 1: missing.append(f'{f}: {node.name} is shown {shown} times on {page}')
     assert seen > 50 and not missing
 
-
 def test_reference_lists_the_public_names_in_their_order(pages):
     seen = 0
     for f, _, page, public in modules():
@@ -93,13 +83,11 @@ def test_reference_lists_the_public_names_in_their_order(pages):
         seen += len(defined)
     assert seen > 50
 
-
 # ---- figures, lines, tables ----
 
 def pictures(cells):
     return [c for c in code_cells(cells)
             if any(set(o.get('data', {})) & IMAGES for o in c['outputs'])]
-
 
 def test_every_figure_has_caption_and_alternative(pages):
     "And is one picture: a cell that also returns its figure shows it twice."
@@ -116,7 +104,6 @@ def test_every_figure_has_caption_and_alternative(pages):
     assert seen > 10
     assert not troubles
 
-
 def test_no_line_of_code_is_wider_than_the_page(pages):
     troubles, seen = [], 0
     for page, cells in pages.items():
@@ -129,12 +116,10 @@ def test_no_line_of_code_is_wider_than_the_page(pages):
     assert seen > 1000
     assert not troubles
 
-
 def outputs(cells):
     "What the cells show as markup."
     return [''.join(o['data'].get(kind, '')) for c in code_cells(cells) for o in c['outputs']
             if 'data' in o for kind in ('text/html', 'text/markdown')]
-
 
 def test_no_table_shows_what_only_a_program_reads(pages):
     raw = re.compile(r'\s*(?:nan|none|true|false|<na>|\{.*\}|[a-z]\w*_\w+)\s*', re.I | re.S)
@@ -147,7 +132,6 @@ def test_no_table_shows_what_only_a_program_reads(pages):
                     troubles.append(f'{page}: a table says {cell}')
     assert seen > 10
     assert not troubles
-
 
 def test_formulas_use_only_what_their_page_defines(pages):
     "An unknown command is shown as it is written, in red."
@@ -162,18 +146,15 @@ def test_formulas_use_only_what_their_page_defines(pages):
             undefined += [f'{page}: {name} in {formula}' for name in used - defined]
     assert seen > 100 and not undefined
 
-
 # ---- what a reader may copy, or reads without JavaScript ----
 
 def snippets(source, language):
     return re.findall(rf'^```{language}\n(.*?)^```$', source, re.S | re.M)
 
-
 def prose(path):
     "The Markdown of a page, without that of other pages."
     return '\n\n'.join(text(c) for c in json.loads(path.read_text(encoding='utf-8'))['cells']
                        if c['cell_type'] == 'markdown')
-
 
 # What a page has at hand where its snippet stands. The others begin from nothing.
 AT_HAND = {
@@ -219,19 +200,16 @@ PYTHON = [pytest.param(AT_HAND.get(str(f), '') + block, id=f'{f} {i}',
                        marks=[pytest.mark.slow]*('.fit(' in block)) for f in NOTEBOOKS
           for i, block in enumerate(snippets(prose(ROOT/'nbs'/f), 'python'))]
 
-
 @pytest.mark.parametrize('block', PYTHON)
 def test_python_on_pages_runs_as_it_stands(tmp_path, block, monkeypatch):
     monkeypatch.chdir(tmp_path)
     exec(compile(block, 'page', 'exec'), dict(__name__='__main__'))
-
 
 # Shell commands are understood, but not run: they install, download MNIST or train for hours.
 SHELL = [(str(f), block) for f in [*(Path('nbs')/f for f in NOTEBOOKS), Path('README.md')]
          for language in ('bash', 'sh') for block in snippets(
              prose(ROOT/f) if f.suffix == '.ipynb' else (ROOT/f).read_text(encoding='utf-8'),
              language)]
-
 
 @pytest.mark.parametrize('page, block', SHELL, ids=[f for f, _ in SHELL])
 def test_shell_on_pages_is_understood(page, block):
@@ -246,7 +224,6 @@ def test_shell_on_pages_is_understood(page, block):
             done = subprocess.run([*words, '-n'], cwd=ROOT, capture_output=True, text=True)
             assert done.returncode == 0, done.stderr
 
-
 def test_pieces_that_move_say_what_they_show_without_moving(pages):
     seen = 0
     for page, cells in pages.items():
@@ -256,7 +233,6 @@ def test_pieces_that_move_say_what_they_show_without_moving(pages):
                 seen += 1
                 assert still and len(still[1]) > 60, f'{page}: {piece}'
     assert seen > 4
-
 
 # ---- links to places within pages ----
 
@@ -268,14 +244,12 @@ def anchor(heading):
     words = re.sub(r'[^\w\s.-]', '', heading.replace('`', '').replace('*', '').lower())
     return re.sub(r'^[^a-z]+', '', re.sub(r'\s+', '-', words.strip()))
 
-
 def anchors(cells):
     whole = '\n'.join(text(c) for c in cells if c['cell_type'] == 'markdown')
     prose = re.sub(r'```.*?```', '', whole, flags=re.S)
     found = {anchor(h) for h in re.findall(r'^#{1,6}\s+(.*?)\s*$', prose, re.M)}
     found |= {option(c, 'label') for c in code_cells(cells)}
     return found | set(re.findall(r'(?:\{#|\bid=")([\w.-]+)', whole))
-
 
 def test_links_lead_to_places_that_exist(pages):
     places = {page: anchors(cells) for page, cells in pages.items()}
@@ -291,7 +265,6 @@ def test_links_lead_to_places_that_exist(pages):
                 seen += 1
                 if at not in places.get(where, ()): dead.append(f'{page}: nothing at {target}')
     assert seen > 10 and not dead
-
 
 # ---- the processors themselves ----
 
@@ -314,7 +287,6 @@ HALF = """def half(x: float, # a number
 DOT = ('iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAA'
        'AABJRU5ErkJggg==')
 
-
 def small_notebook():
     shown = dict(output_type='display_data', metadata={}, data={'image/png': DOT})
     code = ['#| default_exp core', '#| export\nimport os', '#| export\n' + HALF,
@@ -324,7 +296,6 @@ def small_notebook():
     prose = ['# Core\n\n> Small.', 'Use `half` and `half` again, not `unknown`.']
     title, last = (dict(cell_type='markdown', source=s, metadata={}, id=s[:2]*4) for s in prose)
     return dict(cells=[title, *cells, last], metadata={}, nbformat=4, nbformat_minor=5)
-
 
 def test_processor_folds_what_supports_and_shows_what_teaches(tmp_path):
     "On a small project: what is folded, what is linked, and the reference that it gets."

@@ -3,10 +3,8 @@ import csv
 import errno
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,7 +22,6 @@ from deep_sparse_nb.inference import Diverged
 from deep_sparse_nb.paper.recipes import GRIDS, LAMBDAS, PUBLISHED, recipe, table_row, targets
 from deep_sparse_nb.training import Autoencoder, begin, data_order, evaluate, train
 from deep_sparse_nb.checkpoints import origin, peek, restore, save
-from deep_sparse_nb.files import lock
 from deep_sparse_nb.paper.results import (
     KEY, TABLE_VERSION, append, identity, provenance, read_table)
 from deep_sparse_nb.paper.weights import compact, load_model, unpacked, worth_storing
@@ -40,13 +37,10 @@ RESULTS = Path(__file__).resolve().parents[1]/'results'
 QUICK = dict(models=['VDL'], lams=[.005], seeds=1, epochs=3, sizes=SIZES, device='cpu',
              progress=False)
 
-
 @pytest.fixture
 def home(tmp_path): return dict(results=tmp_path/'results', runs=tmp_path/'runs')
 
-
 def table_of(home, name='digits'): return read_table(home['results']/f'{name}.csv')
-
 
 # ---- grids ----
 
@@ -58,13 +52,11 @@ def test_published_grids_are_table_3(name):
     assert [(r.model, r.lam) for r in grid.recipes()] == theirs
     assert all(r == recipe(grid.dataset, r.model, r.lam) for r in grid.recipes())
 
-
 def test_every_target_is_a_member_of_a_published_grid():
     table = targets()
     assert len(table) == 30 and len(table[table.figure != 'table1']) == 20
     members = {(GRIDS[g].dataset, r.model, r.lam) for g in PUBLISHED for r in GRIDS[g].recipes()}
     assert set(table[['dataset', 'model', 'lam']].itertuples(index=False, name=None)) <= members
-
 
 def test_order_seed_by_seed_and_printed_points_first():
     members = choose('mnist-linear')
@@ -75,26 +67,12 @@ def test_order_seed_by_seed_and_printed_points_first():
     first = [(r.model, r.lam) in printed for r, s in members if s == 0]
     assert first == [True]*8 + [False]*16
 
-
 def test_knobs_turn_one_coefficient_each():
     plain = recipe('mnist', 'VDL', .01)
     changed = [[k for k in ('beta', 'T', 'gamma') if getattr(r, k) != getattr(plain, k)]
                for r in GRIDS['knobs'].recipes()]
     assert changed[0] == [] and all(len(c) == 1 for c in changed[1:])
     assert len(plan(choose('knobs'), Path('nowhere'), origin('mnist'), 30)) == 1
-
-
-@pytest.mark.parametrize('arguments, words', [
-    (dict(name='mnist'), 'mnist-linear'), (dict(name='digits', models=['DO']), 'SDL, VDL'),
-    (dict(name='digits', lams=[.3]), '0.02'),
-    (dict(name='digits', seeds=0), 'seeds'), (dict(name='digits', epochs=0), 'epochs')])
-def test_unknown_choices_name_the_known(arguments, words):
-    with pytest.raises(ValueError, match=words): choose(**arguments)
-
-
-def test_minutes_must_be_positive(home):
-    with pytest.raises(ValueError, match='minutes'): sweep('digits', minutes=0, **QUICK, **home)
-
 
 def test_stored_weights_fit_a_repository():
     total = 0
@@ -107,7 +85,6 @@ def test_stored_weights_fit_a_repository():
     assert 5e6 < total < 25e6
     assert not worth_storing('mnist', .02, 'VDL', 1) and not worth_storing('mnist', .003, 'VDL', 0)
 
-
 # ---- stacks and files ----
 
 def test_stacks_hold_members_that_may_be_trained_together(tmp_path):
@@ -117,7 +94,6 @@ def test_stacks_hold_members_that_may_be_trained_together(tmp_path):
     assert sorted(str(m) for _, group in units for m in group) == sorted(map(str, members))
     for _, group in units: Autoencoder.from_recipes(*zip(*[(replace(r, m=8), s) for r, s in group]))
 
-
 def test_names_keep_trials_apart():
     r = recipe('mnist', 'VDL', .02)
     def name(recipes, came=origin('mnist')):
@@ -125,7 +101,6 @@ def test_names_keep_trials_apart():
     assert name([r]) == 'VDL_0.02_s0.safetensors'
     assert len({name([r]), name([replace(r, epochs=3)]), name([replace(r, beta=3)]),
                 name([r], origin('mnist', SIZES)), name([r, r])}) == 5
-
 
 def test_checkpoints_are_known_by_content(tmp_path):
     came = origin('digits')
@@ -141,14 +116,6 @@ def test_checkpoints_are_known_by_content(tmp_path):
     assert [group for _, group in units] == [[m] for m in members]
     (tmp_path/'foreign.safetensors').write_text('no checkpoint')
     with pytest.raises(ValueError, match='foreign'): plan(members, tmp_path, came, 1)
-
-
-def test_a_lock_has_one_holder(tmp_path):
-    taken = tmp_path/'a.lock'
-    with lock(taken, wait=False) as first, lock(taken, wait=False) as second:
-        assert first and not second
-    with lock(tmp_path/'a.lock', wait=False) as third: assert third
-
 
 # ---- sweeps ----
 
@@ -173,7 +140,6 @@ def test_rows_say_what_evaluate_finds(home, monkeypatch):
     assert history.epoch.tolist() == [1, 2, 3]
     assert history.valid_psnr[2] == pytest.approx(restore(path).history[2]['valid_psnr'], rel=1e-4)
 
-
 def test_stopped_sweep_goes_on_where_it_was(home, tmp_path):
     assert len(sweep('digits', minutes=1e-6, **QUICK, **home)) == 1
     path, = (home['runs']/'digits').glob('*.safetensors')
@@ -183,27 +149,6 @@ def test_stopped_sweep_goes_on_where_it_was(home, tmp_path):
     sweep('digits', **QUICK, **alone)
     columns = [*KEY, 'sigma', 'psnr', 'sparsity', 'best_epoch']
     pd.testing.assert_frame_equal(table_of(home)[columns], table_of(alone)[columns])
-
-
-def test_killed_process_loses_an_epoch_at_most(home):
-    code = f'''
-from deep_sparse_nb.paper.sweeps import sweep
-sweep('digits', models=['VDL'], lams=[.005], seeds=1, epochs=40, sizes={SIZES}, device='cpu',
-      results={str(home["results"])!r}, runs={str(home["runs"])!r})'''
-    process = subprocess.Popen([sys.executable, '-c', code], stderr=subprocess.DEVNULL)
-    done = lambda: [peek(p)[2] for p in (home['runs']/'digits').glob('*.safetensors')]
-    for _ in range(3000):
-        if process.poll() is not None or (done() and done()[0] >= 2): break
-        time.sleep(.1)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
-    epoch, = done()
-    assert 2 <= epoch < 40 and not (home['results']/'digits.csv').exists()
-    assert not sweep('digits', **QUICK | dict(epochs=40), **home)
-    path, = (home['runs']/'digits').glob('*.safetensors')
-    assert [h['epoch'] for h in restore(path).history] == list(range(1, 41))
-    assert len(table_of(home)) == 3
-
 
 def test_done_members_are_left_alone_and_budgets_apart(home):
     sweep('digits', **QUICK, **home)
@@ -218,7 +163,6 @@ def test_done_members_are_left_alone_and_budgets_apart(home):
     assert budgets == [[3, 500], [2, 500], [3, 750]]
     assert len(list((home['runs']/'digits').glob('*.safetensors'))) == 3
 
-
 def test_lost_rows_are_made_again_without_training(home):
     sweep('digits', **QUICK, **home)
     before = table_of(home)
@@ -226,7 +170,6 @@ def test_lost_rows_are_made_again_without_training(home):
     assert not sweep('digits', **QUICK, **home)
     pd.testing.assert_frame_equal(before.drop(columns='date'), table_of(home).drop(columns='date'))
     assert len(read_table(home['results']/'histories'/'digits.csv')) == 3
-
 
 def test_stack_and_single_agree(home, tmp_path):
     quick = QUICK | dict(lams=[.001, .005], seeds=2)
@@ -238,7 +181,6 @@ def test_stack_and_single_agree(home, tmp_path):
     assert len(one) == len(four) == 12 and set(four.members) == {4}
     assert (one.psnr - four.psnr).abs().max() < .01
     assert (one.sparsity - four.sparsity).abs().max() < .002
-
 
 def test_divergence_splits_a_stack_and_is_written_down(home, monkeypatch):
     def train_until(run, data, after_epoch, **options):
@@ -253,24 +195,12 @@ def test_divergence_splits_a_stack_and_is_written_down(home, monkeypatch):
     assert table[table.lam == .005].diverged.str.contains('epoch 2').all()
     assert len(list((home['runs']/'digits').glob('*.safetensors'))) == 2
 
-
-def test_interrupt_passes_through_and_can_be_resumed(home, monkeypatch):
-    with monkeypatch.context() as m:
-        def interrupted(run, data, after_epoch, **options):
-            train(run, data, epochs=2, after_epoch=after_epoch, progress=False)
-            raise KeyboardInterrupt
-        m.setattr(sweeps, 'train', interrupted)
-        with pytest.raises(KeyboardInterrupt): sweep('digits', **QUICK, **home)
-    assert not sweep('digits', **QUICK, **home) and len(table_of(home)) == 3
-
-
 def test_misnamed_checkpoint_is_not_overwritten(home):
     path = home['runs']/'digits'/file_name([(replace(recipe('digits', 'VDL', .005), epochs=3), 0)],
                                            origin('digits', SIZES))
     other = Autoencoder.from_recipes(recipe('digits', 'VDL', .001))
     save(begin(other, origin=dict(dataset='digits')), path)
     with pytest.raises(ValueError, match='other members'): sweep('digits', **QUICK, **home)
-
 
 # ---- weights ----
 
@@ -284,7 +214,6 @@ def test_weights_come_back(home):
     test = load('digits', sizes=SIZES).test
     assert evaluate(model, test)['psnr'].item() == pytest.approx(table_of(home).psnr[0], abs=.02)
 
-
 def test_eight_bits_round_to_half_a_unit():
     model = Autoencoder.from_recipes(recipe('digits', 'VDL-NL', .01))
     # a dead component must not become NaN
@@ -295,7 +224,6 @@ def test_eight_bits_round_to_half_a_unit():
     assert weights['decoder.b1'].dtype == torch.half
     for name in ('decoder.W1', 'decoder.W2', 'encoder.U', 'encoder.S'):
         assert ((back[name] - model.state_dict()[name]).abs() <= .501*weights[f'{name}.unit']).all()
-
 
 def test_a_budget_is_extended_and_never_shortened(home, tmp_path):
     apart = dict(results=tmp_path/'apart', runs=tmp_path/'apart')
@@ -311,7 +239,6 @@ def test_a_budget_is_extended_and_never_shortened(home, tmp_path):
     # the very same epochs, not trained again
     assert first[2] == first[3] == first[4]
 
-
 def test_a_trial_does_not_replace_better_weights(home):
     sweep('digits', **QUICK, **home)
     path, = (home['results']/'weights').iterdir()
@@ -321,13 +248,11 @@ def test_a_trial_does_not_replace_better_weights(home):
     sweep('digits', **QUICK | dict(epochs=4), **home)
     assert load_model('digits', 'VDL', .005, results=home['results']).shared.epochs == 4
 
-
 def test_weights_of_the_checkout_are_found_from_anywhere(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert load_model('mnist', 'VDL', .02).recipes[0].lam == .02
     with pytest.raises(FileNotFoundError, match='results.* or .*results'):
         load_model('mnist', 'VDL', .01)
-
 
 def test_missing_weights_name_their_command(tmp_path):
     with pytest.raises(FileNotFoundError,
@@ -335,7 +260,6 @@ def test_missing_weights_name_their_command(tmp_path):
         load_model('patches', 'VDL-NL', .01, results=tmp_path)
     with pytest.raises(FileNotFoundError, match='not kept'):
         load_model('mnist', 'VDL', .02, seed=3, results=tmp_path)
-
 
 def test_a_selected_member_is_one():
     stack = Autoencoder.from_recipes([recipe('mnist', 'VDL', lam) for lam in (.001, .02)], [0, 1],
@@ -345,11 +269,9 @@ def test_a_selected_member_is_one():
     assert one.seeds == (1,) and one.recipes[0].lam == .02
     assert torch.allclose(one.encode(Y)[0], stack.encode(Y)[1], atol=1e-6)
 
-
 # ---- tables ----
 
 ROW = dict(model='VDL', lam=.02, psnr=17.7, version=TABLE_VERSION)
-
 
 def test_append_keeps_every_old_byte(tmp_path):
     path = tmp_path/'t.csv'
@@ -359,14 +281,12 @@ def test_append_keeps_every_old_byte(tmp_path):
     assert path.read_bytes().startswith(before) and read_table(path).psnr.tolist() == [17.7, 17.7]
     assert sorted(os.listdir(tmp_path)) == ['.lock', 't.csv']
 
-
 def test_words_that_look_like_numbers_stay_words(tmp_path):
     row = ROW | dict(source='2012', commit='7309e640', diverged='')
     for _ in range(2): append(tmp_path/'t.csv', [row], ['model', 'source'])
     table = read_table(tmp_path/'t.csv')
     assert table[['source', 'commit']].values.tolist() == [['2012', '7309e640']]
     assert table.diverged.isna().all()
-
 
 def test_other_versions_and_columns_are_refused(tmp_path):
     path = tmp_path/'t.csv'
@@ -383,7 +303,6 @@ def test_other_versions_and_columns_are_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match='sweep mnist-linear'):
         read_table(tmp_path/'mnist-linear.csv')
 
-
 def version_1(path, to):
     "A table as version 1 wrote it."
     lines = [*csv.reader(path.read_text().splitlines())]
@@ -392,7 +311,6 @@ def version_1(path, to):
     for row in lines[1:]: row[last] = '1'
     with open(to, 'w') as f:
         csv.writer(f, lineterminator='\n').writerows([row[i] for i in kept] for row in lines)
-
 
 @pytest.mark.parametrize('name, rule', [('digits', 'recipe'), ('safe-step', 'safe')])
 def test_tables_of_version_1_are_read_and_grow(tmp_path, home, name, rule):
@@ -412,11 +330,9 @@ def test_tables_of_version_1_are_read_and_grow(tmp_path, home, name, rule):
     version_1(path, tmp_path/'back.csv')
     assert (tmp_path/'back.csv').read_text().startswith(before)          # not a digit has changed
 
-
 # made by pages and tools, with columns of their own
 OTHERS = {'convolution.csv', 'curved.csv', 'own-decoders.csv', 'photographs.csv'}
 SWEPT = sorted(p.relative_to(RESULTS) for p in RESULTS.rglob('*.csv') if p.name not in OTHERS)
-
 
 @pytest.mark.parametrize('name', SWEPT, ids=str)
 def test_stored_tables_are_read(name):
@@ -428,7 +344,6 @@ def test_stored_tables_are_read(name):
     assert set(old.step_rule) <= {'safe' if name.stem.startswith('safe') else 'recipe'}
     assert set(table.step_rule) <= {'recipe', 'safe', '1/L', 'coast'}
 
-
 def test_rows_tell_rules_and_precisions_apart(home):
     sweep('digits', **QUICK, **home)
     table = table_of(home)
@@ -438,12 +353,6 @@ def test_rows_tell_rules_and_precisions_apart(home):
     rows = [table.iloc[0].to_dict() | other | dict(diverged=None)]
     append(home['results']/'digits.csv', rows, [*KEY, 'sigma'])
     assert table_of(home).step_rule.tolist() == ['recipe']*3 + ['1/L']
-
-
-def test_nothing_to_add_is_nothing_done(tmp_path):
-    append(tmp_path/'new'/'t.csv', [], ['model'])
-    assert not (tmp_path/'new').exists()
-
 
 def test_divergence_in_the_first_epoch_is_written_down(home, monkeypatch):
     "There is no history yet then, and a table of histories may be there already."
@@ -457,7 +366,6 @@ def test_divergence_in_the_first_epoch_is_written_down(home, monkeypatch):
     assert reasons == ['epoch 1, batch 3: codes are not finite']*3
     assert set(read_table(home['results']/'histories'/'digits.csv').lam) == {.001}
 
-
 def test_full_disk_leaves_the_table(tmp_path, monkeypatch):
     path = tmp_path/'t.csv'
     append(path, [ROW], ['model'])
@@ -468,7 +376,6 @@ def test_full_disk_leaves_the_table(tmp_path, monkeypatch):
     with pytest.raises(OSError, match='as it was.*No space'):
         append(path, [ROW | dict(model='SDL')], ['model'])
     assert path.read_bytes() == before and sorted(os.listdir(tmp_path)) == ['.lock', 't.csv']
-
 
 def test_two_processes_lose_no_row(tmp_path):
     code = f'''
@@ -481,14 +388,12 @@ for i in range(15):
     assert [p.wait() for p in both] == [0, 0]
     assert len(read_table(tmp_path/'t.csv')) == 30
 
-
 def test_provenance_tells_no_folder(monkeypatch):
     folder = str(Path.home()/'secret')
     monkeypatch.setattr(sys, 'argv',
                         [f'{folder}/deep-sparse', 'sweep', 'digits', f'--data-dir={folder}/data',
                          '--runs', '../secret/runs'])
     assert provenance()['command'] == 'deep-sparse sweep digits --data-dir=data --runs runs'
-
 
 # ---- the report ----
 
@@ -502,12 +407,10 @@ def published(folder, points, **changes):
     append(folder/('mnist-nl.csv' if nl else 'mnist-linear.csv'), rows, [*KEY, 'sigma'])
     return report(folder)
 
-
 def line(table, figure, model='VDL', sigma=0):
     here = (table.figure == figure) & (table.model == model) & (table.sigma == sigma)
     found, = table[here & (table.dataset == 'mnist')].to_dict('records')
     return found
-
 
 def test_report_without_results_is_all_null(tmp_path):
     table = report(tmp_path/'none')
@@ -518,7 +421,6 @@ def test_report_without_results_is_all_null(tmp_path):
     ours = 'within', 'our_psnr', 'seeds', 'step_rule', 'precision'
     assert all(r[column] is None for r in records for column in ours)
 
-
 @pytest.mark.parametrize('psnr, sparsity, verdict', [
     (17.7, .918, 'point'), (17.41, .918, 'point'), (17.39, .918, False), (17.7, .9325, 'point'),
     (17.7, .934, False), (17.99, .904, 'point'), (18.01, .904, False)])
@@ -526,20 +428,17 @@ def test_points_of_linear_models(tmp_path, psnr, sparsity, verdict):
     table = published(tmp_path, [('VDL', .02, 0, 0, sparsity, psnr)])
     assert line(table, '2d')['within'] == verdict
 
-
 @pytest.mark.parametrize('psnr, sparsity, verdict',
                          [(18.69, .94, 'point'), (18.71, .922, False), (18.3, .943, False)])
 def test_points_of_hidden_layers(tmp_path, psnr, sparsity, verdict):
     table = published(tmp_path, [('VDL-NL', .02, 0, 0, sparsity, psnr)])
     assert line(table, '4d', 'VDL-NL')['within'] == verdict
 
-
 @pytest.mark.parametrize('psnr, verdict',
                          [(15.01, 'point'), (15.79, 'point'), (14.99, False), (15.81, False)])
 def test_denoising_is_about_decibels(tmp_path, psnr, verdict):
     table = published(tmp_path, [('VDL', .02, 0, 1., .5, psnr)])
     assert line(table, 'table1', sigma=1)['within'] == verdict
-
 
 @pytest.mark.parametrize('left, right, verdict', [
     ((.66, 21.0), (.74, 20.2), 'curve'),   # 20.7 at 69 %
@@ -552,13 +451,11 @@ def test_sliding_along_the_curve(tmp_path, left, right, verdict):
                        ('SDL', .003, 0, 0, .69, 10.)])
     assert line(table, '2c')['within'] == verdict
 
-
 def test_mean_over_seeds(tmp_path):
     points = [('VDL', .02, s, 0, .918, p) for s, p in enumerate((17.3, 17.7, 18.4))]
     row = line(published(tmp_path, points), '2d')
     assert (row['our_psnr'], row['our_sparsity'], row['seeds'], row['epochs'],
             row['train_images']) == (17.8, 91.8, 3, 200, 55_000)
-
 
 @pytest.mark.parametrize('less',
                          [dict(epochs=20), dict(sizes=(5_000, 5_000, 10_000)),
@@ -572,7 +469,6 @@ def test_less_than_the_whole_never_agrees(tmp_path, less):
     both = line(published(tmp_path, [('VDL', .02, 1, 0, .5, 30.)]), '2d')
     assert (both['our_psnr'], both['seeds']) == (30., 1)
     assert (both['within'], both['verdict']) == (False, 'disagrees')
-
 
 def test_the_report_says_how_codes_were_inferred(tmp_path):
     "Rows of another step or precision are compared by themselves, and named."
@@ -589,7 +485,6 @@ def test_the_report_says_how_codes_were_inferred(tmp_path):
     stored = report(Path(__file__).parents[1]/'results').set_index(['figure', 'sigma'])
     assert tuple(stored.loc[('4a', 0)][['step_rule', 'precision']]) == ('1/L', 'bfloat16')
 
-
 def test_a_whole_run_with_a_safe_step_counts_under_its_name(tmp_path):
     "A shorter one does not, and the paper's own step comes first."
     def add(table, epochs, rule, psnr):
@@ -603,12 +498,10 @@ def test_a_whole_run_with_a_safe_step_counts_under_its_name(tmp_path):
     assert add('safe-step.csv', 200, 'safe', 18.1) == ('safe', 200, 18.1, 'agrees')
     assert add('mnist-nl.csv', 200, 'recipe', 18.2) == ('recipe', 200, 18.2, 'agrees')
 
-
 def test_both_of_the_papers_contradicting_numbers_are_compared(tmp_path):
     table = published(tmp_path, [('SDL', .005, 0, 0, .897, 17.35), ('SDL', .003, 0, 0, .8, 19.)])
     assert line(table, 'table1', 'SDL')['within'] == 'point'
     assert line(table, '2b', 'SDL')['within'] == 'curve'
-
 
 # ---- what rests on finished models ----
 
@@ -618,7 +511,6 @@ def test_first_of_each_class():
     assert first_of_each(labels, 2).tolist() == [0, 1, 2, 4]
     assert first_of_each(labels, None).tolist() == list(range(6))
     with pytest.raises(ValueError, match='only 3'): first_of_each(labels, 4)
-
 
 def test_draws_of_labelled_images_differ_and_can_be_had_again():
     labels = torch.arange(3).repeat(40)
@@ -630,7 +522,6 @@ def test_draws_of_labelled_images_differ_and_can_be_had_again():
     # more labels of the same draw
     assert set(first_of_each(labels, 2, 3).tolist()) <= set(drawn[3].tolist())
 
-
 def test_only_labelled_keeps_the_images_of_each_task():
     data = load('digits', sizes=(300, 50, 50))
     kept, rows = probes.only_labelled(data, (1, 3), 2)
@@ -639,7 +530,6 @@ def test_only_labelled_keeps_the_images_of_each_task():
         assert torch.equal(kept.train.images[chosen],
                            data.train.images[first_of_each(data.train.labels, k, draw)])
     assert [*probes.only_labelled(data, (None,), 3)[1]] == [(None, 0)]
-
 
 @pytest.mark.parametrize('l', [0, 16])
 def test_a_stack_of_classifiers_is_each_alone(l):
@@ -662,13 +552,11 @@ def test_a_stack_of_classifiers_is_each_alone(l):
         assert when[i] == best and loss[i].item() == pytest.approx(lowest, rel=1e-4)
         assert torch.allclose(made.W[i], kept, atol=1e-4)
 
-
 def test_top_errors():
     scores = torch.tensor([[[4., 3, 2, 1], [1, 2, 3, 4], [1, 2, 3, 4]]])
     found = probes.top_errors(scores, torch.tensor([0, 2, 0]))
     assert found['top1'].tolist() == pytest.approx([2/3])
     assert found['top3'].tolist() == pytest.approx([1/3])
-
 
 def test_few_labels_and_stability(home):
     quick = QUICK | dict(models=['SDL', 'VDL'], seeds=2)
@@ -703,11 +591,9 @@ def test_few_labels_and_stability(home):
     assert stable[['similarity', 'floor']].stack().between(-1, 1).all()
     assert (stable.lowest <= stable.highest).all()
 
-
 def test_stability_needs_two_seeds(home):
     sweep('digits', **QUICK, **home)
     with pytest.raises(ValueError, match='two'): stable_atoms(['digits'], **home)
-
 
 def test_contrast_of_the_test_patches(home, tmp_path):
     images = tmp_path/'photographs'
@@ -725,7 +611,6 @@ def test_contrast_of_the_test_patches(home, tmp_path):
         assert whole[column] == pytest.approx(swept[column], rel=1e-6)
     with pytest.raises(ValueError, match='learned from photographs'):
         by_contrast(**home, images=tmp_path)
-
 
 def test_best_lambda_looks_at_validation_only():
     base = dict(dataset='mnist', source='mnist', model='VDL', epochs=200, train_images=55_000,

@@ -26,7 +26,6 @@ import widgets
 
 node = pytest.mark.skipif(not shutil.which('node'), reason='needs Node, to run sparse.js')
 
-
 def javascript(*cases):
     "The results of functions of sparse.js, each case being [name, arguments]."
     text = json.dumps(cases, default=lambda A: A.tolist())
@@ -35,11 +34,9 @@ def javascript(*cases):
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
-
 def agree(found, expected):
     found, expected = np.asarray(found, float), np.asarray(expected, float)
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
-
 
 @node
 def test_shrinkage():
@@ -47,7 +44,6 @@ def test_shrinkage():
     for positive in (True, False):
         found = javascript(*(['shrink', [v, .7, positive]] for v in V.tolist()))
         agree(found, shrink(V, .7, positive))
-
 
 @node
 @pytest.mark.parametrize('spread', [0, .1, .49, 2], ids=lambda s: f'spread {s}')
@@ -60,7 +56,6 @@ def test_hinge(spread):
     agree(h, hinge(Z, T))
     agree(g, hinge_gradient(Z, T)[:, 0])
 
-
 @node
 @pytest.mark.parametrize('c', [.5, 1, 3.])
 def test_collapse_by_hand(c):
@@ -71,7 +66,6 @@ def test_collapse_by_hand(c):
     agree(found['l1'], parts['l1'])
     agree(found['hinge'], parts['hinge'])
     agree(0, parts['reconstruction'])
-
 
 @node
 @pytest.mark.parametrize('momentum, restart', [(False, False), (True, False), (True, True)])
@@ -94,12 +88,10 @@ def test_fista_takes_the_same_path(momentum, restart):
     Z = double(path[7])[None]
     agree(value, energy.value(Z, y[None], decoder(Z).detach()))
 
-
 def autoencoder(W, U, S, b):
     encoder, decoder = LISTA(784, 128), LinearDecoder(128, 784)
     encoder.U.data, encoder.S.data, encoder.b.data, decoder.W.data = U, S, b, W
     return encoder, decoder
-
 
 def eight_bits(model):
     "Encoder and decoder as the page has them, and its examples."
@@ -108,12 +100,10 @@ def eight_bits(model):
     networks = autoencoder(whole('W'), whole('U'), whole('S'), stored[f'{model}.b'])
     return *networks, stored['examples'].float()/255
 
-
 @torch.no_grad()
 def through(encoder, decoder, pixels):
     Z = encoder((pixels - MNIST['shift'])/MNIST['scale'])
     return Z, decoder(Z)*MNIST['scale'] + MNIST['shift']
-
 
 @node
 @pytest.mark.parametrize('model', widgets.DRAWN)
@@ -127,7 +117,6 @@ def test_drawn_digits(model):
     agree([one['psnr'] for one in found], psnr(pixels, made))
     agree([one['sparsity'] for one in found], sparsity(Z[:, None]))
 
-
 @node
 def test_noise_is_normal_and_always_the_same():
     seeds = (1, 1, 2)
@@ -136,7 +125,6 @@ def test_noise_is_normal_and_always_the_same():
     assert (once == again).all() and (once != other).any()
     assert abs(once.mean()) < .03 and abs(once.std() - 1) < .02
     assert abs(np.corrcoef(once[1:], once[:-1])[0, 1]) < .03
-
 
 # ---- the data ----
 
@@ -148,7 +136,6 @@ def test_eight_bits_lose_little(model, lam):
     rough, fine = (psnr(pixels, through(*pair, pixels)[1]) for pair in ((encoder, decoder), exact))
     lost = fine - rough
     assert lost.abs().max() < .3 and lost.mean().abs() < .1
-
 
 def test_data_are_those_of_the_results():
     again, read = 'run `python tools/widgets.py`', lambda name: json.loads((DATA/name).read_text())
@@ -162,10 +149,8 @@ def test_data_are_those_of_the_results():
     assert made.keys() == kept.keys() and all(torch.equal(made[k], kept[k]) for k in made), again
     for part, values in widgets.collapse().items(): agree(read('collapse.json')[part], values)
 
-
 def test_data_are_small():
     assert sum(f.stat().st_size for f in DATA.iterdir()) < 1_500_000
-
 
 def test_pages_embed_pieces_that_exist():
     text = [f.read_text(encoding='utf-8') for f in (ROOT/'nbs').rglob('*.ipynb')]
@@ -173,7 +158,6 @@ def test_pages_embed_pieces_that_exist():
     mounts = re.compile(r'^export (async )?function mount\(', re.M)
     made = {f.stem for f in WIDGETS.glob('*.js') if mounts.search(f.read_text(encoding='utf-8'))}
     assert named == made
-
 
 def test_modules_ask_for_nothing_outside():
     for f in WIDGETS.glob('*.js'):
