@@ -163,12 +163,27 @@ def test_imports_go_down(name):
     above = {f'{LIB}.{floor}' for floor in FLOORS} - below
     assert not imports(name) & above
 
-def test_kernels_are_behind_inference():
-    "Nobody but inference uses a kernel; the exact solver, which is none of those, is for all."
-    kernel = re.compile(rf'{LIB}\.kernels\.(cpu|gpu|hidden)\b')
-    users = {name: sorted(filter(kernel.match, imports(name)))
-             for name in modules() if name != 'inference' and not name.startswith('kernels.')}
-    assert not only(users)
+def wing(name): return name.rpartition('.')[0]
+
+def test_private_names_stay_in_their_wing():
+    def strangers(name):
+        for module, _, used in (n.removeprefix(f'{LIB}.').rpartition('.') for n in imports(name)):
+            known = module in modules() and used.startswith('_')
+            if known and wing(module) != wing(name): yield f'{module}.{used}'
+    assert not only({name: list(strangers(name)) for name in modules()})
+
+def test_few_modules_lie_at_the_top():
+    assert sum(not wing(name) for name in modules()) <= 30
+
+def test_kernels_are_chosen_in_one_place():
+    "Every kernel of `fista` is known to inference, the exact solver to online learning."
+    kernels = {name for name in modules() if wing(name) == 'kernels'}
+    def used(name): return {k for k in kernels if f'{LIB}.{k}' in imports(name)}
+    users = {name: used(name) for name in modules() if wing(name) not in ('kernels', 'bench')}
+    exact = {'kernels.active_set', 'kernels.jit'}
+    assert not only({name: used - (exact if name == 'online' else set())
+                     for name, used in users.items() if name != 'inference'})
+    assert users['inference'] | users.get('online', set()) == kernels
 
 def test_machine_code_is_the_kernels():
     users = {name: sorted(n for n in imports(name) if n.split('.')[0] in MACHINERY)
