@@ -38,7 +38,7 @@ lint: install
 # Lines and branches of the library that notebooks and tests go through together, in one number.
 coverage: export OMP_NUM_THREADS = 1
 coverage: install
-	$(BIN)/python tools/covered.py
+	$(BIN)/python tools/quality/covered.py
 
 # Deliberate mistakes in the library, one at a time: the tests must notice each.
 mutants: export OMP_NUM_THREADS = 1
@@ -47,7 +47,7 @@ mutants: install
 
 # Inference from everywhere at once, for some minutes: threads, forks, workers, one core.
 fuzz: install
-	$(BIN)/python tools/fuzz.py
+	$(BIN)/python tools/quality/fuzz.py
 
 # What git then does by itself: clean notebooks, merge them cell by cell, and lint what is committed.
 hooks: install
@@ -63,9 +63,9 @@ GRIDS := mnist-linear mnist-nl collapse knobs short-step safe-step safe-collapse
 results: install
 	$(BIN)/deep-sparse sweep $(GRIDS) $(SWEEP)
 	$(BIN)/deep-sparse sweep labels --per-class 1 2 5 10 --draws 10 $(SWEEP)
-	$(BIN)/python tools/photographs.py
-	$(BIN)/python tools/convolution.py
-	$(BIN)/python tools/tables.py nbs/experiments/10_curved.ipynb nbs/howto/your_own_decoder.ipynb
+	$(BIN)/python tools/results/photographs.py
+	$(BIN)/python tools/results/convolution.py
+	$(BIN)/python tools/results/tables.py nbs/experiments/10_curved.ipynb nbs/howto/your_own_decoder.ipynb
 
 pages: install
 	$(BIN)/jupyter nbconvert --to notebook --execute --inplace nbs/experiments/*.ipynb nbs/index.ipynb
@@ -81,8 +81,8 @@ readme: install
 
 # The documentation site, in _docs/. Needs Quarto and npm.
 site: install
-	$(BIN)/python tools/build_site.py
+	$(BIN)/python tools/site/build_site.py
 
 # Every page of it, driven in headless Chromium: at two widths, in both themes.
 test-site: site
-	node tools/web/test_site.mjs
+	node tools/site/web/test_site.mjs

@@ -338,46 +338,22 @@ def test_sidebar_lists_every_page():
     assert sorted(listed) == sorted(str(f.relative_to('nbs')) for f in NOTEBOOKS)
     assert (ROOT/'nbs'/'_quarto.yml').resolve() == ROOT/'_quarto.yml'
 
-def test_documentation_pages(project):
-    run(sys.executable, '-c', 'from nbdev.serve import proc_nbs; proc_nbs(n_workers=0, force=True)',
-        cwd=project)
-    proc = project/'_proc'
-    for f in ['_quarto.yml', 'nbdev.yml', 'styles.css']: assert (proc/f).is_file(), f'no {f}'
-    pages, rendered = {}, set()
-    for f in NOTEBOOKS:
-        f = f.relative_to('nbs')
-        assert (proc/f).exists(), f'{f} was not processed'
-        cells = json.loads((proc/f).read_text(encoding='utf-8'))['cells']
-        assert cells[0]['cell_type'] == 'raw', f'{f} has no front matter'
-        front = yaml.safe_load(''.join(cells[0]['source']).strip().strip('-'))
-        for key in ['title', 'description', 'output-file']:
-            assert front.get(key), f'{f} has no {key}'
-        rendered.add(str(f.with_name(front['output-file'])))
-        first = json.loads((ROOT/'nbs'/f).read_text(encoding='utf-8'))['cells'][0]['source']
-        lost = [line for line in first if line.strip() and not line.startswith(('# ', '> ', '- '))]
-        assert not lost, f'{f} loses what its title cell says beside title and description: {lost}'
-        pages[f] = cells
-    processed = {str(f.relative_to(proc)) for f in proc.rglob('*') if f.is_file()}
-    site = yaml.safe_load((proc/'nbdev.yml').read_text())['website']['site-url']
-    dead = []
-    for f, cells in pages.items():
-        shown = [''.join(c['source']) for c in cells if c['cell_type'] == 'markdown']
-        shown += [''.join(o['data'].get('text/markdown', ''))
-                  for c in cells for o in c.get('outputs', []) if 'data' in o]
-        for target in (t for text in shown for t in links(text)):
-            page = target.split('#')[0]
-            if page.startswith(site):
-                live = (page.removeprefix(site).lstrip('/') or 'index.html') in rendered
-            else:
-                here = os.path.normpath(f.parent/page)
-                live = re.match(r'[a-z]+:', page) or here in rendered | processed
-            if not live: dead.append(f'{f} links to {target}')
-        source = '\n'.join(''.join(c['source']) for c in cells)
-        labels = set(re.findall(r'(?:\{#|#\|\s*label:\s*)((?:fig|eq|tbl|sec)-[\w-]+)', source))
-        references = {r for text in shown
-                      for r in re.findall(r'@((?:fig|eq|tbl|sec)-\w+(?:-\w+)*)', text)}
-        dead += [f'{f} refers to @{r}, which it does not have' for r in references - labels]
-    assert not dead
+@pytest.mark.parametrize('page', NOTEBOOKS, ids=str)
+def test_pages_have_a_head_and_lead_somewhere(page):
+    "Title and description; links to files that exist, references to labels of the same page."
+    cells = json.loads((ROOT/page).read_text(encoding='utf-8'))['cells']
+    head = [line for line in cells[0]['source'] if line.strip()]
+    assert head[0].startswith('# ') and any(line.startswith('> ') for line in head)
+    lost = [line for line in head if not line.startswith(('# ', '> ', '- '))]
+    assert not lost, 'a title cell holds title and description'
+    shown = [''.join(c['source']) for c in cells if c['cell_type'] == 'markdown']
+    dead = [to for text in shown for to in links(text)
+            if not re.match(r'[a-z]+:', to) and not (ROOT/page.parent/to.split('#')[0]).exists()]
+    source = '\n'.join(''.join(c['source']) for c in cells)
+    labels = set(re.findall(r'(?:\{#|#\|\s*label:\s*)((?:fig|eq|tbl|sec)-[\w-]+)', source))
+    references = {r for text in shown
+                  for r in re.findall(r'@((?:fig|eq|tbl|sec)-\w+(?:-\w+)*)', text)}
+    assert not dead and not references - labels
 
 # ---- what the files say ----
 

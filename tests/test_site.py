@@ -22,14 +22,14 @@ def run(script, cwd, path):
 
 @pytest.fixture(scope='session')
 def pages(tmp_path_factory):
-    "Every page as nbdev and tools/processors.py leave it to Quarto: from path to its cells."
+    "Every page as nbdev and tools/site/processors.py leave it to Quarto: from path to its cells."
     top = tmp_path_factory.mktemp('site')
     # nbdev silently skips whatever lies below a folder whose name starts with a dot
     assert not any(part.startswith('.') for part in top.parts), f'TMPDIR has a dot in it: {top}'
     skip = shutil.ignore_patterns('node_modules', '__pycache__', '.*')
     for f in ['nbs', 'tools', 'deep_sparse_nb']: shutil.copytree(ROOT/f, top/f, True, skip)
     for f in ['settings.ini', '_quarto.yml']: shutil.copy2(ROOT/f, top/f)
-    run('from tools.build_site import process; process()', cwd=top, path=top)
+    run('from tools.site.build_site import process; process()', cwd=top, path=top)
     proc, found = top/'_proc', {}
     for f in sorted(proc.rglob('*.ipynb')):
         found[str(f.relative_to(proc))] = json.loads(f.read_text(encoding='utf-8'))['cells']

@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[1]
 WIDGETS = ROOT/'nbs'/'_widgets'
 DATA = WIDGETS/'data'
 MNIST = dict(shift=.1307, scale=.3081)
-sys.path.insert(0, str(ROOT/'tools'))
+sys.path.insert(0, str(ROOT/'tools'/'site'))
 import widgets
 
 node = pytest.mark.skipif(not shutil.which('node'), reason='needs Node, to run sparse.js')
@@ -138,7 +138,8 @@ def test_eight_bits_lose_little(model, lam):
     assert lost.abs().max() < .3 and lost.mean().abs() < .1
 
 def test_data_are_those_of_the_results():
-    again, read = 'run `python tools/widgets.py`', lambda name: json.loads((DATA/name).read_text())
+    again = 'run `python tools/site/widgets.py`'
+    def read(name): return json.loads((DATA/name).read_text())
     points = read('regret.json')
     assert points == json.loads(json.dumps(widgets.regret())), again
     for line in points.values():

@@ -126,7 +126,7 @@ export function dequantize(whole, scales) {
   const cols = scales.data.length;
   return Float32Array.from(whole.data, (v, i) => v*scales.data[i % cols]);
 }
-export function autoencoder(tensors, name) {       // what `lista` and `decode` want, of one model in a file of tools/widgets.py
+export function autoencoder(tensors, name) {       // what `lista` and `decode` want, of one model in a file of tools/site/widgets.py
   const weight = part => dequantize(tensors[`${name}.${part}`], tensors[`${name}.${part}.scale`]);
   const [d, l] = tensors[`${name}.W`].shape;
   return {W: weight('W'), U: weight('U'), S: weight('S'), b: tensors[`${name}.b`].data, d, l};

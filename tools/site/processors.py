@@ -14,8 +14,8 @@ from execnb.nbio import mk_cell
 from nbdev.config import get_config
 from nbdev.process import Processor
 
-from tools.reference import reference
-from tools.symbols import DEFINITIONS, link_names, module_of
+from tools.site.reference import reference
+from tools.site.symbols import DEFINITIONS, link_names, module_of
 
 CSS_DPI = 96                 # dots an inch at which a picture is drawn; more are stored
 IMAGES = {'image/png', 'image/svg+xml', 'image/jpeg'}

@@ -1,7 +1,8 @@
 """Inference from everywhere at once: threads, forks, workers, one core. Right codes, no deadlock?
 
-`python tools/fuzz.py --minutes 3` draws one way after another, with random problems; `--ways fork
-joblib` draws among those two. A way that does not end within five minutes counts as a deadlock.
+`python tools/quality/fuzz.py --minutes 3` draws one way after another, with random problems;
+`--ways fork joblib` draws among those two. A way that does not end within five minutes counts as a
+deadlock.
 """
 import argparse
 import os

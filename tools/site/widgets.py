@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from deep_sparse_nb.energy import deviation, planted
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 DATA = ROOT/'nbs'/'_widgets'/'data'
 LINEAR = ('SDL', 'VDL', 'WDL', 'DO')
 DRAWN = {'SDL': .005, 'VDL': .02}      # the models that a drawn digit goes through

@@ -7,7 +7,7 @@ import tokenize
 
 from nbdev.config import get_config
 
-from tools.symbols import anchor, members, parsed, public
+from tools.site.symbols import anchor, members, parsed, public
 
 WIDEST = 95                  # characters of a constant's value that are shown
 

@@ -1,4 +1,4 @@
-"""Measure anew what a page shows from a table: `python tools/tables.py NOTEBOOK ...`.
+"""Measure anew what a page shows from a table: `python tools/results/tables.py NOTEBOOK ...`.
 
 Such a page has a cell with `if measuring:`, which appends rows to a table of results/ where
 MEASURE is set. Its code runs here up to that cell. Rows that the table has are left as they are.

@@ -9,7 +9,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 LIB = 'deep_sparse_nb'
 DEFAULT = re.compile(r'^#\|\s*default_exp\s+([\w.]+)', re.M)
 EXPORTED = re.compile(r'^#\|\s*export[is]?\b', re.M)

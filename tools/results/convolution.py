@@ -1,7 +1,7 @@
 """Train convolutional decoders and dictionaries of patches on the same photographs, and test both.
 
-`python tools/convolution.py [SECONDS]` writes results/convolution.csv, its histories and filters.
-Kill it at will, or give it so many seconds, and call it again: what has rows is not trained twice.
+`python tools/results/convolution.py [SECONDS]` writes results/convolution.csv, its histories and
+filters. Kill it at will, or give it so many seconds, and call it again: what has rows is not trained twice.
 """
 import sys
 import time
@@ -22,7 +22,7 @@ from deep_sparse_nb.data.patches import blur, photographs, read_picture
 from deep_sparse_nb.paper.results import append, provenance, read_table
 from deep_sparse_nb.training import begin, train
 
-RESULTS = Path(__file__).resolve().parents[1]/'results'
+RESULTS = Path(__file__).resolve().parents[2]/'results'
 TABLE, HISTORY = RESULTS/'convolution.csv', RESULTS/'histories'/'convolution.csv'
 FILTERS = RESULTS/'figures'/'convolution.safetensors'
 SIDE, KERNEL, BATCH, EPOCHS = 32, 8, 25, 12

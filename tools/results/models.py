@@ -22,7 +22,7 @@ from deep_sparse_nb.data.patches import cut, photographs, read_picture
 from deep_sparse_nb.pretrained import as_data, write_folder
 from deep_sparse_nb.paper.weights import compact, load_model
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 MODELS = ROOT/'deep_sparse_nb'/'models'
 STORED = {'mnist-sdl': ('mnist', 'SDL', .005), 'mnist-vdl': ('mnist', 'VDL', .005),
           'mnist-vdl-nl': ('mnist', 'VDL-NL', .02), 'patches-vdl': ('patches', 'VDL', .01)}

@@ -6,8 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-WEB = ROOT/'tools'/'web'
+ROOT = Path(__file__).resolve().parents[2]
+WEB = ROOT/'tools'/'site'/'web'
 MATHJAX = ['tex-chtml-full.js', 'output/chtml/fonts/woff-v2']
 FONTS = ['source-serif-4/files/source-serif-4-latin-wght-normal.woff2',
          'source-serif-4/files/source-serif-4-latin-wght-italic.woff2',
@@ -35,8 +35,8 @@ def vendor(target):
 
 
 def process():
-    "The pages' source in _proc/: notebooks by nbdev and tools/processors.py, the rest as it is."
-    sys.path.insert(0, str(ROOT))           # where nbdev finds tools.processors
+    "The pages' source in _proc/: notebooks by nbdev and our processors, the rest as it is."
+    sys.path.insert(0, str(ROOT))           # where nbdev finds tools.site.processors
     os.chdir(ROOT)
     from nbdev.quarto import refresh_quarto_yml
     from nbdev.serve import proc_nbs

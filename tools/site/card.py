@@ -5,7 +5,7 @@ import matplotlib.pyplot as plt
 import torch
 from safetensors.torch import load_file
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def mosaic(name, rows=8, columns=8):

@@ -8,7 +8,7 @@ import { dirname, extname, join, relative, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { gzipSync } from 'node:zlib'
 
-const HERE = dirname(fileURLToPath(import.meta.url)), ROOT = resolve(HERE, '../..'), DOCS = join(ROOT, '_docs')
+const HERE = dirname(fileURLToPath(import.meta.url)), ROOT = resolve(HERE, '../../..'), DOCS = join(ROOT, '_docs')
 const BASE = '/' + /^doc_baseurl\s*=\s*\/?(.*?)\/?\s*$/m.exec(readFileSync(join(ROOT, 'settings.ini'), 'utf8'))[1]
   .replace('%(repo)s', /^repo\s*=\s*(.*?)\s*$/m.exec(readFileSync(join(ROOT, 'settings.ini'), 'utf8'))[1]) + '/'
 const WIDTHS = [390, 1400], HEAVIEST = 2_000_000, GRAVE = ['serious', 'critical'], JOBS = Number(process.env.JOBS ?? 2)

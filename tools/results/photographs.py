@@ -1,7 +1,7 @@
 """Learn patches of photographs; tune on two others, and measure on two more, beside scikit-image.
 
-`python tools/photographs.py [SECONDS]` makes the models in results/photographs/ and the table
-results/photographs.csv. Kill it at will, or give it so many seconds, and call it again: what has
+`python tools/results/photographs.py [SECONDS]` makes the models in results/photographs/ and the
+table results/photographs.csv. Kill it at will, or give it so many seconds, and call it again: what has
 a row is not measured twice.
 """
 import sys
@@ -21,7 +21,7 @@ from deep_sparse_nb.pretrained import as_data, write_folder
 from deep_sparse_nb.paper.results import append, provenance, read_table
 from deep_sparse_nb.paper.weights import compact
 
-RESULTS = Path(__file__).resolve().parents[1]/'results'
+RESULTS = Path(__file__).resolve().parents[2]/'results'
 TABLE, MODELS = RESULTS/'photographs.csv', RESULTS/'photographs'
 SIDE, N = 8, 40_000
 CODERS = {'SDL': dict(n_components=256, regularization='unit_norm'),
