@@ -13,7 +13,7 @@ from hypothesis import given, settings, strategies as st
 from scipy.optimize import nnls
 from sklearn.linear_model import Lasso
 
-from deep_sparse_nb.kernels.active_set import exact, exact_codes, signed
+from deep_sparse_nb.kernels.active_set import Prepared, exact, exact_codes, signed
 
 def gram(Y, D):
     Y, D = torch.as_tensor(Y).double(), torch.as_tensor(D).double()
@@ -245,5 +245,134 @@ def test_layout_does_not_matter(problem):
     for Z in shared: assert torch.allclose(Z, exact_codes(Y, D, .01, gamma=1., encoded=codes).codes)
 
 
+@pytest.fixture(params=[0, 10**9], ids=['without', 'with'])
+def gram_matrix(request, monkeypatch):
+    "Both ways to find correlations, whatever the width."
+    monkeypatch.setattr('deep_sparse_nb.kernels.active_set._GRAM', request.param)
+    return request.param
 
 
+DEGENERATE = {
+    'rank 2': lambda g: g.normal(size=(50, 2)) @ g.normal(size=(2, 32)),
+    'rank 5': lambda g: g.normal(size=(50, 5)) @ g.normal(size=(5, 32)),
+    'rank 1, one sign': lambda g: abs(g.normal(size=(50, 1))) @ abs(g.normal(size=(1, 32))),
+    'duplicates': lambda g: g.normal(size=(50, 4))[:, g.integers(0, 4, 32)],
+    'both signs': lambda g: (lambda D: np.concatenate([D, -D], 1))(g.normal(size=(50, 16))),
+    'zero atoms': lambda g: g.normal(size=(50, 32))*(g.random(32) < .5),
+    'all zero': lambda g: np.zeros((50, 32)),
+    'huge': lambda g: 1e150*g.normal(size=(50, 5)) @ g.normal(size=(5, 32)),
+    'tiny': lambda g: 1e-150*g.normal(size=(50, 32)),
+    'of many sizes': lambda g: g.normal(size=(50, 32))*10.**g.uniform(-12, 12, 32)}
+
+
+@pytest.mark.parametrize('kind', DEGENERATE)
+@pytest.mark.parametrize('share', [0., 1e-12, 1e-10, 1e-8, 1e-6, 1e-3, .5, 10., 1e200])
+def test_degenerate_dictionaries_give_finite_codes_and_true_certificates(gram_matrix, kind, share):
+    g = np.random.default_rng(0)
+    D = DEGENERATE[kind](g)
+    Y = np.concatenate([g.normal(size=(30, 50)), g.normal(size=(10, 32)) @ D.T/max(D.max(), 1e-300),
+                        np.zeros((1, 50))])
+    top = (2/50*(Y @ D)).max()
+    lam = share*top if share < 1e100 else share
+    found = exact_codes(torch.tensor(Y), torch.tensor(D), lam, threads=1)
+    Z = found.codes.numpy()
+    assert np.isfinite(Z).all() and (Z >= 0).all() and found.residual.isfinite().all()
+    largest = (2/50*abs(Y @ D)).max(1)
+    off = abs(violations(Y, D, Z, lam) - found.residual.numpy())
+    assert (off <= 1e-9*largest + 1e-300).all()
+    slack = np.maximum(1e-6*lam/2, 1e-12*largest.clip(min=0))
+    assert (found.residual.numpy() <= slack*1.001)[found.converged.numpy()].all()
+    if share >= 1e-6: assert found.converged.all()
+
+
+def test_both_ways_find_the_same_codes(monkeypatch):
+    g = np.random.default_rng(0)
+    D, Y = torch.tensor(g.normal(size=(40, 100))), torch.tensor(g.normal(size=(300, 40)))
+    guess = torch.tensor(g.random((300, 100)))
+    for gamma in (0., .5):
+        options = dict(encoded=guess) if gamma else {}
+        with_it = Prepared(D, gamma).codes(Y, .03, **options).codes
+        monkeypatch.setattr('deep_sparse_nb.kernels.active_set._GRAM', 0)
+        without = Prepared(D, gamma).codes(Y, .03, **options).codes
+        monkeypatch.undo()
+        torch.testing.assert_close(with_it, without, atol=1e-9, rtol=0)
+
+
+@pytest.mark.parametrize('positive', [True, False])
+def test_a_wide_dictionary_agrees_with_scikit_learn(positive):
+    g = np.random.default_rng(0)
+    D = g.normal(size=(256, 2048))
+    D /= np.linalg.norm(D, axis=0)
+    Y = g.normal(size=(100, 2048))*(g.random((100, 2048)) < .01) @ D.T
+    prepared = Prepared(torch.tensor(D), positive=positive)
+    lam = prepared.lam_for(torch.tensor(Y), 12)
+    found = prepared.codes(torch.tensor(Y), lam)
+    assert found.converged.all()
+    lasso = Lasso(alpha=lam/2, positive=positive, fit_intercept=False, tol=1e-13, max_iter=10_000)
+    theirs = lasso.fit(D, Y.T).coef_
+    np.testing.assert_allclose(found.codes, theirs, atol=1e-6)
+
+
+def test_the_weight_for_a_number_of_atoms_and_a_warm_start(gram_matrix):
+    g = np.random.default_rng(0)
+    D, Y = torch.tensor(g.normal(size=(40, 100))), torch.tensor(g.normal(size=(300, 40)))
+    prepared = Prepared(D)
+    lam = prepared.lam_for(Y, 7)
+    cold = prepared.codes(Y, lam)
+    assert abs((cold.codes > 0).sum(1).double().mean().item() - 7) < .1
+    for start in (prepared.codes(Y, 2*lam, sparse=True).codes, prepared.codes(Y, lam/2).codes,
+                  torch.ones(300, 100)):
+        warm = prepared.codes(Y, lam, start=start)
+        assert warm.converged.all()
+        torch.testing.assert_close(warm.codes, cold.codes, atol=1e-9, rtol=0)
+    sparse = prepared.codes(Y, lam, sparse=True).codes
+    assert (sparse.toarray() == cold.codes.numpy()).all()
+
+
+@pytest.mark.parametrize('positive', [True, False])
+def test_least_squares_on_the_support(gram_matrix, positive):
+    g = np.random.default_rng(0)
+    D, Y = g.normal(size=(40, 100)), g.normal(size=(50, 40))
+    prepared = Prepared(torch.tensor(D), positive=positive)
+    Z = prepared.codes(torch.tensor(Y), .03).codes
+    refitted = prepared.refit(torch.tensor(Y), Z)
+    again = prepared.codes(torch.tensor(Y), .03, refit=True).codes
+    torch.testing.assert_close(refitted, again, atol=1e-9, rtol=0)
+    for y, z, ours in zip(Y, Z.numpy(), refitted.numpy()):
+        inside = np.flatnonzero(z)
+        signs = np.sign(z[inside])
+        theirs = np.zeros(100)
+        theirs[inside] = signs*nnls(D[:, inside]*signs, y)[0]
+        np.testing.assert_allclose(ours, theirs, atol=1e-9)
+
+
+def test_least_squares_on_more_atoms_than_there_are_pixels():
+    g = np.random.default_rng(0)
+    D, Y = g.normal(size=(10, 60)), g.normal(size=(20, 10))
+    refitted = Prepared(torch.tensor(D)).refit(torch.tensor(Y), torch.ones(20, 60)).numpy()
+    theirs = np.stack([nnls(D, y)[0] for y in Y])
+    assert (refitted >= 0).all()
+    np.testing.assert_allclose(energies(Y, D, refitted, 0), energies(Y, D, theirs, 0), atol=1e-10)
+
+
+def refused(cause, call, *args, **options):
+    with pytest.raises(ValueError, match=cause): call(*args, **options)
+
+
+def test_a_prepared_dictionary_refuses_by_name(problem):
+    Y, D = problem
+    prepared = Prepared(D)
+    refused('D is not finite', Prepared, D*float('nan'))
+    refused('D has shape', Prepared, D[None])
+    refused('gamma is -1', Prepared, D, gamma=-1)
+    refused('gamma is 1', Prepared, D, gamma=1., positive=False)
+    refused('Y has shape', prepared.codes, Y[:, :3], .1)
+    refused('Y .*not finite', prepared.codes, Y*float('nan'), .1)
+    refused('lam is', prepared.codes, Y, -1.)
+    refused('n_nonzero is 0', prepared.lam_for, Y, 0)
+    refused('n_nonzero is 21', prepared.lam_for, Y, 21)
+    refused('Y has no rows', prepared.lam_for, Y[:0], 3)
+    refused('start has shape', prepared.codes, Y, .1, start=torch.ones(3, 20))
+    refused('codes has shape', prepared.refit, Y, torch.ones(3, 20))
+    refused('codes has negative', prepared.refit, Y, -torch.ones(50, 20))
+    refused('overflow', Prepared(1e-300*D).codes, 1e300*Y, 0.)

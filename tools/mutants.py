@@ -141,7 +141,10 @@ MUTANTS = [Mutant(*m) for m in [
     ('kernels.folded', 'for p in range(k): a[p] = -a[p]', 'pass', 'test_kernels.py -k fold'),
     ('kernels.folded', 'self.samples = self.rows.flatten().numpy()',
      'self.rows.flatten()', 'test_kernels.py -k fold'),
-    ('kernels.active_set', '    s = H[j, j]\n', '    s = 2*H[j, j]\n', 'test_exact.py'),
+    ('kernels.active_set', '    s = own\n', '    s = 2*own\n', 'test_exact.py'),
+    ('kernels.active_set', 'slack): block.done[row] = 2',
+     'slack): block.done[row] = 1', 'test_exact.py'),
+    ('kernels.active_set', 'd*gamma/self.l)', 'gamma/self.l)', 'test_exact.py'),
 ]]
 
 
