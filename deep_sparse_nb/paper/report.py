@@ -145,7 +145,8 @@ def remaining(results: str | Path = 'results', # folder with the tables
 
 # %% ../../nbs/paper/report.ipynb #5d0c8004
 def _seconds_an_epoch(rows: pd.DataFrame, lam: float) -> float:
-    "From a model's rows of the nearest lambda and the longest run; nan where it has none."
+    "Of the recipe's step, from the nearest lambda and its longest run; nan where it has none."
+    rows = rows[(rows.step_rule == 'recipe') & (rows.precision == 'float32')]
     if rows.empty: return math.nan
     apart = (rows.lam - lam).abs()
     near = rows[apart == apart.min()]
