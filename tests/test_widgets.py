@@ -68,6 +68,28 @@ def test_collapse_by_hand(c):
     agree(0, parts['reconstruction'])
 
 @node
+@pytest.mark.parametrize('beta', [0., 10.])
+def test_a_dictionary_learns_alike(beta):
+    "The piece that learns: codes of a batch, the decoder's gradient, and Adam's steps."
+    Y, _, _ = planted(20)
+    Y, W = Y.double(), torch.randn(64, 16, generator=torch.Generator().manual_seed(1)).double()/4
+    energy, decoder = Energy(.02, beta, .5), LinearDecoder(16, 64).double()
+    decoder.W.data = W.clone()
+    model, options = dict(W=W.flatten(), d=64, l=16, lam=.02, beta=beta, T=.5), dict(step=.2)
+    Z, = javascript(['inferBatch', [model, Y.flatten(), 20, options | dict(iterations=15)]])
+    last = []
+    fista(Y, decoder, energy, **options, tol=1e-30, max_iter=15, kernel='plain',
+          watch=lambda k, codes: last.append(codes))
+    agree(np.reshape(Z, (20, 16)), last[-1])
+    codes = torch.tensor(Z, dtype=torch.double).view(20, 16)
+    rate, adam = .02, torch.optim.Adam([decoder.W], lr=.02)
+    decoder.loss(codes, Y)
+    G, = javascript(['dictionaryGradient', [model, codes.flatten(), Y.flatten(), 20]])
+    agree(np.reshape(G, (64, 16)), decoder.W.grad)
+    adam.step()
+    agree(javascript(['adam', [{}, W.flatten(), G, rate]])[0], decoder.W.detach().flatten())
+
+@node
 @pytest.mark.parametrize('momentum, restart', [(False, False), (True, False), (True, True)])
 def test_fista_takes_the_same_path(momentum, restart):
     double = lambda numbers: torch.tensor(numbers, dtype=torch.double)

@@ -78,6 +78,81 @@ export function fista(problem, {step, iterations, momentum = true, restart = fal
   return codes;
 }
 
+// ---- learning a dictionary, as the paper does: infer codes for a batch, then take a step of Adam ----
+
+// FISTA on a batch of n images, from zero codes, with the hinge. Y is (n, d), W is (d, l); returns Z (n, l).
+export function inferBatch({W, d, l, lam, beta, T}, Y, n, {step, iterations}) {
+  const H = new Float64Array(l*l), B = new Float64Array(n*l);
+  for (let i = 0; i < d; i++) for (let j = 0; j < l; j++) {
+    const w = 2/d*W[i*l + j];
+    for (let k = 0; k < l; k++) H[j*l + k] += w*W[i*l + k];
+    for (let p = 0; p < n; p++) B[p*l + j] += w*Y[p*d + i];
+  }
+  let Z = new Float64Array(n*l), X = Z, t = 1;
+  for (let k = 0; k < iterations; k++) {
+    const pull = new Float64Array(l), mu = new Float64Array(l);
+    if (beta) for (let j = 0; j < l; j++) {
+      const column = Float64Array.from({length: n}, (_, p) => X[p*l + j]), s = deviation(column);
+      mu[j] = mean(column);
+      if (s > 1e-12) pull[j] = -2*beta/(n - 1)*Math.max(T - s, 0)/s;
+    }
+    const next = new Float64Array(n*l), later = (1 + Math.sqrt(1 + 4*t*t))/2, ahead = (t - 1)/later, point = new Float64Array(n*l);
+    for (let p = 0; p < n; p++) for (let j = 0; j < l; j++) {
+      let g = -B[p*l + j] + pull[j]*(X[p*l + j] - mu[j]);
+      for (let i = 0; i < l; i++) g += H[j*l + i]*X[p*l + i];
+      const v = shrink(X[p*l + j] - step*g, step*lam);
+      next[p*l + j] = v; point[p*l + j] = v + ahead*(v - Z[p*l + j]);
+    }
+    Z = next; X = point; t = later;
+  }
+  return Z;
+}
+// Gradient of the mean squared error 1/(n d) |Z W' - Y|^2 in W.
+export function dictionaryGradient({W, d, l}, Z, Y, n) {
+  const G = new Float64Array(d*l);
+  for (let p = 0; p < n; p++) for (let i = 0; i < d; i++) {
+    let e = -Y[p*d + i];
+    for (let j = 0; j < l; j++) e += Z[p*l + j]*W[i*l + j];
+    for (let j = 0; j < l; j++) G[i*l + j] += 2/(n*d)*e*Z[p*l + j];
+  }
+  return G;
+}
+// One step of Adam in place; `memory` is {} before the first.
+export function adam(memory, W, G, rate) {
+  memory.t = (memory.t ?? 0) + 1;
+  memory.m ??= new Float64Array(W.length); memory.v ??= new Float64Array(W.length);
+  for (let i = 0; i < W.length; i++) {
+    memory.m[i] = .9*memory.m[i] + .1*G[i]; memory.v[i] = .999*memory.v[i] + .001*G[i]**2;
+    W[i] -= rate*memory.m[i]/(1 - .9**memory.t)/(Math.sqrt(memory.v[i]/(1 - .999**memory.t)) + 1e-8);
+  }
+  return W;
+}
+// The toy world: n images of side x side pixels, each the sum of three of 2 side bars of length 1, with strengths in [1, 2].
+export function bars(n, side, random) {
+  const l = 2*side, d = side*side, Y = new Float64Array(n*d), D = new Float64Array(d*l);
+  for (let i = 0; i < side; i++) for (let j = 0; j < side; j++) { D[(i*side + j)*l + i] = D[(i*side + j)*l + side + j] = 1/Math.sqrt(side); }
+  for (let p = 0; p < n; p++) {
+    const chosen = new Set();
+    while (chosen.size < 3) chosen.add(Math.floor(l*random()));
+    for (const j of chosen) { const z = 1 + random(); for (let i = 0; i < d; i++) Y[p*d + i] += z*D[i*l + j]; }
+  }
+  return {Y, D};
+}
+// How many bars have an atom that points their way.
+export function found({D, W, d, l}, least = .9) {
+  let count = 0;
+  for (let b = 0; b < l; b++) {
+    let best = 0;
+    for (let j = 0; j < l; j++) {
+      let s = 0, w = 0;
+      for (let i = 0; i < d; i++) { s += D[i*l + b]*W[i*l + j]; w += W[i*l + j]**2; }
+      if (w > 0) best = Math.max(best, Math.abs(s)/Math.sqrt(w));
+    }
+    if (best > least) count++;
+  }
+  return count;
+}
+
 // ---- a trained autoencoder ----
 
 // LISTA: u = U'y + b, then z = relu(u), and L times z = relu(S z + u). U is (d, l), S is (l, l).
@@ -98,14 +173,17 @@ export function psnr(a, b) {                       // decibels, for pixels betwe
 }
 
 // Standard normal numbers that are the same whenever the seed is: mulberry32, and pairs by Box and Muller.
-export function normal(count, seed = 0) {
+export function uniforms(seed = 0) {
   let state = seed >>> 0;
-  const uniform = () => {
+  return () => {
     state = (state + 0x6D2B79F5) >>> 0;
     let r = Math.imul(state ^ (state >>> 15), 1 | state);
     r = (r + Math.imul(r ^ (r >>> 7), 61 | r)) ^ r;
     return ((r ^ (r >>> 14)) >>> 0)/4294967296;
   };
+}
+export function normal(count, seed = 0) {
+  const uniform = uniforms(seed);
   return Float64Array.from({length: count}, () => Math.sqrt(-2*Math.log(1 - uniform()))*Math.cos(2*Math.PI*uniform()));
 }
 
