@@ -65,7 +65,7 @@ results: install
 	$(BIN)/deep-sparse sweep labels --per-class 1 2 5 10 --draws 10 $(SWEEP)
 	$(BIN)/python tools/results/photographs.py
 	$(BIN)/python tools/results/convolution.py
-	$(BIN)/python tools/results/tables.py nbs/experiments/10_curved.ipynb nbs/howto/your_own_decoder.ipynb
+	$(BIN)/python tools/results/tables.py nbs/experiments/10_curved.ipynb nbs/experiments/11_own_decoders.ipynb
 
 pages: install
 	$(BIN)/jupyter nbconvert --to notebook --execute --inplace nbs/experiments/*.ipynb nbs/index.ipynb

@@ -158,7 +158,7 @@ def prose(path):
 
 # What a page has at hand where its snippet stands. The others begin from nothing.
 AT_HAND = {
-    'howto/your_own_data.ipynb': """
+    'more/worked_example.ipynb': """
 from functools import partial
 import numpy as np
 from deep_sparse_nb import SparseCoder

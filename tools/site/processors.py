@@ -9,7 +9,6 @@ import re
 import struct
 from pathlib import Path
 
-import yaml
 from execnb.nbio import mk_cell
 from nbdev.config import get_config
 from nbdev.process import Processor
@@ -84,14 +83,13 @@ def as_markup(cell):
 class Book(Processor):
     "Shows what is explained, folds what supports it, links names, and adds the reference."
     def begin(self):
-        cfg, nb = get_config(), self.nb
+        nb = self.nb
         here = Path(nb.path_).resolve()
-        self.here = here.relative_to(Path(cfg.nbs_path).resolve())
+        self.here = here.relative_to(Path(get_config().nbs_path).resolve())
         module = module_of(nb.cells)
         for cell in nb.cells:
             if cell.cell_type == 'markdown': cell.source = link_names(cell.source, self.here)
             elif cell.cell_type == 'code': self.code_cell(cell)
-        self.front_matter(nb.cells[0], cfg)
         if module: nb.cells += [mk_cell(part, 'markdown') for part in reference(module)]
 
     def code_cell(self, cell):
@@ -99,18 +97,8 @@ class Book(Processor):
         draw_sharp(cell)
         as_markup(cell)
         given = {k.rstrip(':') for k in cell.directives_}
-        everything = self.here.parts[0] == 'experiments'
-        summary = None if given & {'code-fold', 'echo'} else fold(cell, everything)
+        wing = self.here.parts[0]
+        as_it_is = wing == 'howto' or given & {'code-fold', 'echo'}     # how-tos are copied whole
+        summary = None if as_it_is else fold(cell, wing == 'experiments')
         if summary:
             cell.source = f'#| code-fold: true\n#| code-summary: "{summary}"\n{cell.source}'
-
-    def front_matter(self, cell, cfg):
-        "A link to the notebook that can be run elsewhere, beside the page's own."
-        if cell.cell_type != 'raw': return
-        front = yaml.safe_load(cell.source.strip().strip('-'))
-        where = f'{cfg.user}/{cfg.repo}/blob/{cfg.branch}/{Path(cfg.nbs_path).name}'
-        run = dict(text='Run in Colab', icon='play-circle',
-                   href=f'https://colab.research.google.com/github/{where}/{self.here.as_posix()}')
-        front['other-links'] = [*front.get('other-links', []), run]
-        text = yaml.safe_dump(front, sort_keys=False, allow_unicode=True, width=1000)
-        cell.source = f'---\n{text}---\n\n'
