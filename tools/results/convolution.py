@@ -1,7 +1,8 @@
 """Train convolutional decoders and dictionaries of patches on the same photographs, and test both.
 
 `python tools/results/convolution.py [SECONDS]` writes results/convolution.csv, its histories and
-filters. Kill it at will, or give it so many seconds, and call it again: what has rows is not trained twice.
+filters. Kill it at will, or give it so many seconds, and call it again: what has rows is not
+trained twice.
 """
 import sys
 import time

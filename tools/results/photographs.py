@@ -1,8 +1,8 @@
 """Learn patches of photographs; tune on two others, and measure on two more, beside scikit-image.
 
 `python tools/results/photographs.py [SECONDS]` makes the models in results/photographs/ and the
-table results/photographs.csv. Kill it at will, or give it so many seconds, and call it again: what has
-a row is not measured twice.
+table results/photographs.csv. Kill it at will, or give it so many seconds, and call it again: what
+has a row is not measured twice.
 """
 import sys
 import time
