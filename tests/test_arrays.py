@@ -93,33 +93,6 @@ def test_bfloat16_and_nullable_columns():
     with pytest.raises(ValueError, match='X has nan in row 1'):
         as_rows(pd.DataFrame(dict(a=pd.array([1, None], dtype='Int64'))))
 
-bad = ROWS.clone(); bad[31, 2] = torch.nan
-huge = ROWS.double().clone(); huge[40, 0] = 1e300
-@pytest.mark.parametrize('X, words', [
-    (bad, 'has nan in row 31'), (bad.numpy(), 'has nan in row 31'),
-    (pd.DataFrame(bad.numpy()), 'has nan in row 31'),
-    ([bad[:30], bad[30:]], 'has nan in row 31'), (Samples(bad), 'has nan in row 31'),
-    (-1/(bad*0), 'has (-inf|nan) in row'),
-    (huge.numpy(), 'has inf in row 40; .*float32'), (ROWS[0], r'shape \(6,\)'),
-    (ROWS[0].numpy(), r'shape \(6,\)'),
-    (pd.Series([1., 2.]), r'shape \(2,\)'), (ROWS[:0], r'shape \(0, 6\)'),
-    (ROWS[:, :0], r'shape \(57, 0\)'), ([], 'is empty'),
-    (ROWS + 1j, 'complex'), (ROWS.numpy()*1j, 'complex'), (pd.DataFrame(dict(a=[1j])), 'complex'),
-    ([[1., 2.], [3.]], 'different shapes'),
-    ([ROWS, ROWS[:, :5]], r'rows of shape \(6,\), then of \(5,\)'),
-    (Samples([torch.ones(3), torch.ones(4)]), 'cannot be stacked from row 0'),
-    (pd.DataFrame(dict(a=[1.], b=['x'])), 'not numbers: b'),
-    (np.array([['a', 'b']]), 'not numbers'),
-    (np.array([['2020-01-01']], 'datetime64[D]'), 'not numbers'),
-    (np.array([[1, None]]), 'not numbers'),
-    ((Y for Y in [ROWS]), 'generator.*only once'), (iter([ROWS]), 'only once'), (None, 'NoneType'),
-    ('rows.npy', 'is a str'),
-    (dict(a=ROWS), 'is a dict'), (5, 'is a int')])
-def test_what_cannot_be_used_is_named(X, words):
-    for shuffle in (True, False):
-        with pytest.raises(ValueError, match=f'^mine .*({words})'):
-            list(batches(X, 10, shuffle=shuffle, name='mine'))
-
 def test_wrong_shapes_and_generators_are_refused_before_the_first_batch():
     for X in (ROWS[0], (Y for Y in [ROWS]), None):
         with pytest.raises(ValueError, match='^X'): batches(X)

@@ -292,6 +292,16 @@ denoise(AE, 'picture.png')                       -> picture
 denoise(AE, None)                                -> picture
 inpaint(AE, torch.rand(9, 9), torch.rand(9, 9))  -> mask
 inpaint(AE, torch.rand(9, 9), torch.ones(5) > 0) -> mask
+inpaint(AE, torch.rand(9, 9), torch.ones(9, 9) < 0) -> mask is False everywhere
+inpaint(AE, torch.rand(9, 9), torch.ones(9, 9) > 0, size=3) -> size is 3; it must be height
+inpaint(AE, torch.rand(9, 9), torch.ones(9, 9) > 0, stride=0) -> stride is 0
+inpaint(AE, torch.rand(9, 9), torch.ones(9, 9) > 0, strength=0.) -> strength is 0.0; it must be
+inpaint(AE, torch.rand(9, 9), torch.ones(9, 9) > 0, scaling='best') -> kind is 'best'
+denoise(AE, torch.rand(9, 9), sigma=-1.)         -> sigma is -1.0; it must be positive
+denoise(AE, torch.rand(3, 9))                    -> size is \(4, 4\); the picture has 3 x 9 pixels
+denoise(AE, np.full((9, 9), 'a'))                -> picture holds <U1
+denoise(nn.Linear(8, 16), torch.rand(9, 9))      -> model is a Linear; it must be an Autoencoder
+denoise(SparseCoder(), torch.rand(9, 9))         -> NotFittedError: not fitted
 read_folder(TMP/'none')                          -> none has no config.json; a model needs it
 read_folder(TMP/'empty')                         -> empty has no config.json
 write_folder(TMP/'text.png', {}, {})             -> folder is .*text.png, a file

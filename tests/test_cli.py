@@ -66,13 +66,6 @@ def test_sweeps_run_one_after_the_other(tmp_path, capfd):
     assert code == 0 and [json.loads(line)['left'] for line in late[-2:]] == [None]*2
     with pytest.raises(SystemExit, match='2'): here(capfd, 'sweep', 'digits', 'digts', *small)
 
-def test_pictures_are_for_the_grids_of_patches(tmp_path, capfd):
-    "One command runs them all, as `make results` does."
-    small = ['--model', 'VDL', '--lam', .005, '--seeds', 1, '--epochs', 1, '--device', 'cpu']
-    where = ['--results', tmp_path/'results', '--runs', tmp_path/'runs', '--images', tmp_path]
-    main([*map(str, ['sweep', 'digits', *small, *where, '--quiet'])])
-    assert json.loads(capfd.readouterr().out.splitlines()[-1])['left'] == 0
-
 @pytest.mark.slow
 def test_ctrl_c_leaves_a_resumable_checkpoint(tmp_path, capfd):
     out = tmp_path/'run'
@@ -175,13 +168,6 @@ def test_threads_of_a_program_soon_sleep(given, seen, monkeypatch):
     assert main() == 0 and found == [seen]
 
 @pytest.mark.slow
-@pytest.mark.parametrize('backend', ['no-such-backend', 'module://no_such_module'])
-def test_an_unknown_backend_costs_nothing(backend, trained):
-    done = call('evaluate', trained, '--device', 'cpu', MPLBACKEND=backend)
-    assert done.returncode == 0 and len(json.loads(done.stdout)) > 5
-    assert (trained/'atoms.png').stat().st_size > 1000
-
-@pytest.mark.slow
 @pytest.mark.skipif(not Path('/dev/full').exists(), reason='has no /dev/full')
 @pytest.mark.parametrize('words', [['report', '--results', 'results'], ['evaluate']])
 def test_results_meet_a_full_disk(words, trained):
@@ -219,23 +205,6 @@ def test_a_full_disk_while_training_keeps_the_last_epoch(trained, tmp_path):
     assert (tmp_path/'run'/'checkpoint.safetensors').read_bytes() == before
     assert restore(tmp_path/'run'/'checkpoint.safetensors').epoch == 1
 
-def test_a_folder_that_cannot_be_written(tmp_path, capsys):
-    (tmp_path/'file').write_text('in the way')
-    assert main([*SMALL, '--out', str(tmp_path/'file'/'run')]) == 1
-    assert 'file' in one_line(capsys.readouterr().err)
-    assert (tmp_path/'file').read_text() == 'in the way'
-
-@pytest.mark.skipif(not hasattr(os, 'geteuid'), reason='has no users')
-def test_a_read_only_folder(trained, tmp_path, capsys):
-    if os.geteuid() == 0: pytest.skip('nothing is read-only for the superuser')
-    shutil.copytree(trained, tmp_path/'run')
-    before = (tmp_path/'run'/'checkpoint.safetensors').read_bytes()
-    os.chmod(tmp_path/'run', 0o500)
-    words = ['train', '--resume', str(tmp_path/'run'), '--epochs', '2', '--device', 'cpu']
-    assert main(words) == 1
-    assert 'denied' in one_line(capsys.readouterr().err)
-    assert (tmp_path/'run'/'checkpoint.safetensors').read_bytes() == before
-
 def test_a_second_process_is_refused(trained, tmp_path, capsys):
     shutil.copytree(trained, tmp_path/'run')
     words = ['train', '--resume', str(tmp_path/'run'), '--epochs', '2', '--device', 'cpu']
@@ -243,22 +212,6 @@ def test_a_second_process_is_refused(trained, tmp_path, capsys):
         assert mine and main(words) == 1
     assert 'another process' in one_line(capsys.readouterr().err)
     assert restore(tmp_path/'run'/'checkpoint.safetensors').epoch == 1
-
-@pytest.mark.slow
-def test_two_new_runs_in_one_folder_lose_nothing(tmp_path):
-    out = tmp_path/'two'
-    models = {'VDL': .01, 'SDL': .03}
-    words = lambda m: ['train', '--dataset', 'digits', '--model', m, '--lam', models[m],
-                       '--epochs', 2, '--quiet', '--device', 'cpu', '--out', out]
-    both = {m: subprocess.Popen(command(*words(m)), stdout=subprocess.PIPE, text=True,
-                                stderr=subprocess.PIPE) for m in models}
-    ended = {m: (*p.communicate(timeout=300), p.returncode) for m, p in both.items()}
-    first, = (m for m, (_, _, code) in ended.items() if code == 0)
-    second, = (m for m in models if m != first)
-    assert ended[second][2] == 1 and str(out) in one_line(ended[second][1])
-    assert json.loads(ended[first][0])['model'] == first
-    run = restore(out/'checkpoint.safetensors')
-    assert (run.model.recipes[0].model, run.epoch) == (first, 2)
 
 @pytest.mark.parametrize('damage', ['truncated', 'empty', 'foreign', 'newer', 'no metadata'])
 def test_damaged_checkpoints_are_told_and_kept(damage, trained, tmp_path, capsys):

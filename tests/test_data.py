@@ -86,11 +86,6 @@ def test_digits_are_normalized_float32():
     assert train.images.dtype == torch.float32 and train.images.shape == (1297, 784)
     assert train.images.mean().abs() < 1e-5 and (train.images.std() - 1).abs() < 1e-5
 
-def test_seed_decides():
-    a, b, c = load('digits', seed=1), load('digits', seed=1), load('digits', seed=2)
-    assert torch.equal(a.valid.images, b.valid.images)
-    assert not torch.equal(a.valid.images, c.valid.images)
-
 # MNIST
 
 def write_mnist(folder: Path, n_train=30, n_test=10):

@@ -31,7 +31,6 @@ SIZES = 2, 4
 # imported once, by the server that processes are forked from; the first Adam imports the last
 PRELOADED = ['deep_sparse_nb.paper.sweeps', 'deep_sparse_nb.estimator', 'pytest', 'torch._dynamo']
 
-
 # ---- what every process computes ----
 
 def inferred(ranks, decoder, energy, n=21, **options):
@@ -41,42 +40,33 @@ def inferred(ranks, decoder, energy, n=21, **options):
     found = fista(Y, decoder, energy, encoded=encoded, **options)
     return dict(codes=found.codes, iterations=found.iterations)
 
-
 def strengths(ranks): return Energy(.02, torch.tensor([0., 1., 10.]), .5, .5, ranks)
 
-
 def a_dictionary(ranks): return inferred(ranks, LinearDecoder(16, 64), strengths(ranks), step=.3)
-
 
 def a_hidden_layer(ranks):
     energy = Energy(.02, 10., .5, 5., ranks)
     return inferred(ranks, HiddenDecoder(16, 24, 64), energy, restart=True, freeze_converged=True)
 
-
 def a_measured_step(ranks):
     decoder, energy = HiddenDecoder(16, 24, 64), Energy(.02, 10., .5, 5., ranks)
     return inferred(ranks, decoder, energy, step='auto', max_iter=30)
-
 
 def a_searched_step(ranks):
     decoder, energy = HiddenDecoder(16, 24, 64), Energy(.02, 10., .5, 5., ranks)
     return inferred(ranks, decoder, energy, step='backtracking', max_iter=30)
 
-
 def fewer_images_than_processes(ranks):
     return inferred(ranks, LinearDecoder(16, 64), Energy(.02, 1., .5, .5, ranks), n=3, step=.3)
 
-
 def without_a_hinge(ranks):
     return inferred(ranks, LinearDecoder(16, 64), Energy(.02, 0., .5, .5, ranks), n=3)
-
 
 def gradients(ranks):
     "In double precision: codes that vary, that do not, and that hardly do about a large mean."
     Z = planted(11)[2].double()
     Z[:, 0], Z[:, 1] = .7, 1000 + .01*Z[:, 1]
     return dict(gradient=hinge_gradient(ranks.part(Z), 1.5, ranks))
-
 
 def energies(ranks):
     "Every process knows the energy of all."
@@ -85,7 +75,6 @@ def energies(ranks):
     codes = ranks.part(Z)
     parts = energy.parts(codes, images, codes @ D.T, codes + .1)
     return dict(everywhere=torch.stack(list(parts.values())))
-
 
 def learned(ranks, *recipes, decoder=None, double=False):
     "Weights and history after two epochs, on every process."
@@ -106,39 +95,31 @@ def learned(ranks, *recipes, decoder=None, double=False):
     weights = {f'everywhere {k}': v for k, v in run.model.state_dict().items()}
     return weights | {'everywhere history': torch.tensor(rows, dtype=torch.double)}
 
-
 def learning_a_dictionary(ranks):
     return learned(ranks, *(Recipe(lam=lam, beta=1., gamma=.5, step=.5) for lam in (.005, .02)))
 
-
 def learning_a_hidden_layer(ranks):
     return learned(ranks, Recipe(lam=.01, gamma=5., m=24, step=.5), double=True)
-
 
 def learning_with_unit_columns(ranks):
     recipe = Recipe(lam=.01, beta=0., gamma=0., step=.5, unit_columns=True, encoder=False)
     return learned(ranks, recipe)
 
-
 def learning_with_a_measured_step(ranks):
     return learned(ranks, Recipe(lam=.01, beta=1., gamma=5., m=24, step='auto'), double=True)
-
 
 def learning_with_a_safe_step(ranks):
     recipe = Recipe(lam=.01, beta=1., gamma=.5, step=5., step_rule='safe')
     return learned(ranks, recipe, double=True)
-
 
 class Own(torch.nn.Sequential):
     "Made from PyTorch's random numbers, which differ from process to process."
     def __init__(self):
         super().__init__(torch.nn.Linear(16, 20), torch.nn.Tanh(), torch.nn.Linear(20, 64))
 
-
 def learning_a_decoder_of_ones_own(ranks):
     torch.manual_seed(ranks.rank)
     return learned(ranks, Recipe(lam=.01, beta=1., gamma=0., step=.3), decoder=Own(), double=True)
-
 
 def fitting(ranks, **options):
     "The estimator on an iterable, which every process goes through."
@@ -151,18 +132,15 @@ def fitting(ranks, **options):
             'everywhere codes': torch.tensor(coder.transform(Y)),
             'everywhere step': torch.tensor(coder.step_)}
 
-
 def fitting_atom_by_atom(ranks):
     "Whose processes add up what their codes say."
     return fitting(ranks, regularization='unit_norm', encoder=None)
-
 
 def other_weights_are_refused(ranks):
     coder = SparseCoder(16, alpha=.02, max_epochs=1, random_state=ranks.rank, device='cpu')
     if ranks.size > 1:
         with pytest.raises(ValueError, match='give random_state'): coder.fit(planted(100)[0])
     return {}
-
 
 def numbers(ranks):
     "Sums, the largest, and counts, which are the same everywhere."
@@ -172,7 +150,6 @@ def numbers(ranks):
     assert ranks.max(here).tolist() == [ranks.size, 0]
     assert ranks.count(ranks.rank) == sum(whole) and here[0] == ranks.rank + 1
     return {}
-
 
 def all_or_none_diverge(ranks):
     "The codes of one image overflow; all processes are told."
@@ -184,13 +161,11 @@ def all_or_none_diverge(ranks):
                   step=1000., positive=False)
     return {}
 
-
 CASES = (a_dictionary, a_hidden_layer, a_measured_step, a_searched_step, without_a_hinge,
          fewer_images_than_processes, gradients, energies, numbers, all_or_none_diverge,
          learning_a_dictionary, learning_a_hidden_layer, learning_with_unit_columns,
          learning_with_a_measured_step, learning_with_a_safe_step, learning_a_decoder_of_ones_own,
          fitting, fitting_atom_by_atom, other_weights_are_refused)
-
 
 # ---- how they are started ----
 
@@ -203,12 +178,10 @@ def work(rank, size, port, folder):
         torch.save({case.__name__: case(ranks) for case in CASES}, folder/f'{rank}')
     assert not dist.is_initialized()
 
-
 def free_port():
     with socket.socket() as s:
         s.bind(('localhost', 0))
         return s.getsockname()[1]
-
 
 @pytest.fixture(scope='module')
 def shared(tmp_path_factory):
@@ -220,7 +193,6 @@ def shared(tmp_path_factory):
         mp.start_processes(work, (size, free_port(), folder), size, start_method='forkserver')
         found[size] = [torch.load(folder/f'{rank}') for rank in range(size)]
     return found
-
 
 @pytest.mark.parametrize('size', SIZES)
 @pytest.mark.parametrize('case', CASES, ids=lambda case: case.__name__)
@@ -236,11 +208,9 @@ def test_shared_is_as_alone(size, case, shared):
         if name == 'iterations': assert (together - value).abs().max() <= 1
         else: torch.testing.assert_close(together, value, rtol=1e-5, atol=1e-5)
 
-
 # ---- a sweep's stacks, shared by processes that know nothing of one another ----
 
 SWEPT = dict(models=['SDL'], seeds=1, epochs=2, sizes=(500, 250, 250), device='cpu', progress=False)
-
 
 def swept(rank, folder, lost):
     "What each rank of a sweep does. The lost one is killed in the middle of its first stack."
@@ -251,7 +221,6 @@ def swept(rank, folder, lost):
         if rank == lost and run.epoch == 1: os.kill(os.getpid(), signal.SIGKILL)
     sweeps.save = saved
     sweeps.sweep('digits', results=folder/'results', runs=folder/'runs', **SWEPT)
-
 
 def test_a_lost_ranks_stacks_are_picked_up(tmp_path):
     context, killed = mp.get_context('forkserver'), tmp_path/'killed'
@@ -268,7 +237,6 @@ def test_a_lost_ranks_stacks_are_picked_up(tmp_path):
     alone, shared = (t.sort_values(['lam', 'sigma']).reset_index()[same] for t in (alone, shared))
     assert alone.equals(shared)
 
-
 TORCHRUN = [sys.executable, '-m', 'torch.distributed.run', '--standalone',
             '--nproc-per-node', '2']
 LEFT = """
@@ -282,7 +250,6 @@ names = [open(f'/proc/self/task/{t}/comm').read() for t in os.listdir('/proc/sel
 assert not any('gloo' in name for name in names), names
 """
 
-
 @pytest.mark.slow
 @pytest.mark.skipif(not Path('/proc/self/task').exists(), reason='has no /proc')
 def test_no_thread_of_a_group_outlives_it(tmp_path):
@@ -291,7 +258,6 @@ def test_no_thread_of_a_group_outlives_it(tmp_path):
     done = subprocess.run([*TORCHRUN, tmp_path/'left.py'], capture_output=True, text=True,
                           timeout=300)
     assert done.returncode == 0, done.stderr
-
 
 @pytest.mark.slow
 def test_torchrun_is_all_that_one_types(tmp_path):

@@ -29,14 +29,11 @@ from deep_sparse_nb.stacks import stack
 TRAIN, TEST = train_test_split(load_digits().data, random_state=0)
 BARS, MORE_BARS = (planted(n, noise=.05, seed=seed)[0].numpy() for n, seed in ((2000, 0), (500, 1)))
 
-
 def small(**changes):
     return SparseCoder(**dict(n_components=8, max_epochs=2, random_state=0) | changes)
 
-
 @pytest.fixture(scope='module')
 def fitted(): return small(n_components=16, max_epochs=5).fit(TRAIN)
-
 
 # ---- scikit-learn's contract ----
 
@@ -54,7 +51,6 @@ def test_scikit_learn_checks(changes):
     skipped = {check['check_name'] for check in done if check['status'] == 'skipped'}
     assert not skipped - {'check_array_api_input', 'check_estimator_sparse_tag'}, skipped
 
-
 def test_works_in_a_pipeline_and_in_a_grid_search():
     labels = load_digits().target[:400]
     pipeline = make_pipeline(small(n_components=16), LogisticRegression(max_iter=50))
@@ -64,7 +60,6 @@ def test_works_in_a_pipeline_and_in_a_grid_search():
     assert search.best_score_ > .5
     assert len(search.cv_results_['params']) == 2
 
-
 def test_frames_have_names_and_set_output_makes_frames(fitted):
     X = pd.DataFrame(TRAIN, columns=[f'pixel{i}' for i in range(64)])
     coder = small().fit(X).set_output(transform='pandas')
@@ -72,7 +67,6 @@ def test_frames_have_names_and_set_output_makes_frames(fitted):
     assert [*made] == [f'sparsecoder{i}' for i in range(8)] == [*coder.get_feature_names_out()]
     assert (coder.feature_names_in_ == X.columns).all()
     with pytest.raises(ValueError, match='feature names'): coder.transform(X[X.columns[::-1]])
-
 
 def test_clones_and_joblib_keep_what_they_should(fitted, tmp_path):
     assert clone(fitted).get_params() == fitted.get_params()
@@ -83,19 +77,16 @@ def test_clones_and_joblib_keep_what_they_should(fitted, tmp_path):
     again.partial_fit(TRAIN[:250])
     assert again.n_iter_ == fitted.n_iter_ + 1
 
-
 def test_fit_begins_anew_and_repeats_itself(fitted):
     again = clone(fitted).fit(BARS).fit(TRAIN)
     np.testing.assert_allclose(again.transform(TEST), fitted.transform(TEST), atol=1e-5)
     assert again.n_iter_ == 5 == len(again.history_)
-
 
 def test_partial_fit_learns():
     coder = small(n_components=16)
     for _ in range(20): coder.partial_fit(BARS)
     assert coder.score(MORE_BARS) > .3 > coder.history_[0]['explained_variance']
     assert coder.n_iter_ == 20
-
 
 # ---- rows by themselves ----
 
@@ -111,7 +102,6 @@ def test_a_row_has_its_codes_whoever_stands_beside_it(changes):
     np.testing.assert_allclose(coder.transform(TEST[::-1])[::-1], codes, atol=1e-9)
     strangers = np.concatenate([TEST[:5], 100*TEST[5:10]])
     np.testing.assert_allclose(coder.transform(strangers)[:5], codes[:5], atol=1e-9)
-
 
 # ---- sparsity ----
 
@@ -133,11 +123,9 @@ def test_share_of_zeros_is_what_was_asked_for_on_held_out_data(data, changes):
     assert coder.score(test) > .3
     assert (coder.transform(test) >= 0).all() == coder.positive
 
-
 def test_alpha_is_left_alone():
     coder = small(alpha=.03).fit(TRAIN)
     assert coder.alpha_ == .03 and {row['alpha'] for row in coder.history_} == {.03}
-
 
 def test_the_knob_turns_the_right_way():
     knob = SparsityKnob(1., .8)
@@ -151,13 +139,11 @@ def test_the_knob_turns_the_right_way():
     assert knob.gap == pytest.approx(.1, abs=1e-4)
     assert crossing(lambda x: .5 - x**3, .9, .1) == 0
 
-
 def test_a_knob_does_not_run_away_where_codes_in_use_cannot_follow():
     for used, share in ((0., .9), (1., .4)):
         knob = SparsityKnob(1., .8)
         for _ in range(500): knob.turn(1 - np.exp(-knob.alpha), used)
         assert 1 - np.exp(-knob.alpha) == pytest.approx(share, abs=1e-3)
-
 
 @pytest.mark.parametrize('positive', [True, False])
 def test_encoders_begin_with_half_of_their_codes_at_zero(positive):
@@ -168,7 +154,6 @@ def test_encoders_begin_with_half_of_their_codes_at_zero(positive):
     halve_(encoder, X[:1])
     assert (encoder(X[:1]) != 0).all()
 
-
 def test_a_target_that_cannot_be_reached_is_told():
     dense = nn.Linear(64, 8)
     with pytest.warns(ConvergenceWarning, match=r'target_sparsity is 0\.7, but 0\.0% of the codes'):
@@ -177,7 +162,6 @@ def test_a_target_that_cannot_be_reached_is_told():
     with warnings.catch_warnings():
         warnings.simplefilter('error', ConvergenceWarning)
         small(target_sparsity=.7).fit(TRAIN)
-
 
 # ---- units ----
 
@@ -190,12 +174,10 @@ def test_a_thousand_times_the_data_changes_the_scale_alone(scaling):
     np.testing.assert_allclose(many.inverse_transform(Z), 1000*back, atol=10*back.std())
     np.testing.assert_allclose(many.components_, 1000*one.components_, atol=10*back.std())
 
-
 def test_components_are_what_a_unit_of_code_adds(fitted):
     none, unit = np.zeros((1, 16)), np.eye(16)
     added = fitted.inverse_transform(unit) - fitted.inverse_transform(none)
     np.testing.assert_allclose(fitted.components_, added, atol=1e-4)
-
 
 def test_score_is_the_share_of_variance_explained(fitted):
     back = fitted.inverse_transform(fitted.transform(TEST))
@@ -203,14 +185,12 @@ def test_score_is_the_share_of_variance_explained(fitted):
     assert fitted.score(TEST) == pytest.approx(expected, abs=1e-9)
     assert fitted.score([TEST[:100], TEST[100:]]) == pytest.approx(expected, abs=1e-6)
 
-
 def test_contrast_is_given_back_from_the_data():
     images = TRAIN.reshape(-1, 8, 8)
     coder = small(scaling='contrast').fit(images)
     Z = coder.transform(images[:5])
     assert coder.inverse_transform(Z, like=images[:5]).shape == (5, 8, 8)
     with pytest.raises(ValueError, match='like is None'): coder.inverse_transform(Z)
-
 
 # ---- data of every kind ----
 
@@ -227,7 +207,6 @@ def test_sources_of_the_same_rows_give_the_same_kind_of_model(tmp_path):
         assert coder.n_features_in_ == 64 and coder.score(TEST) > .1, name
         assert coder.transform(source).shape == (len(X), 16), name
 
-
 def test_images_come_back_as_images():
     for shape in ((8, 8), (4, 4, 4)):
         images = TRAIN.reshape(-1, *shape)
@@ -239,11 +218,9 @@ def test_images_come_back_as_images():
         with pytest.raises(ValueError, match='X has images of shape'):
             coder.transform(images.reshape(-1, 2, 32))
 
-
 def test_few_rows_and_remainders_of_one():
     for n in (2, 3, 11, 251, 501):
         assert small().fit(TRAIN[:n]).transform(TRAIN[:n]).shape == (n, 8)
-
 
 @pytest.mark.slow
 def test_a_large_file_is_not_read_into_memory(tmp_path):
@@ -264,7 +241,6 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss/2**20)
     assert done.returncode == 0, done.stderr
     assert float(done.stdout) < 1.5
 
-
 # ---- decoders and encoders of one's own ----
 
 class Pictures(nn.Module):
@@ -273,9 +249,7 @@ class Pictures(nn.Module):
         self.layers = nn.Sequential(nn.Linear(l, 32), nn.Tanh(), nn.Linear(32, 64))
     def forward(self, Z): return self.layers(Z).unflatten(-1, (8, 8))
 
-
 def codes(): return nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.ReLU())
-
 
 @pytest.mark.parametrize('decoder', [Pictures, Pictures()], ids=['a class', 'a module'])
 def test_modules_of_ones_own_learn(decoder):
@@ -286,7 +260,7 @@ def test_modules_of_ones_own_learn(decoder):
     assert coder.inverse_transform(coder.transform(TEST)).shape == (len(TEST), 8, 8)
     assert all(torch.equal(before, after) for before, after in zip(given, weights))
 
-
+@pytest.mark.slow
 def test_dead_components_are_counted_and_revived():
     common = dict(n_components=128, max_epochs=15, target_sparsity=.9, batch_size=100,
                   regularization='unit_norm')
@@ -301,12 +275,10 @@ def test_dead_components_are_counted_and_revived():
     hinged = small(**common | dict(regularization='variance')).fit(TRAIN)
     assert hinged.history_[-1]['dead'] == 0
 
-
 def test_callbacks_hear_of_each_epoch():
     heard = []
     coder = small(callbacks=[lambda history: heard.append(len(history))]).fit(TRAIN)
     assert heard == [1, 2] and coder.history_[-1]['epoch'] == 2
-
 
 # ---- the package ----
 

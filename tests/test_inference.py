@@ -3,7 +3,7 @@ import pytest
 import torch
 from hypothesis import given, strategies as st
 from torch import nn
-from deep_sparse_nb.decoders import (HiddenDecoder, HiddenGradient, LinearDecoder, atoms,
+from deep_sparse_nb.decoders import (HiddenDecoder, HiddenGradient, LinearDecoder,
                                      reconstruction_gradient)
 from deep_sparse_nb.stacks import stack
 from deep_sparse_nb.energy import Energy
@@ -12,7 +12,6 @@ from deep_sparse_nb.iteration import shrink
 
 FULL = Energy(lam=.01, beta=3., T=.5, gamma=.5)
 
-
 def problem(n=12, l=10, d=20, seed=0, dtype=torch.float32):
     rng = torch.Generator().manual_seed(seed)
     decoder = LinearDecoder(l, d, seed).to(dtype)
@@ -20,11 +19,9 @@ def problem(n=12, l=10, d=20, seed=0, dtype=torch.float32):
     Y = torch.randn(n, d, generator=rng, dtype=dtype)
     return Y, decoder, torch.rand(n, l, generator=rng, dtype=dtype)
 
-
 class Disguised(nn.Module):
     def __init__(self, decoder): super().__init__(); self.decoder = decoder
     def forward(self, Z): return self.decoder(Z)
-
 
 @pytest.mark.parametrize('decoder', [LinearDecoder(10, 20), HiddenDecoder(10, 15, 20)],
                          ids=['linear', 'hidden'])
@@ -32,7 +29,6 @@ def test_explicit_gradients_are_autograds(decoder):
     Y, _, Z = problem()
     explicit, auto = (reconstruction_gradient(d, Y).full(Z) for d in (decoder, Disguised(decoder)))
     assert (explicit - auto).norm() < 1e-5 * auto.norm()
-
 
 @pytest.mark.parametrize('energy', [Energy(.01), Energy(.01, gamma=.5), FULL],
                          ids=['lasso', 'encoder', 'full'])
@@ -44,7 +40,6 @@ def test_codes_do_not_depend_on_how_the_gradient_is_taken(decoder, energy):
             for d in (decoder, Disguised(decoder)))
     assert (a.codes - b.codes).norm() < 1e-5 * b.codes.norm()
 
-
 @pytest.mark.parametrize('step', [.5, 'auto', 'backtracking'])
 @pytest.mark.parametrize('positive', [True, False])
 def test_converges_to_a_certified_optimum(step, positive):
@@ -53,7 +48,6 @@ def test_converges_to_a_certified_optimum(step, positive):
                   max_iter=20_000, certify=True)
     assert found.converged.all() and found.gap.max() < 1e-8 and found.gap.dtype == torch.float64
     assert (found.codes.min() < 0) != positive
-
 
 def test_gap_bounds_what_could_be_saved():
     Y, decoder, guess = problem(dtype=torch.float64)
@@ -67,7 +61,6 @@ def test_gap_bounds_what_could_be_saved():
         saved = (value(rough.codes) - best)/value(rough.codes)
         assert (rough.gap >= saved - 1e-12).all() and rough.gap.max() > 0
 
-
 def test_an_optimum_is_a_fixed_point():
     Y, decoder, guess = problem(dtype=torch.float64)
     best = fista(Y, decoder, FULL, encoded=guess, step=.1, tol=1e-13, max_iter=50_000,
@@ -76,11 +69,9 @@ def test_an_optimum_is_a_fixed_point():
     assert best.residual.max() < 1e-9
     assert (again.iterations == 1).all() and torch.allclose(again.codes, best.codes, atol=1e-9)
 
-
 def test_residual_sees_a_code_that_is_not_optimal():
     Y, decoder, guess = problem()
     assert (fista(Y, decoder, FULL, encoded=guess, max_iter=1, certify=True).residual > 1e-4).all()
-
 
 @pytest.mark.parametrize('energy', [Energy(.01), FULL], ids=['lasso', 'full'])
 def test_permuting_the_batch_permutes_the_codes(energy):
@@ -90,7 +81,6 @@ def test_permuting_the_batch_permutes_the_codes(energy):
     b = fista(Y[order], decoder, energy, encoded=guess[order])
     assert torch.allclose(a.codes[order], b.codes, rtol=1e-9)
     assert (a.iterations[order] == b.iterations).all()
-
 
 @pytest.mark.parametrize('kind', ['linear', 'hidden'])
 def test_a_stack_is_its_members(kind):
@@ -105,7 +95,6 @@ def test_a_stack_is_its_members(kind):
         assert torch.allclose(one.codes, together.codes[i], atol=1e-5)
         assert ((one.iterations - together.iterations[i]).abs() <= 1).all()
 
-
 def test_inputs_are_left_alone():
     Y, decoder, guess = problem()
     before = [x.clone() for x in (Y, guess, decoder.W)]
@@ -113,18 +102,15 @@ def test_inputs_are_left_alone():
     fista(Y, decoder, FULL, encoded=guess, start=guess)
     assert all(torch.equal(x, y) for x, y in zip(before, (Y, guess, decoder.W)))
 
-
 def test_one_sample():
     Y, decoder, _ = problem(n=1)
     assert fista(Y, decoder, Energy(.01)).codes.shape == (1, 10)
     with pytest.raises(ValueError, match='n >= 2'): fista(Y, decoder, Energy(.01, beta=1.))
 
-
 def test_a_zero_code_stops_at_once():
     Y, decoder, _ = problem()
     found = fista(Y, decoder, Energy(lam=1e3))
     assert (found.codes == 0).all() and (found.iterations == 1).all() and found.converged.all()
-
 
 def test_a_stopped_sample_does_not_drift():
     Y, decoder, _ = problem()
@@ -132,7 +118,6 @@ def test_a_stopped_sample_does_not_drift():
     found = fista(Y, decoder, Energy(.01), tol=1e-2, watch=lambda k, Z: seen.append(Z.clone()))
     assert found.iterations.min() < found.iterations.max()
     for i, k in enumerate(found.iterations): assert torch.equal(found.codes[i], seen[k - 1][i])
-
 
 @pytest.mark.parametrize('energy', [Energy(.01, gamma=.5), FULL], ids=['plain', 'hinged'])
 def test_frozen_samples_cost_no_product_and_change_no_other(energy, monkeypatch):
@@ -149,7 +134,6 @@ def test_frozen_samples_cost_no_product_and_change_no_other(energy, monkeypatch)
     assert torch.allclose(found.codes, reference.codes, rtol=1e-9, atol=1e-12)
     assert (found.iterations == reference.iterations).all()
 
-
 def test_a_stack_of_one_keeps_its_dimension():
     Y, _, guess = problem(n=20)
     for alone in (LinearDecoder(10, 20), HiddenDecoder(10, 15, 20)):
@@ -162,13 +146,11 @@ def test_a_stack_of_one_keeps_its_dimension():
             expected = fista(Y, alone, Energy(.01), start=guess, step=.5)
             assert torch.allclose(found.codes[0], expected.codes, atol=1e-5)
 
-
 def test_a_hinge_hardly_sees_whether_samples_freeze():
     Y, decoder, guess = problem(n=60, dtype=torch.float64)
     moving, frozen = (fista(Y, decoder, FULL, encoded=guess, freeze_converged=freeze).codes
                       for freeze in (False, True))
     assert 0 < (moving - frozen).norm() < 1e-3*moving.norm()
-
 
 def test_lipschitz_bounds_the_hinge_too():
     Y, decoder, guess = problem(dtype=torch.float64)
@@ -177,7 +159,6 @@ def test_lipschitz_bounds_the_hinge_too():
     hessian = torch.autograd.functional.jacobian(smooth, guess/20).reshape(guess.numel(), -1)
     largest = torch.linalg.eigvalsh((hessian + hessian.T)/2).max()
     assert largest <= lipschitz(decoder, energy, len(Y)) * (1 + 1e-9)
-
 
 def test_curvature_is_that_of_each_code():
     decoder = stack([HiddenDecoder(10, 15, 20, s) for s in (0, 1)]).double()
@@ -191,33 +172,11 @@ def test_curvature_is_that_of_each_code():
     assert torch.allclose(curvature(W, Z.float(), 200),
                           lipschitz(W, Energy(.1), 5)[:, None].expand(2, 3), rtol=1e-3)
 
-
-def test_a_decoder_of_ones_own_needs_a_start():
-    net = nn.Sequential(nn.Linear(10, 20), nn.Tanh())
-    Y, _, guess = problem()
-    assert fista(Y, net, Energy(.01), start=guess, step='backtracking').codes.shape == (12, 10)
-    with pytest.raises(ValueError, match='start is missing'): fista(Y, net, Energy(.01))
-
-
-@pytest.mark.parametrize('change, message', [
-    (dict(step=0.), 'step is 0'), (dict(step='fast'), "step is 'fast'"),
-    (dict(max_iter=0), 'max_iter is 0'), (dict(tol=0.), 'tol is'),
-    (dict(kernel='fast'), "kernel is 'fast'"), (dict(precision='half'), "precision is 'half'"),
-    (dict(start=torch.zeros(12, 9)), '9 components'),
-    (dict(start=torch.zeros(11, 10)), '11 codes for 12'),
-    (dict(Y=torch.zeros(12, 21)), '21 pixels'), (dict(energy=Energy(.01, gamma=1.)), 'encoded=')])
-def test_bad_arguments_are_named(change, message):
-    Y, decoder, _ = problem()
-    with pytest.raises(ValueError, match=message):
-        fista(**dict(Y=Y, decoder=decoder, energy=Energy(.01)) | change)
-
-
 @pytest.mark.parametrize('old, new', [('max_iters', 'max_iter'), ('nonneg', 'positive')])
 def test_old_spellings_are_refused_with_the_new(old, new):
     Y, decoder, _ = problem()
     with pytest.raises(TypeError, match=f'{old}.*{new}'):
         fista(Y, decoder, Energy(.01), **{old: 1})
-
 
 @pytest.mark.parametrize('plain', [True, False])
 def test_overflow_is_reported(plain):
@@ -225,7 +184,6 @@ def test_overflow_is_reported(plain):
     with pytest.raises(Diverged, match='step 1000'):
         fista(Y, Disguised(decoder) if plain else decoder, Energy(.01), start=torch.ones(12, 10),
               step=1e3, max_iter=500)
-
 
 @given(v=st.floats(-5, 5), alpha=st.floats(0, 3))
 def test_shrink_minimizes_what_it_promises(v, alpha):
@@ -237,6 +195,3 @@ def test_shrink_minimizes_what_it_promises(v, alpha):
             assert cost(z) <= cost(u) + 1e-12 or (positive and u < 0)
 
 
-def test_atoms_of_a_stack():
-    both = stack([HiddenDecoder(10, 15, 20, s) for s in (0, 1)])
-    assert atoms(both).shape == (2, 10, 20)

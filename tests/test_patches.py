@@ -2,8 +2,6 @@
 import os
 import struct
 import zlib
-from pathlib import Path
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -11,7 +9,7 @@ from hypothesis import given, settings, strategies as st
 from PIL import Image
 from deep_sparse_nb.data.datasets import load
 from deep_sparse_nb.decoders import generator
-from deep_sparse_nb.data.patches import (blur, contrast_floor, contrast_maps, cut, has_contrast,
+from deep_sparse_nb.data.patches import (blur, contrast_maps, cut, has_contrast,
                                     join, local_contrast, normalize_contrast, normalize_grey,
                                     photographs, random_crops, read_picture, split_files)
 
@@ -43,21 +41,6 @@ def test_joining_undoes_cutting_exactly(h, w, size, stride, channels, seed):
     patches = cut(picture, size, stride)
     assert patches.shape[1] == max(channels, 1)*size[0]*size[1]
     assert torch.equal(join(patches, picture.shape, size, stride), picture)
-
-@settings(deadline=None, max_examples=30)
-@given(rows=st.integers(0, 4), columns=st.integers(0, 4), size=st.integers(1, 6),
-       stride=st.integers(1, 6), seed=seeds)
-def test_cutting_and_joining_are_unfold_and_fold(rows, columns, size, stride, seed):
-    "Where the steps end at the border, PyTorch's own functions do the same."
-    stride = min(stride, size)
-    shape = 3, size + rows*stride, size + columns*stride
-    picture = torch.randn(shape, generator=generator(seed))
-    assert torch.equal(cut(picture, size, stride),
-                       F.unfold(picture[None], size, stride=stride)[0].T)
-    patches = torch.randn((rows + 1)*(columns + 1), 3*size*size, generator=generator(seed))
-    fold = lambda x: F.fold(x.T[None], shape[1:], size, stride=stride)[0]
-    expected = fold(patches)/fold(torch.ones_like(patches))
-    assert torch.allclose(join(patches, shape, size, stride), expected, atol=1e-5)
 
 def test_every_pixel_is_in_a_patch_and_the_dtype_stays():
     picture = torch.arange(11*13, dtype=torch.uint8).reshape(11, 13)
@@ -117,25 +100,12 @@ def test_patch_depends_on_its_own_crop_alone():
     assert torch.allclose(torch.cat([normalize_contrast(c[None], .25)[0] for c in crops]),
                           together, atol=1e-5)
 
-def test_brightness_and_contrast_are_gone():
-    x = textured(4).float()
-    plain = normalize_contrast(x, 0.)[0]
-    assert torch.allclose(normalize_contrast(x + 40, 0.)[0], plain, atol=1e-3)
-    assert torch.allclose(normalize_contrast(x/2, 0.)[0], plain, atol=1e-3)
-
 def test_floor_bounds_the_divisor():
     flat, busy = torch.full((1, 52, 52), 90.), textured(1)
     _, _, s = local_contrast(normalize_grey(busy))
     assert torch.allclose(normalize_contrast(flat, .25)[1], torch.tensor(.259*.25))
     assert torch.allclose(normalize_contrast(flat, 0.)[1], torch.tensor(.259*1e-4))
     assert s.min() > .25 and torch.allclose(normalize_contrast(busy, .25)[1], .259*s.flatten(1))
-
-def test_cropping_and_normalising_commute():
-    picture = torch.randint(256, (90, 100), generator=generator(0))
-    c, m, s = local_contrast(normalize_grey(picture[None]))
-    parts = local_contrast(normalize_grey(picture[None, 13:65, 31:83]))
-    for whole, part in zip((c, m, s), parts):
-        assert torch.allclose(whole[0, 13:41, 31:59], part[0], atol=1e-5)
 
 def test_random_crops_reach_every_corner():
     picture = torch.arange(53*54).reshape(53, 54)
@@ -178,21 +148,6 @@ def test_the_papers_patches_stay_what_they_are():
     assert torch.allclose(data.train.images[::100, ::131], torch.tensor(TRAIN), atol=1e-3)
     assert torch.allclose(data.test.scale[::40, 400], torch.tensor(SCALE), atol=1e-5)
 
-def test_every_picture_contributes():
-    "A small split still draws on all its pictures: test patches are matched to theirs."
-    test, found = load('natural', sizes=(10, 10, 40)).test, []
-    pixels = (test.to_pixels(test.images)*255).round()
-    for path in photographs('test'):
-        windows = read_picture(path).unfold(0, 28, 1).unfold(1, 28, 1)
-        starts = windows[:, :, 0, 0], windows[:, :, 27, 27], windows[:, :, 13, 5]
-        hits = [((starts[0] == p[0]) & (starts[1] == p[783]) & (starts[2] == p[13*28
-                                                                               + 5])).nonzero()
-                for p in pixels]
-        found.append([any(torch.equal(windows[i, j].flatten().float(), p) for i, j in hit)
-                      for p, hit in zip(pixels, hits)])
-    found = torch.tensor(found)
-    assert found.any(0).all() and (found.sum(1) > 5).all()
-
 @pytest.mark.parametrize('layout', ['flat', 'classes'])
 def test_folder_of_pictures(pictures, layout):
     if layout == 'classes':
@@ -212,37 +167,11 @@ def test_no_picture_feeds_two_splits(tmp_path_factory, n, seed):
     assert min(map(len, (train, valid, test))) >= 1
     assert len({*train, *valid, *test}) == len(train) + len(valid) + len(test) == n
 
-def test_floor_is_the_mean_local_deviation():
-    paths = photographs('train')
-    crops = torch.cat([random_crops(read_picture(p), 300, generator(5)) for p in paths])
-    expected = local_contrast(normalize_grey(crops))[2].mean()
-    assert abs(contrast_floor(paths, generator(0))/expected - 1) < .05
-
-def test_real_pictures():
-    if not FOLDER or not Path(FOLDER, 'imagenet-sample').is_dir():
-        pytest.skip('set DEEP_SPARSE_DATA to a folder with imagenet-sample, pictures of ImageNet')
-    dataset = load('patches', images=Path(FOLDER, 'imagenet-sample'), sizes=(5000, 500, 500))
-    assert has_contrast(dataset.train.images).all() and dataset.train.images.mean().abs() < .02
-    pixels = dataset.test.to_pixels(dataset.test.images)
-    assert -1e-5 < pixels.min() and pixels.max() < 1 + 1e-5
-
 def test_photographs_are_disjoint_and_installed():
     paths = [p for s in ('train', 'valid', 'test') for p in photographs(s)]
     assert len(set(paths)) == 8 and all(min(read_picture(p).shape) == 256 for p in paths)
 
 # Errors
-
-def test_folder_errors(tmp_path, pictures):
-    with pytest.raises(FileNotFoundError, match='images is .*not a folder'):
-        load('patches', images=tmp_path/'nowhere')
-    for path in list(pictures.glob('*.png'))[2:]: path.unlink()
-    with pytest.raises(FileNotFoundError, match='holds 2 picture'):
-        load('patches', images=pictures)
-
-def test_unreadable_picture_is_named(pictures):
-    (pictures/'3.png').write_bytes(b'not a picture')
-    with pytest.raises(ValueError, match='images: .*3.png cannot be read'):
-        load('patches', images=pictures, sizes=(200, 20, 20))
 
 def test_the_limit_on_pixels_is_ours_named_and_adjustable(tmp_path):
     Image.new('L', (2000, 1000), 90).save(tmp_path/'large.png')
@@ -264,23 +193,6 @@ def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path):
                                       + chunk(b'IEND', b''))
     with pytest.raises(ValueError, match='bomb.png has 200000 x 200000 pixels'):
         read_picture(tmp_path/'bomb.png')
-
-@pytest.mark.parametrize('name, content',
-                         [('empty.jpg', b''), ('page.jpg', b'<html>404</html>'),
-                          ('bad.ppm', b'P6\n10 x\n255\n' + b'0'*300),
-                          ('neg.pgm', b'P5\n-5 10\n255\n'),
-                          ('huge.pgm', b'P5\n99999999999999 1\n255\n0'),
-                          ('zero.pgm', b'P5\n5 5\n0\n' + b'0'*25), ('cut.png', None),
-                          ('cut.jpg', None), ('cut.bmp', None), ('cut.tif', None),
-                          ('cut.webp', None)])
-def test_broken_pictures_are_named(tmp_path, name, content):
-    if content is None:
-        Image.fromarray(np.random.default_rng(0).integers(0, 255, (90, 80, 3),
-                                                          dtype=np.uint8)).save(tmp_path/name)
-        content = (tmp_path/name).read_bytes()[:1000]
-    (tmp_path/name).write_bytes(content)
-    with pytest.raises(ValueError, match=f'images: .*{name} cannot be read'):
-        read_picture(tmp_path/name)
 
 def test_hidden_files_and_folders_named_like_pictures_are_left_out(pictures):
     (pictures/'._0.png').write_bytes(b'\0\5\26\7'); (pictures/'album.jpg').mkdir()

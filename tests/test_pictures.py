@@ -79,19 +79,6 @@ def test_a_whole_row_and_nothing_at_all():
     alone = fista(Y[:1], decoder, Energy(lam=.001), step='auto', tol=1e-6, max_iter=2000)
     assert torch.allclose(found.codes[0], alone.codes[0], atol=1e-3) and not found.codes[1].any()
 
-def test_masked_codes_are_stationary():
-    decoder, (Y, _, counts) = LinearDecoder(16, 64), some()
-    found = fista(Y, decoder, Energy(lam=.001), mask=counts, step='auto', restart=True, tol=1e-8,
-                  max_iter=5000, certify=True)
-    assert found.residual.max() < 1e-5
-
-@pytest.mark.parametrize('mask, said', [
-    (torch.ones(64), 'mask has type torch.float32; it must be bool'),
-    (torch.ones(63, dtype=torch.bool), r'mask has shape \(63,\); it must broadcast with Y')])
-def test_bad_masks(mask, said):
-    with pytest.raises(ValueError, match=said):
-        fista(some()[0], LinearDecoder(16, 64), Energy(lam=.01), mask=mask)
-
 def test_hidden_pixels_may_be_nan_and_others_not():
     Y, _, counts = some()
     Y[3, 5], counts[3, 5] = torch.nan, True
@@ -188,34 +175,6 @@ def test_patches_of_other_forms():
     made = denoise(model, NOISY, sigma=20., size=(4, 16))
     assert made.shape == NOISY.shape and mse(made, denoise(model, NOISY, sigma=20.)) > 1
 
-@pytest.mark.parametrize('change, said', [
-    (dict(picture=torch.zeros(3)), r'picture has shape \(3,\); it must be \(h, w\)'),
-    (dict(picture=torch.zeros(20, 20, 4)), r'picture has shape \(20, 20, 4\)'),
-    (dict(picture=torch.zeros(20, 20) == 0), 'picture holds torch.bool'),
-    (dict(picture=np.full((20, 20), 'a')), 'picture holds <U1'),
-    (dict(picture=torch.full((20, 20), torch.nan)), 'picture is not finite'),
-    (dict(picture=torch.zeros(5, 20)), r'size is \(8, 8\); the picture has 5 x 20 pixels'),
-    (dict(size=7), 'size is 7; it must be height and width of a patch of 64 numbers'),
-    (dict(stride=9), 'stride is 9'),
-    (dict(stride=0), 'stride is 0'),
-    (dict(strength=0.), 'strength is 0.0; it must be positive'),
-    (dict(scaling='best'), "kind is 'best'"),
-    (dict(sigma=-1.), 'sigma is -1.0; it must be positive'),
-    (dict(mask=torch.ones(20, 20)), 'mask holds torch.float32; it must be bool'),
-    (dict(mask=torch.ones(20, 19) == 1), r'mask has shape \(20, 19\); the picture has 20 x 20'),
-    (dict(mask=torch.ones(20, 20) == 0), 'mask is False everywhere')])
-def test_bad_arguments_are_named(change, said):
-    arguments = dict(model=bars_model(), picture=torch.rand(20, 20)) | change
-    mend = denoise if 'sigma' in change else inpaint
-    if mend is inpaint:
-        arguments = dict(mask=torch.rand(arguments['picture'].shape[:2]) < 2) | arguments
-    with pytest.raises(ValueError, match=said): mend(**arguments)
-
-def test_stacks_are_refused():
-    made = replace(recipe('mnist', 'DO', .01), l=16)
-    with pytest.raises(ValueError, match='model is a stack of 2'):
-        denoise(Autoencoder.from_recipes([made]*2, [0, 1], 64), NOISY)
-
 # ---- how strict, and with what model ----
 
 def test_noise_alone_seldom_moves_a_code():
@@ -281,8 +240,3 @@ def test_coders_bring_their_scaling_and_weight():
     filled = inpaint(coder, NOISY, mask)
     assert coder.alpha_ > 0 and not filled.equal(inpaint(coder, NOISY, mask, strength=5.))
 
-@pytest.mark.parametrize('model, said', [
-    (nn.Linear(16, 64), 'model is a Linear; it must be an Autoencoder'),
-    (SparseCoder(), 'not fitted')])
-def test_other_models_are_refused(model, said):
-    with pytest.raises(ValueError, match=said): denoise(model, NOISY, sigma=20.)

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 from hypothesis import given, settings, strategies as st
-from deep_sparse_nb.plots import (COLOURS, error_curves, history_curves, label, model_style,
+from deep_sparse_nb.plots import (COLOURS, error_curves, history_curves, model_style,
                                   over_seeds, regret_curves, show_images, show_pairs,
                                   show_table)
 
@@ -102,21 +102,6 @@ def test_history_curves():
     assert np.allclose(fig.axes[0].get_lines()[0].get_ydata(), [1.1, 2.1, 3.1])
     assert len(history_curves(t, ['error'], by='lam').axes[0].get_lines()) == 2
 
-def test_histories_show_shares_in_percent():
-    t = pd.DataFrame([dict(model='SDL', seed=s, epoch=e, sparsity=.1*e) for s in (0, 1)
-                      for e in range(3)])
-    ax, = history_curves(t, ['sparsity']).axes
-    assert ax.get_title(loc='left') == 'sparsity (%)'
-    assert np.allclose(ax.get_lines()[0].get_ydata(), [0, 10, 20])
-
-def test_histories_of_seeds_are_joined_in_order_of_epoch():
-    rows = [dict(model='SDL', seed=s, epoch=e, error=10*e + s) for s in (0, 2)
-            for e in (range(3) if s else range(3, -1, -1))]
-    for table in (pd.DataFrame(rows), pd.DataFrame(rows).rename(columns=dict(model='run'))):
-        line = history_curves(table, ['error'], by=table.columns[0]).axes[0].get_lines()[0]
-        assert np.array_equal(line.get_xdata(), [0, 1, 2, 3])
-        assert np.allclose(line.get_ydata(), [1, 11, 21, 30])
-
 @pytest.mark.parametrize('title', ['', 'atoms'])
 @pytest.mark.parametrize('n, ncols, h, w',
                          [(128, 16, 28, 28), (3, 16, 28, 28), (40, 20, 8, 8),
@@ -143,13 +128,6 @@ def test_error_curves():
     assert ax.get_xscale() == 'log'
 
 # Tables
-
-@pytest.mark.parametrize('column, words',
-                         [('psnr', 'PSNR (dB)'), ('valid_psnr', 'validation PSNR (dB)'),
-                          ('test_sparsity', 'test sparsity (%)'), ('lam', 'λ'),
-                          ('valid_images', 'validation images'),
-                          ('time_to_stop', 'time to stop')])
-def test_labels_are_for_readers(column, words): assert label(column) == words
 
 def test_table_has_heads_units_marks_and_spreads():
     t = pd.DataFrame(dict(model=['SDL', 'VDL'], psnr=[21.123, 17.5], psnr_sd=[.21, np.nan],

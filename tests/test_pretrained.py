@@ -11,7 +11,6 @@ import pytest
 import torch
 from safetensors import safe_open
 from sklearn.datasets import load_digits
-from sklearn.exceptions import NotFittedError
 from torch import nn
 
 from deep_sparse_nb.callbacks import CSVLog, TensorBoardLog, WandbLog
@@ -124,13 +123,6 @@ def test_names_lead_nowhere_else(name, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, 'huggingface_hub', None)
     with pytest.raises((ValueError, ImportError)) as error: SparseCoder.from_pretrained(name)
     assert 'name' in str(error.value) or 'huggingface_hub' in str(error.value) or '\0' in name
-
-def test_a_file_is_no_folder(kept, tmp_path):
-    (tmp_path/'file').write_text('')
-    with pytest.raises(ValueError, match='folder is .*file'):
-        kept[0].save_pretrained(tmp_path/'file')
-    with pytest.raises(NotFittedError): small().save_pretrained(tmp_path/'new')
-    assert not (tmp_path/'new').exists()
 
 # ---- models that come with the library ----
 

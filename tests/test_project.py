@@ -302,6 +302,7 @@ def readme_snippets(language):
     text = (ROOT/'README.md').read_text(encoding='utf-8')
     return re.findall(rf'^```{language}\n(.*?)^```$', text, flags=re.S | re.M)
 
+@pytest.mark.slow
 def test_readme_python_runs_as_it_stands(tmp_path):
     "As a stranger would run it: one snippet after the other, elsewhere, in a fresh Python."
     snippets = readme_snippets('python')

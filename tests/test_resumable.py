@@ -12,18 +12,14 @@ from deep_sparse_nb.files import lock
 
 X = planted(120, side=4, noise=.05)[0].numpy()
 
-
 class Stopped(Exception): pass
-
 
 def stop(history):
     if len(history) == 3: raise Stopped
 
-
 def coder(**options):
     usual = dict(alpha=.02, max_epochs=4, batch_size=25, random_state=0, device='cpu')
     return SparseCoder(8, **usual | options)
-
 
 @pytest.fixture
 def file(tmp_path):
@@ -31,14 +27,12 @@ def file(tmp_path):
     with pytest.raises(Stopped): coder(checkpoint=tmp_path/'c', callbacks=[stop]).fit(X)
     return tmp_path/'c'
 
-
 def test_epochs_that_were_kept_are_not_learned_again(file):
     seen = []
     fitted = coder(checkpoint=file, callbacks=[lambda h: seen.append(len(h))]).fit(X)
     assert seen == [3, 4] and fitted.n_iter_ == 4
     again = coder(checkpoint=file).fit(X)              # when all is done, too
     assert np.array_equal(again.components_, fitted.components_)
-
 
 @pytest.mark.parametrize('other', [
     dict(alpha=.03), dict(random_state=1), dict(max_epochs=5), dict(batch_size=20),
@@ -49,23 +43,19 @@ def test_other_parameters_are_refused(other, file):
         coder(checkpoint=file, **other).fit(X)
     assert file.read_bytes() == before
 
-
 @pytest.mark.parametrize('X', [X[:100], 2*X, X[:, :9]], ids=['fewer', 'larger', 'narrower'])
 def test_other_data_are_refused(X, file):
     before = file.read_bytes()
     with pytest.raises(ValueError, match='to other data than X'): coder(checkpoint=file).fit(X)
     assert file.read_bytes() == before
 
-
 def test_a_seed_is_needed(tmp_path):
     with pytest.raises(ValueError, match='random_state is None; to go on from a checkpoint'):
         coder(checkpoint=tmp_path/'c', random_state=None).fit(X)
 
-
 def test_one_process_at_a_time(tmp_path):
     with lock(tmp_path/'c.lock', wait=True), pytest.raises(ValueError, match='another process'):
         coder(checkpoint=tmp_path/'c').fit(X)
-
 
 @pytest.mark.parametrize('damage', ['truncated', 'foreign', 'newer'])
 def test_what_is_no_checkpoint_is_refused_and_left(damage, file):

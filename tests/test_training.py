@@ -11,28 +11,22 @@ from deep_sparse_nb.paper.recipes import LAMBDAS, MODELS, recipe
 from deep_sparse_nb.training import Autoencoder, begin, evaluate, learning_rates, train
 from deep_sparse_nb.checkpoints import restore, save
 
-
 @pytest.fixture(scope='module')
 def bars():
     Y = planted(1300, noise=.05)[0]
     splits = [Split(y, scale=1., shift=0.) for y in Y.split([800, 250, 250])]
     return Dataset('bars', *splits, shape=(8, 8))
 
-
 def fit(run, data, epochs=None, **options):
     return train(run, data, epochs, progress=False, **options)
 
-
 def keep(folder): return lambda run: save(run, folder/'c')
 
-
 def run_of(recipes, seeds=0): return begin(Autoencoder.from_recipes(recipes, seeds, d=64))
-
 
 def small(model='VDL', lam=.01, **changes):
     r = recipe('mnist', model, lam)
     return replace(r, l=16, gamma=r.gamma*16/128, m=24 if 'NL' in model else 0, epochs=3, **changes)
-
 
 @pytest.mark.parametrize('model', MODELS)
 def test_every_model_learns(model, bars):
@@ -44,7 +38,6 @@ def test_every_model_learns(model, bars):
     norms = [W.detach().norm(dim=-2) for W in run.model.decoder.parameters() if W.dim() > 2]
     unit = all(torch.allclose(n, torch.ones_like(n), atol=1e-5) for n in norms)
     assert unit == model.startswith(('SDL', 'DO'))
-
 
 @pytest.mark.parametrize('change', [dict(halve_every=1), dict(step_rule='safe', step=5.),
                                     dict(step_rule='1/L', step=.1)])
@@ -58,7 +51,6 @@ def test_a_resumed_run_continues_bit_for_bit(change, bars, tmp_path):
     for name, value in straight.best.items(): assert torch.equal(value, resumed.best[name]), name
     drop = lambda rows: [{k: v for k, v in r.items() if k != 'seconds'} for r in rows]
     assert drop(straight.history) == drop(resumed.history)
-
 
 @pytest.mark.parametrize('rule, step', [('safe', 5.), ('1/L', .3)])
 def test_a_reloaded_model_infers_with_the_step_that_was_measured(rule, step, bars, tmp_path):
@@ -77,7 +69,6 @@ def test_a_reloaded_model_infers_with_the_step_that_was_measured(rule, step, bar
         save_file(older, tmp_path/'older', file.metadata())
     assert restore(tmp_path/'older').model.step == step            # which did not keep it
 
-
 # A product of many rounds otherwise than one alone: by 1e-7 in float32. Rounded to bfloat16, with
 # its 8 bits, two neighbours may become numbers 4e-3 apart, in changes of gradients only.
 @pytest.mark.parametrize('model, precision, apart', [
@@ -94,7 +85,6 @@ def test_a_member_gets_what_it_gets_alone(model, precision, apart, bars):
             assert (value[0] - there[name][i]).norm() <= apart*value.norm(), name
         assert alone.best_epoch[0] == together.best_epoch[i]
 
-
 def test_best_weights_are_those_of_the_best_epoch(bars):
     run, energies = run_of([small(), small(lam=.02)], [0, 1]), []
     for epoch in (1, 2, 3):
@@ -104,7 +94,6 @@ def test_best_weights_are_those_of_the_best_epoch(bars):
     assert (run.best_epoch == energies.argmin(0) + 1).all()
     assert torch.allclose(evaluate(run.best_model(), bars.valid)['energy'], energies.amin(0))
 
-
 @pytest.mark.parametrize('model', ['VDL', 'VDL-NL'])
 def test_exploding_weights_are_reported(model, bars, tmp_path):
     run = run_of([small(model), small(model, .02)], [0, 1])
@@ -112,7 +101,6 @@ def test_exploding_weights_are_reported(model, bars, tmp_path):
     with pytest.raises(Diverged, match=r'epoch 1, batch 1.*\[1\]'):
         fit(run, bars, after_epoch=keep(tmp_path))
     assert restore(tmp_path/'c').epoch == 0
-
 
 def test_a_safe_step_follows_the_curvature(bars):
     recipe = small('VDL', step=100., step_rule='safe')
@@ -122,7 +110,6 @@ def test_a_safe_step_follows_the_curvature(bars):
         fit(run_of([replace(recipe, step_rule='recipe')], [0]), bars, epochs=2)
     short = fit(run_of([replace(recipe, step=.01)], [0]), bars, epochs=1)
     assert short.model.step == .01
-
 
 @pytest.mark.parametrize('model', ['SDL', 'SDL-NL'])
 def test_a_step_of_1_over_L_is_longer_than_a_short_recipe_and_takes_no_more_iterations(model, bars):
@@ -137,12 +124,10 @@ def test_a_step_of_1_over_L_is_longer_than_a_short_recipe_and_takes_no_more_iter
     with pytest.raises(ValueError, match='step_rule is .fastest.'):
         run_of([replace(recipe, step_rule='fastest')], [0])
 
-
 def test_column_norms_are_watched(bars):
     run = run_of([small(step=1e-9)], [0])
     run.model.decoder.W.data *= 1e5
     with pytest.raises(Diverged, match='columns of norm'): fit(run, bars)
-
 
 def test_training_takes_slow_tiny_numbers_as_zero(bars, monkeypatch):
     tiny, seen = torch.tensor([1e-39]), []
@@ -155,24 +140,12 @@ def test_training_takes_slow_tiny_numbers_as_zero(bars, monkeypatch):
     finally: after = (tiny*1).count_nonzero().item()
     assert seen == [0] and after == 1
 
-
 def test_decoder_learning_rate_halves():
     run = begin(Autoencoder.from_recipes(recipe('mnist', 'VDL-NL', .01)))
     run.epoch = 29; assert learning_rates(run)['decoder'] == 3e-4
     run.epoch = 60; assert learning_rates(run) == dict(decoder=3e-4/4, encoder=1e-4)
     run.model.recipes = replace(run.model.shared, halve_encoder=True),
     assert learning_rates(run) == dict(decoder=3e-4/4, encoder=1e-4/4)
-
-
-@pytest.mark.parametrize('content', [b'', b'not a checkpoint', b'\x08\0\0\0\0\0\0\0{}      '])
-def test_a_broken_checkpoint_is_refused(content, tmp_path):
-    (tmp_path/'c').write_bytes(content)
-    with pytest.raises(ValueError, match='not a checkpoint'): restore(tmp_path/'c')
-
-
-def test_a_missing_checkpoint_is_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match='no checkpoint at'): restore(tmp_path/'c')
-
 
 def test_saving_is_atomic(bars, tmp_path, monkeypatch):
     run = fit(run_of([small()], [0]), bars, epochs=1, after_epoch=keep(tmp_path))
@@ -182,18 +155,10 @@ def test_saving_is_atomic(bars, tmp_path, monkeypatch):
     with pytest.raises(OSError, match='disk full'): save(run, tmp_path/'c')
     assert (tmp_path/'c').read_bytes() == whole
 
-
-def test_unknown_names_list_the_valid_ones():
-    with pytest.raises(ValueError, match='VDL-NL'): recipe('mnist', 'XYZ', .1)
-    with pytest.raises(ValueError, match='digits'): recipe('cifar', 'VDL', .1)
-    with pytest.raises(ValueError, match='gamma|model'): run_of([small(), small('SDL')], [0, 0])
-
-
 def test_fewer_images_than_a_batch_are_one_batch(bars):
     few = replace(bars, train=bars.train[:100])
     run = fit(run_of(small()), few, epochs=2)
     assert len(run.history) == 2 and run.history[1]['valid_energy'] < run.history[0]['valid_energy']
-
 
 def test_recipes_of_the_paper():
     sdl = asdict(recipe('mnist', 'SDL', .005))
@@ -206,7 +171,6 @@ def test_recipes_of_the_paper():
     assert recipe('mnist', 'Free', .01).beta == 0
     assert recipe('digits', 'VDL', .01) == recipe('mnist', 'VDL', .01)
     assert sum(map(len, LAMBDAS.values())) == 49
-
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')
 def test_on_a_gpu():
