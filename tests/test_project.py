@@ -185,6 +185,45 @@ def test_kernels_are_chosen_in_one_place():
                      for name, used in users.items() if name != 'inference'})
     assert users['inference'] | users.get('online', set()) == kernels
 
+# ---- what the house has too much of: each bound may fall, and not rise ----
+
+def exports():
+    return [(name, e) for name in modules() for e in ast.literal_eval(offers(name).value)]
+
+def only_at_home():
+    "Exports that no other module, how-to, experiment or front page uses."
+    pages = [f for f in NOTEBOOKS if len(f.parts) == 2 or f.parts[1] in ('howto', 'experiments')]
+    texts = {page: '\n'.join(''.join(cell['source']) for cell in
+                             json.loads((ROOT/page).read_text(encoding='utf-8'))['cells'])
+             for page in pages} | modules()
+    words = {where: set(re.findall(r'\w+', text)) for where, text in texts.items()}
+    return [(name, e) for name, e in exports()
+            if not any(e in there for where, there in words.items() if where != name)]
+
+def kinds_asked_for():
+    "`isinstance` of a decoder or encoder of the library, outside its own page."
+    homes = dict(LinearDecoder='decoders', HiddenDecoder='decoders', ConvDecoder='convolution',
+                 LISTA='encoders', OwnDecoder='stacks', OwnEncoder='encoders')
+    return [(name, ast.unparse(c)) for name in modules() for c in calls(name)
+            if attribute(c.func) == 'isinstance' and len(c.args) == 2
+            and any(homes.get(n.id, name) != name for n in ast.walk(c.args[1])
+                    if isinstance(n, ast.Name))]
+
+def later_pages():
+    "Pages of the book that import one that comes after them."
+    book = [f for f in NOTEBOOKS if f.parts[1] == 'book']
+    names = [m[1] for f in book if (m := re.search(r'default_exp ([\w.]+)', (ROOT/f).read_text()))]
+    return [(name, later) for i, name in enumerate(names) for later in names[i + 1:]
+            if f'{LIB}.{later}' in imports(name)]
+
+def anything(): return [name for name in modules() for _ in range(modules()[name].count(': Any'))]
+
+@pytest.mark.parametrize('found, most, aim', [
+    (exports, 290, 150), (only_at_home, 75, 0), (anything, 125, 30), (kinds_asked_for, 18, 4),
+    (later_pages, 1, 0)], ids=lambda value: getattr(value, '__name__', ''))
+def test_there_is_no_more_of(found, most, aim):
+    assert len(found()) <= most, f'was {most}, and shall become {aim}: {found()}'
+
 def test_machine_code_is_the_kernels():
     users = {name: sorted(n for n in imports(name) if n.split('.')[0] in MACHINERY)
              for name in modules() if not name.startswith('kernels.')}

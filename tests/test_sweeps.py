@@ -142,6 +142,7 @@ def test_lost_rows_are_made_again_without_training(home):
     pd.testing.assert_frame_equal(before.drop(columns='date'), table_of(home).drop(columns='date'))
     assert len(read_table(home['results']/'histories'/'digits.csv')) == 3
 
+@pytest.mark.slow
 def test_stack_and_single_agree(home, tmp_path):
     quick = QUICK | dict(lams=[.001, .005], seeds=2)
     other = dict(results=tmp_path/'b', runs=tmp_path/'b')
@@ -465,6 +466,7 @@ def test_top_errors():
     assert found['top1'].tolist() == pytest.approx([2/3])
     assert found['top3'].tolist() == pytest.approx([1/3])
 
+@pytest.mark.slow
 def test_few_labels_and_stability(home):
     quick = QUICK | dict(models=['SDL', 'VDL'], seeds=2)
     with pytest.raises(FileNotFoundError, match='sweep digits'): few_labels(['digits'], **home)
