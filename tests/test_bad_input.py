@@ -73,11 +73,9 @@ NAMED = small().fit(pd.DataFrame(X, columns=[f'x{i}' for i in range(16)]))
 # call  ->  [type of the error:] how its message goes
 FUNCTIONS = r'''
 planted(3, side=8, k=0)                          -> k is 0
-planted(3, side=8, k=17)                         -> k is 17
 planted(-1)                                      -> n is -1
 planted(3, side=0)                               -> side is 0
 deviation(Z[:1])                                 -> Z has 1 sample
-deviation(Z[:0])                                 -> Z has 0 sample
 hinge(Z[:1])                                     -> Z has 1 sample
 hinge_gradient(Z[:1])                            -> Z has 1 sample
 Energy(-.1)                                      -> lam is -0.1
@@ -90,7 +88,6 @@ Energy(.1, gamma=-1.)                            -> gamma is -1
 Energy(.1, gamma=1.).value(Z, Y, Y)              -> gamma is 1.*encoded=
 LinearDecoder(0, 16)                             -> l is 0
 LinearDecoder(8, -1)                             -> d is -1
-LinearDecoder(8.5, 16)                           -> l is 8.5
 HiddenDecoder(8, 0, 16)                          -> m is 0
 HiddenDecoder(0, 5, 16)                          -> l is 0
 HiddenDecoder(8, 5, 0)                           -> d is 0
@@ -98,9 +95,7 @@ LISTA(16, 0)                                     -> l is 0
 LISTA(0, 8)                                      -> d is 0
 LISTA(16, 8, L=-1)                               -> L is -1
 atoms(torch.nn.Linear(8, 16))                    -> l is missing
-atoms(D, 0)                                      -> l is 0
 stack([])                                        -> modules is empty
-stack([D, H])                                    -> modules
 fista(Y[0], D, E)                                -> Y has shape \(16,\)
 fista(Y.int(), D, E)                             -> Y has .*type torch.int32
 fista(Y, None, E)                                -> decoder is a NoneType
@@ -131,28 +126,22 @@ exact_codes(Y, W, -.1)                           -> lam is \[-0.1\]
 exact_codes(Y, W, NAN)                           -> lam is \[nan\]
 exact_codes(Y, W, .1, gamma=1.)                  -> gamma is 1
 as_rows([])                                      -> X
-as_rows(np.zeros((0, 3)))                        -> X
 as_rows([[1., None]], 'train')                   -> train
 next(batches(Y, 0))                              -> batch_size is 0
-next(batches(Y, -5))                             -> batch_size is -5
 next(batches(iter([]), 5))                       -> X
 Scaling('loud')                                  -> kind is 'loud'
 Scaling('standard').apply(Y)                     -> fit
 Scaling('standard').fit(with_(Y, NAN))           -> X
 own_data(None)                                   -> train
-own_data(with_(Y, NAN))                          -> train
 own_data(Y, with_(Y, NAN))                       -> valid
-own_data(Y, Y[:, :9])                            -> valid
 own_data(Y, test=Y[:, :9])                       -> test
 own_data(Y, scaling='loud')                      -> kind is 'loud'
 Split(with_(Y, NAN))                             -> images
-Split(Y[0])                                      -> images
 Split(Y, torch.zeros(5))                         -> labels
 Split(Y, scale=1.)                               -> shift
 SPLIT.to_pixels(Y[:, :9])                        -> Y has shape
 Split(Y).to_pixels(Y)                            -> this split has no way back
 add_noise(Y, -1.)                                -> sigma is -1
-add_noise(Y, NAN)                                -> sigma is nan
 split_rows(5, (3, 3), 'bars', 0)                 -> sizes is \(3, 3\), 6 images in all; bars has 5
 load('cifar')                                    -> name is 'cifar'; it must be one of mnist
 load('')                                         -> name is ''
@@ -181,20 +170,15 @@ open_picture(TMP/'deep.png')                     -> deep.png has more than 8 bit
 open_picture(TMP/'short.png')                    -> short.png cannot be read
 photographs('all')                               -> split is 'all'
 cut(torch.zeros(5, 5), 6)                        -> size is
-cut(torch.zeros(5, 5), 0)                        -> size is
 cut(torch.zeros(5, 5), 2, 0)                     -> stride is
 cut(torch.zeros(5), 2)                           -> picture has shape
 join(torch.zeros(4, 4), (5, 5), 2)               -> patches
-join(torch.zeros(16, 5), (5, 5), 2)              -> patches
 split_files(None, (1, 1, 1), G)                  -> images
 split_files(TMP/'pictures', (1, 1, 1), G)        -> FileNotFoundError: holds 1 picture
 psnr(Y, Y[:, :9])                                -> x has shape .* and y
-psnr(Y, Y[:5])                                   -> x has shape .* and y
 psnr(Y, Y, peak=0.)                              -> peak is 0
-psnr(Y, Y, peak=-1.)                             -> peak is -1
 explained_variance(Y, Y[:5])                     -> x has shape .* and y
 match(W.T, W)                                    -> A has shape .* and B
-match(with_(W.T, NAN), W.T)                      -> A is not finite
 stability(W.T[None])                             -> A has
 show_images(Y, shape=(3, 3))                     -> images
 show_images(Y, shape=(4, 4), ncols=0)            -> ncols is 0
@@ -204,10 +188,8 @@ show_code(AE, SPLIT, member=5, shape=(4, 4))     -> member is 5
 recipe('cifar', 'VDL', .1)                       -> dataset is 'cifar'; it must be one of
 recipe('mnist', 'XDL', .1)                       -> model is 'XDL'; it must be one of
 recipe('mnist', 'VDL', -1.)                      -> lam is -1
-recipe('mnist', 'VDL', NAN)                      -> lam is nan
 Recipe(lamda=.1)                                 -> TypeError: lamda
 Autoencoder(None)                                -> decoder
-Autoencoder('D')                                 -> decoder
 Autoencoder(D, recipes=[])                       -> recipes
 Autoencoder(D, recipes=Recipe(l=8), seeds=[0, 1, 2][:0]) -> seeds
 Autoencoder(D, recipes=Recipe(l=8, lam=-1.))     -> lam is -1
@@ -217,28 +199,22 @@ Autoencoder(D, recipes=Recipe(l=8, epochs=0))    -> epochs is 0
 Autoencoder(D, recipes=Recipe(l=8, lr_decoder=-1.)) -> lr_decoder is -1
 Autoencoder(D, recipes=Recipe(l=8, lr_encoder=NAN)) -> lr_encoder is nan
 Autoencoder(D, recipes=Recipe(l=8, step=-1.))    -> step is -1
-Autoencoder(D, recipes=Recipe(l=8, step='big'))  -> step is 'big'
 Autoencoder(D, recipes=Recipe(l=8, step_rule='x')) -> step_rule is 'x'
 Autoencoder(D, recipes=Recipe(l=8, precision='x')) -> precision is 'x'
 Autoencoder(D, recipes=[Recipe(l=8), Recipe(l=8, batch=9)], seeds=[0, 1]) -> differ in batch
 Autoencoder(D, LISTA(9, 8), Recipe(l=8))         -> encoder
-Autoencoder(D, LISTA(16, 9), Recipe(l=8))        -> encoder
 Autoencoder.from_recipes(Recipe(l=0), d=16)      -> l is 0
 Autoencoder.from_recipes(Recipe(l=8), d=0)       -> d is 0
 AE.infer(Y[:, :9])                               -> Y has shape \(12, 9\); it must be \(n, 16\)
-AE.infer(Y[0])                                   -> Y has shape
 AE.encode(Y[:, :9])                               -> Y has shape
-AE.encode('picture.png')                          -> Y
 AE.infer(Y, tolerance=1.)                        -> TypeError: tolerance
 choose_device('gpu')                             -> device is 'gpu'; it must be 'auto', 'cpu'
-choose_device('tpu9')                            -> device is 'tpu9'
 begin(D)                                         -> model is a LinearDecoder; it must be an Auto
 begin(AE, device='gpu')                          -> device is 'gpu'
 begin(AE, devcie='cpu')                          -> TypeError: devcie
 train(begin(AE), own_data(Y[:, :9]), progress=False) -> images of shape \(9,\)
 train(begin(AE), Y, progress=False)              -> data is Tensor, no Dataset
 train(begin(AE), DATA, epochs=0, progress=False) -> epochs is 0
-train(begin(AE), DATA, epochs=-2, progress=False) -> epochs is -2
 train(begin(AE), DATA, minutes=-1, progress=False) -> minutes is -1
 evaluate(AE, Split(Y[:, :9]))                    -> images of shape \(9,\)
 evaluate(AE, SPLIT, batch=0)                     -> batch is 0
@@ -265,17 +241,14 @@ choose('digits', lams=[7.])                      -> lams has 7
 choose('digits', seeds=0)                        -> seeds is 0
 choose('digits', epochs=-1)                      -> epochs is -1
 deadline_in(0)                                   -> minutes is 0
-deadline_in(-1)                                  -> minutes is -1
 finished(TMP, ['digits'])                        -> FileNotFoundError: no finished checkpoint
 sweep('none')                                    -> name is 'none'; grids are
 sweep('digits', minutes=-1)                      -> minutes is -1
 sweep('digits', device='gpu')                    -> device is 'gpu'
 sweep('digits', models=['XDL'])                  -> models has 'XDL'
-sweep('digits', models=[])                       -> models has nothing; grid digits offers
 sweep('digits', lams=())                         -> lams has nothing; grid digits offers
 sweep('digits', sizes=())                        -> sizes is \(\); three
 sweep('digits', stack=0)                         -> stack is 0; .*at least 1
-sweep('digits', stack=-1)                        -> stack is -1
 few_labels(['digits'], draws=0)                  -> draws is 0; .*at least 1
 few_labels(['digits'], epochs=0)                 -> epochs is 0; .*at least 1
 few_labels(['digits'], seeds=0)                  -> seeds is 0; .*at least 1
@@ -306,13 +279,11 @@ read_folder(TMP/'none')                          -> none has no config.json; a m
 read_folder(TMP/'empty')                         -> empty has no config.json
 write_folder(TMP/'text.png', {}, {})             -> folder is .*text.png, a file
 SparseCoder.from_pretrained('none')              -> name is 'none', neither a folder with a model
-SparseCoder.from_pretrained(TMP/'empty')         -> name is .*empty, a folder without config.json
 SparseCoder(8, checkpoint='c').fit(Y)            -> random_state is None; to go on from a checkpoint
 CSVLog(TMP/'text.png'/'x')([dict(a=1)])          -> OSError: text.png
 write_atomically(TMP/'text.png'/'x', len)        -> OSError: text.png
 lock(TMP/'text.png'/'x', wait=True).__enter__()  -> OSError: text.png
 exact(torch.eye(3)[:2], Y, .1)                   -> H has shape
-exact(torch.eye(3).triu() + torch.ones(3).diag(1)[:3, :3], Y[:, :3], .1) -> H is not symmetric
 signed(torch.eye(3), Y[:, :3]*NAN, .1)           -> B is not finite
 exact_codes(Y, W.T[0], .1)                       -> D has shape
 exact_codes(Y.numpy(), W, .1)                    -> TypeError: Y is of type ndarray

@@ -175,19 +175,6 @@ def test_real_mnist():
 
 # Errors
 
-@pytest.mark.parametrize('arguments, words',
-                         [(dict(name='minst'), 'minst.*mnist, patches, natural, digits'),
-                          (dict(name='digits', sizes=(1, 2)), 'sizes'),
-                          (dict(name='digits', sizes=(0, 2, 2)), 'sizes'),
-                          (dict(name='digits', sizes=(1700, 90, 90)), 'digits has 1,797'),
-                          (dict(name='digits', sizes=(1.5, 2, 2)), 'sizes'),
-                          (dict(name='natural', images='.'), "images is for 'patches'"),
-                          (dict(name='natural', picture_shares=(1, 1, 1)),
-                           "picture_shares is for 'patches'"),
-                          (dict(name='patches'), 'images is None')])
-def test_bad_arguments_are_named(arguments, words):
-    with pytest.raises(ValueError, match=words): load(**arguments)
-
 # Noise
 
 @given(sigma=st.floats(0, 3), seed=seeds)

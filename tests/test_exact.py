@@ -219,14 +219,11 @@ def test_any_real_dtype_is_the_same_problem_in_double_precision(problem, dtype):
     same = exact_codes(Y.double(), D.double(), .1, encoded=guess.double(), **options)
     assert found.codes.dtype == torch.float64 and torch.equal(found.codes, same.codes)
 
-
-
 @pytest.fixture(params=[0, 10**9], ids=['without', 'with'])
 def gram_matrix(request, monkeypatch):
     "Both ways to find correlations, whatever the width."
     monkeypatch.setattr('deep_sparse_nb.kernels.active_set._GRAM', request.param)
     return request.param
-
 
 DEGENERATE = {
     'rank 2': lambda g: g.normal(size=(50, 2)) @ g.normal(size=(2, 32)),
@@ -239,7 +236,6 @@ DEGENERATE = {
     'huge': lambda g: 1e150*g.normal(size=(50, 5)) @ g.normal(size=(5, 32)),
     'tiny': lambda g: 1e-150*g.normal(size=(50, 32)),
     'of many sizes': lambda g: g.normal(size=(50, 32))*10.**g.uniform(-12, 12, 32)}
-
 
 @pytest.mark.parametrize('kind', DEGENERATE)
 @pytest.mark.parametrize('share', [0., 1e-12, 1e-10, 1e-8, 1e-6, 1e-3, .5, 10., 1e200])
@@ -260,7 +256,6 @@ def test_degenerate_dictionaries_give_finite_codes_and_true_certificates(gram_ma
     assert (found.residual.numpy() <= slack*1.001)[found.converged.numpy()].all()
     if share >= 1e-6: assert found.converged.all()
 
-
 def test_both_ways_find_the_same_codes(monkeypatch):
     g = np.random.default_rng(0)
     D, Y = torch.tensor(g.normal(size=(40, 100))), torch.tensor(g.normal(size=(300, 40)))
@@ -272,7 +267,6 @@ def test_both_ways_find_the_same_codes(monkeypatch):
         without = Prepared(D, gamma).codes(Y, .03, **options).codes
         monkeypatch.undo()
         torch.testing.assert_close(with_it, without, atol=1e-9, rtol=0)
-
 
 @pytest.mark.parametrize('positive', [True, False])
 def test_a_wide_dictionary_agrees_with_scikit_learn(positive):
@@ -288,7 +282,6 @@ def test_a_wide_dictionary_agrees_with_scikit_learn(positive):
     theirs = lasso.fit(D, Y.T).coef_
     np.testing.assert_allclose(found.codes, theirs, atol=1e-6)
 
-
 def test_the_weight_for_a_number_of_atoms_and_a_warm_start(gram_matrix):
     g = np.random.default_rng(0)
     D, Y = torch.tensor(g.normal(size=(40, 100))), torch.tensor(g.normal(size=(300, 40)))
@@ -303,7 +296,6 @@ def test_the_weight_for_a_number_of_atoms_and_a_warm_start(gram_matrix):
         torch.testing.assert_close(warm.codes, cold.codes, atol=1e-9, rtol=0)
     sparse = prepared.codes(Y, lam, sparse=True).codes
     assert (sparse.toarray() == cold.codes.numpy()).all()
-
 
 @pytest.mark.parametrize('positive', [True, False])
 def test_least_squares_on_the_support(gram_matrix, positive):
@@ -321,7 +313,6 @@ def test_least_squares_on_the_support(gram_matrix, positive):
         theirs[inside] = signs*nnls(D[:, inside]*signs, y)[0]
         np.testing.assert_allclose(ours, theirs, atol=1e-9)
 
-
 def test_least_squares_on_more_atoms_than_there_are_pixels():
     g = np.random.default_rng(0)
     D, Y = g.normal(size=(10, 60)), g.normal(size=(20, 10))
@@ -330,10 +321,8 @@ def test_least_squares_on_more_atoms_than_there_are_pixels():
     assert (refitted >= 0).all()
     np.testing.assert_allclose(energies(Y, D, refitted, 0), energies(Y, D, theirs, 0), atol=1e-10)
 
-
 def refused(cause, call, *args, **options):
     with pytest.raises(ValueError, match=cause): call(*args, **options)
-
 
 def test_a_prepared_dictionary_refuses_by_name(problem):
     Y, D = problem

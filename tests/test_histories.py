@@ -28,7 +28,6 @@ AT_THE_LIMIT = {
     ('short-step', 'VDL-NL', .02): ['04_quality fig-step'],
     ('steps', 'DO-NL', .003): ['04_quality fig-rules']}
 
-
 def stuck(folder):
     "(table, model, lambda) of each training that is at the limit too often."
     found = set()
@@ -42,7 +41,6 @@ def stuck(folder):
                 found.add((path.stem, run.model.iloc[0], float(run.lam.iloc[0])))
     return found
 
-
 def caption(page, label):
     for cell in json.loads((TOP/'nbs'/page).read_text(encoding='utf-8'))['cells']:
         source = ''.join(cell['source'])
@@ -50,10 +48,8 @@ def caption(page, label):
             return re.search(r'^#\| fig-cap: (.*)$', source, re.MULTILINE)[1]
     raise AssertionError(f'{page} has no figure {label}')
 
-
 def test_every_training_at_the_limit_is_known():
     assert stuck(TOP/'results'/'histories') == {*AT_THE_LIMIT}
-
 
 def test_it_would_be_seen(tmp_path):
     rows = pd.DataFrame(dict(model='VDL', lam=.01, epoch=range(1, 21), iterations=30., version=2))
@@ -62,12 +58,10 @@ def test_it_would_be_seen(tmp_path):
         rows.to_csv(tmp_path/'made-up.csv', index=False)
         assert stuck(tmp_path) == seen
 
-
 @pytest.mark.parametrize('figure', sorted({f for shown in AT_THE_LIMIT.values() for f in shown}))
 def test_captions_say_so(figure):
     page, label = figure.split()
     assert WORDS in caption(f'experiments/{page}.ipynb', label)
-
 
 def test_the_front_page_shows_none_of_them():
     "Its figure is drawn from trainings that are not in the list."
