@@ -65,6 +65,18 @@ def test_few_labels_with_last_weights_go_on_from_stored_ones(home):
     with pytest.raises(FileNotFoundError, match='no weights'):
         few_labels(['mnist-linear'], last=True, **home)
 
+def test_few_labels_need_no_checkpoint_where_weights_are_stored(home, tmp_path):
+    "Stored weights serve in its place; with neither there is an error, whatever the grid."
+    sweep('digits', **QUICK, **home)
+    where = dict(results=home['results'], runs=tmp_path)
+    options = dict(per_class=(1,), epochs=2, device='cpu', seeds=1)
+    assert few_labels(['digits'], **options, **where) == 0
+    table = read_table(home['results']/'labels.csv')
+    assert table.groupby('model').seed.unique().map(list).to_dict() == dict(raw=[0], LISTA=[0],
+                                                                           VDL=[0])
+    with pytest.raises(FileNotFoundError, match='no finished .* of none'):
+        few_labels(['none'], **where)
+
 def test_mean_over_pictures_ignores_how_many_patches_a_picture_lends():
     values = torch.tensor([1., 2., 4., 7.])
     mean, error = mean_over_pictures(values, torch.tensor([3, 5, 6, 9]))

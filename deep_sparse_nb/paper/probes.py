@@ -208,7 +208,7 @@ def stored(results: str | Path, grids: Sequence[str], models: Sequence[str] | No
         where = {k: where.get(k, v) for k, v in origin(where['dataset']).items()}
         wanted = (models is None or r.model in models) and (lams is None or r.lam in lams)
         if wanted and any(GRIDS[g].dataset == where['dataset'] and r.model in GRIDS[g].models
-                          for g in grids):
+                          for g in grids if g in GRIDS):
             kind = tuple((k, v) for k, v in identity((r, seed), where).items() if k != 'seed')
             found.setdefault(kind, {})[seed] = None
     if not found: raise FileNotFoundError(f'no weights of {" or ".join(grids)} in {results}')
