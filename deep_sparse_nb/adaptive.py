@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from .decoders import HiddenDecoder, LinearDecoder
 from .distributed import joined
-from .energy import ALONE
+from .distributed import ALONE
 from .encoders import LISTA
 from .model import Autoencoder
 from .inference import Diverged

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from functools import reduce
 import torch
 from torch import Tensor, nn
-from .decoders import as_matrix, check_sizes, generator, uniform, where_positive
+from .decoders import as_matrix, generator, uniform, where_positive
+from .validation import check_sizes
 from .stacks import each_member, stack
 
 # %% ../nbs/book/05_encoders.ipynb #e0c0a001

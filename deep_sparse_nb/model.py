@@ -13,21 +13,28 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from .data.arrays import as_rows
-from .energy import ALONE, Energy, Ranks
+from .distributed import ALONE
+from .energy import Energy
 from .decoders import Decoder, HiddenDecoder, LinearDecoder
 from .stacks import OwnDecoder, stack, unstack
-from .inference import Inference, fista
+from .inference import Inference, fista, too_long
+from .iteration import Solver
 from .encoders import LISTA, OwnEncoder
 from .paper.recipes import Recipe
 
-# %% ../nbs/book/07_model.ipynb #62e33ced
-class _Stack(nn.Module):
-    "Members along a leading dimension: their modules, recipes, seeds and energies."
-    decoder: Any                        # a `Decoder`; parameters have a leading dimension
+# %% ../nbs/book/07_model.ipynb #c0de0002
+class Autoencoder(nn.Module):
+    """A stack of members, each a recipe and a seed: decoder, perhaps an encoder, and energy.
+
+    `decoder` and `encoder` are a module, of which each member gets a copy; or a list, with one
+    for each; or a class or function without arguments that makes one, PyTorch's random numbers
+    being seeded with the member's seed. Weights are kept as float32. Raises ValueError naming
+    the argument where they do not fit together.
+    """
+    decoder: Decoder                    # its parameters have a leading dimension
     encoder: Any                        # likewise, or None
-    step: Any                           # of inference: the recipe's, or what training measured
-    ranks: Ranks = ALONE                # the processes that share a batch
-    checked: Energy | None = None
+    step: float | str | Tensor          # of inference: the recipe's, or what training measured
+    own_energy: Energy                  # of a batch that no other process shares
 
     def __init__(self, decoder: Any, encoder: Any = None,
                  recipes: Recipe | Sequence[Recipe] = Recipe(),
@@ -43,6 +50,7 @@ class _Stack(nn.Module):
         self.step = self.shared.step
         for name in _COEFFICIENTS:
             self.register_buffer(name, _of_each(self.recipes, name), persistent=False)
+        self.ranks = ALONE                                 # the processes that share a batch
         self.float()
         if self.shared.unit_columns: self.decoder.normalize_()
 
@@ -56,43 +64,33 @@ class _Stack(nn.Module):
     @property
     def energy(self) -> Energy:
         "The members' energies: each coefficient has one value a member."
-        if self.checked is None or self.checked.lam is not self.lam:   # once: a GPU waits
-            gamma = self.gamma if self.encoder is not None else 0.
-            self.checked = Energy(self.lam, self.beta, self.T, gamma)
-        if self.ranks is not ALONE: return replace(self.checked, ranks=self.ranks)
-        return self.checked
+        return self.ranks.shared(self.own_energy)
+
+    @property
+    def solver(self) -> Solver:
+        "How the recipe infers codes."
+        r, linear = self.shared, self.decoder.linear
+        return Solver(step=self.step, positive=r.positive, precision=r.precision,
+                      restart=r.step == 'auto' or r.step_rule == '1/L',
+                      freeze_converged=not linear)
+
+    def _apply(self, *given: Any, **options: Any) -> 'Autoencoder': # what `to` and `float` call
+        super()._apply(*given, **options)
+        gamma = self.gamma if self.encoder is not None else 0.
+        self.own_energy = Energy(self.lam, self.beta, self.T, gamma)
+        return self
 
     def rows(self, Y: Any) -> Tensor: # (n, d) or (members, n, d), float32, where the model is
         "Images as rows, from arrays or tensors of rows or `image_shape`. Raises ValueError."
         return _flat(Y, self.image_shape, len(self.seeds)).to(self.lam)
 
-# %% ../nbs/book/07_model.ipynb #62e33cee
-def _flat(Y: Any, image_shape: tuple[int, ...], members: int) -> Tensor:
-    "Images as rows (n, d) or (members, n, d). Raises ValueError."
-    if not torch.is_tensor(Y): Y = as_rows(Y, 'Y')
-    shape, k, d = tuple(Y.shape), len(image_shape), math.prod(image_shape)
-    if k > 1 and len(shape) > k and shape[-k:] == image_shape: Y = Y.flatten(-k)
-    if Y.dim() < 2 or Y.shape[-1] != d or Y.shape[:-2] not in ((), (1,), (members,)):
-        raise ValueError(f'Y has shape {shape}; it must be (n, {d}), or ({members}, n, {d}) '
-                         'for other images of each member')
-    return Y
-
-# %% ../nbs/book/07_model.ipynb #c0de0002
-class Autoencoder(_Stack):
-    """A stack of members, each a recipe and a seed: decoder, perhaps an encoder, and energy.
-
-    `decoder` and `encoder` are a module, of which each member gets a copy; or a list, with one
-    for each; or a class or function without arguments that makes one, PyTorch's random numbers
-    being seeded with the member's seed. Weights are kept as float32. Raises ValueError naming
-    the argument where they do not fit together.
-    """
     @torch.no_grad()
     def infer(self, Y: Any,                  # images (n, d) or (members, n, d)
               encoded: Tensor | None = None, # the encoder's codes (members, n, l)
               energy: Energy | None = None,  # default: the recipes'
               **options: Any) -> Inference:  # of `fista`, in place of the recipe's
         "Codes by FISTA as the recipe says, from the encoder's guess or (nearly) from zero."
-        Y, usual = self.rows(Y), _usual_options(self.shared, self.step, self.decoder.linear)
+        Y, usual = self.rows(Y), dict(vars(self.solver))
         if encoded is None and self.encoder is not None: encoded = self.encoder(Y)
         if encoded is None:
             zero = 0. if self.decoder.linear else .01
@@ -103,7 +101,12 @@ class Autoencoder(_Stack):
     def encode(self, Y: Any) -> Tensor: # (members, n, l)
         "Each image's own code: the encoder's, else inferred without the hinge (section 2.4)."
         if self.encoder is not None: return self.encoder(self.rows(Y))
-        return self.infer(Y, energy=replace(self.energy, beta=0., ranks=ALONE)).codes
+        return self.infer(Y, energy=replace(self.own_energy, beta=0.)).codes
+
+    def step_too_long(self, Z: Tensor) -> Tensor: # bool (members,)
+        "Whether the recipe's step is beyond 2/L at codes Z (members, n, l) of a batch."
+        if isinstance(self.step, str): return Z.new_zeros(len(Z), dtype=torch.bool)
+        return too_long(self.step, self.decoder, self.energy, Z)
 
     def decode(self, Z: Tensor) -> Tensor: # (members, n, d)
         "The images, as rows, of codes (n, l) or (members, n, l)."
@@ -130,13 +133,16 @@ class Autoencoder(_Stack):
         if isinstance(self.step, Tensor): alone.step = self.step[i:i + 1]
         return alone.to(self.lam.device)
 
-# %% ../nbs/book/07_model.ipynb #c0de0001
-def _usual_options(r: Recipe, step: Any, linear: bool) -> dict[str, Any]:
-    "Options of `fista` that a recipe stands for."
-    if not linear and isinstance(step, str) and step == 'auto': step = 'backtracking'
-    restart = r.step == 'auto' or r.step_rule == '1/L'
-    return dict(step=step, positive=r.positive, restart=restart, freeze_converged=not linear,
-                coast=r.step_rule == 'coast', precision=r.precision)
+# %% ../nbs/book/07_model.ipynb #62e33cee
+def _flat(Y: Any, image_shape: tuple[int, ...], members: int) -> Tensor:
+    "Images as rows (n, d) or (members, n, d). Raises ValueError."
+    if not torch.is_tensor(Y): Y = as_rows(Y, 'Y')
+    shape, k, d = tuple(Y.shape), len(image_shape), math.prod(image_shape)
+    if k > 1 and len(shape) > k and shape[-k:] == image_shape: Y = Y.flatten(-k)
+    if Y.dim() < 2 or Y.shape[-1] != d or Y.shape[:-2] not in ((), (1,), (members,)):
+        raise ValueError(f'Y has shape {shape}; it must be (n, {d}), or ({members}, n, {d}) '
+                         'for other images of each member')
+    return Y
 
 # %% ../nbs/book/07_model.ipynb #7fe00741
 def _papers_parts(recipes: Sequence[Recipe], seeds: Sequence[int], d: int) -> tuple:
@@ -191,7 +197,7 @@ def _stacked_encoder(made: list[nn.Module], decoder: Decoder, r: Recipe) -> nn.M
 
 # %% ../nbs/book/07_model.ipynb #add40ce8
 _COEFFICIENTS = 'lam', 'beta', 'T', 'gamma'
-_STEP_RULES = 'recipe', 'safe', '1/L', 'coast'
+_STEP_RULES = 'recipe', 'safe', '1/L'
 
 def _of_each(recipes: Sequence[Recipe], name: str) -> Tensor: # (members,)
     return torch.tensor([float(getattr(r, name)) for r in recipes])

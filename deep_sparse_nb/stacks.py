@@ -11,7 +11,7 @@ import math
 from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
-from .decoders import Decoder, frozen
+from .decoders import Decoder, frozen, with_tensors
 
 # %% ../nbs/more/stacks.ipynb #bddf8ba4
 def stack(modules: Sequence[nn.Module], # alike but for their parameters' values
@@ -56,8 +56,8 @@ def put(module: nn.Module, name: str, value: Tensor) -> None:
 def each_member(stacked: nn.Module, X: Tensor) -> Tensor:
     "The outputs (members, n, ...) of a stack's members for X (members, n, ...)."
     def one(state: dict[str, Tensor], x: Tensor) -> Tensor:
-        return torch.func.functional_call(stacked, state, (x,))
-    state = dict(stacked.named_parameters()) | dict(stacked.named_buffers())
+        return with_tensors(stacked, state)(x)
+    state = parameters_of(stacked) | dict(stacked.named_buffers(remove_duplicate=False))
     if len(X) == 1: return one({name: value[0] for name, value in state.items()}, X[0])[None]
     return torch.vmap(one, randomness='different')(state, X)
 

@@ -16,12 +16,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
-from .energy import ALONE, Energy, Ranks
-from .decoders import check_given, check_sizes, decoder_loss, generator
-from .inference import Diverged, Inference, curvature, lipschitz
+from .energy import Energy
+from .decoders import curvature, decoder_loss, generator
+from .validation import check_given, check_sizes
+from .inference import Diverged, Inference, lipschitz
 from .data.datasets import Dataset, Split
 from .metrics import code_norms, column_norms, dead, psnr, sparsity
-from .distributed import average_, begin_alike_, choose_device, sharing
+from .distributed import ALONE, Ranks, average_, begin_alike_, choose_device, sharing
 from .model import Autoencoder
 
 # %% ../nbs/book/08_training.ipynb #15de3932
@@ -83,7 +84,7 @@ def evaluate(model: Autoencoder, split: Split, batch: int = 250,
     check_sizes(batch=batch)
     if noise is not None and len(noise) != len(split):
         raise ValueError(f'noise has {len(noise)} rows; there are {len(split)} images')
-    images, energy = _as_rows(split, model), replace(model.energy, gamma=0., ranks=ALONE)
+    images, energy = _as_rows(split, model), replace(model.own_energy, gamma=0.)
     totals, alive, batches = dict[str, Tensor](), [], _batches(len(split), batch)
     learning = model.training
     model.eval()

@@ -19,8 +19,8 @@ from deep_sparse_nb.model import Autoencoder
 from deep_sparse_nb.checkpoints import restore
 from deep_sparse_nb.data.datasets import Dataset, Split
 from deep_sparse_nb.decoders import HiddenDecoder, LinearDecoder
-from deep_sparse_nb.distributed import ProcessRanks, joined
-from deep_sparse_nb.energy import ALONE, Energy, hinge_gradient, planted
+from deep_sparse_nb.distributed import ALONE, ProcessRanks, joined
+from deep_sparse_nb.energy import Energy, hinge_gradient, planted
 from deep_sparse_nb.estimator import SparseCoder
 from deep_sparse_nb.inference import Diverged, fista
 from deep_sparse_nb.paper.recipes import Recipe
@@ -40,38 +40,40 @@ def inferred(ranks, decoder, energy, n=21, **options):
     found = fista(Y, decoder, energy, encoded=encoded, **options)
     return dict(codes=found.codes, iterations=found.iterations)
 
-def strengths(ranks): return Energy(.02, torch.tensor([0., 1., 10.]), .5, .5, ranks)
+
+def strengths(ranks): return ranks.shared(Energy(.02, torch.tensor([0., 1., 10.]), .5, .5))
 
 def a_dictionary(ranks): return inferred(ranks, LinearDecoder(16, 64), strengths(ranks), step=.3)
 
 def a_hidden_layer(ranks):
-    energy = Energy(.02, 10., .5, 5., ranks)
+    energy = ranks.shared(Energy(.02, 10., .5, 5.))
     return inferred(ranks, HiddenDecoder(16, 24, 64), energy, restart=True, freeze_converged=True)
 
 def a_measured_step(ranks):
-    decoder, energy = HiddenDecoder(16, 24, 64), Energy(.02, 10., .5, 5., ranks)
+    decoder, energy = HiddenDecoder(16, 24, 64), ranks.shared(Energy(.02, 10., .5, 5.))
     return inferred(ranks, decoder, energy, step='auto', max_iter=30)
 
 def a_searched_step(ranks):
-    decoder, energy = HiddenDecoder(16, 24, 64), Energy(.02, 10., .5, 5., ranks)
+    decoder, energy = HiddenDecoder(16, 24, 64), ranks.shared(Energy(.02, 10., .5, 5.))
     return inferred(ranks, decoder, energy, step='backtracking', max_iter=30)
 
 def fewer_images_than_processes(ranks):
-    return inferred(ranks, LinearDecoder(16, 64), Energy(.02, 1., .5, .5, ranks), n=3, step=.3)
+    energy = ranks.shared(Energy(.02, 1., .5, .5))
+    return inferred(ranks, LinearDecoder(16, 64), energy, n=3, step=.3)
 
 def without_a_hinge(ranks):
-    return inferred(ranks, LinearDecoder(16, 64), Energy(.02, 0., .5, .5, ranks), n=3)
+    return inferred(ranks, LinearDecoder(16, 64), ranks.shared(Energy(.02, 0., .5, .5)), n=3)
 
 def gradients(ranks):
     "In double precision: codes that vary, that do not, and that hardly do about a large mean."
     Z = planted(11)[2].double()
     Z[:, 0], Z[:, 1] = .7, 1000 + .01*Z[:, 1]
-    return dict(gradient=hinge_gradient(ranks.part(Z), 1.5, ranks))
+    return dict(gradient=hinge_gradient(ranks.part(Z), 1.5, ranks.shared(Energy(0.)).moments))
 
 def energies(ranks):
     "Every process knows the energy of all."
     Y, D, Z = planted(21, noise=.05)
-    energy, images = Energy(.02, 10., 1.5, .5, ranks), ranks.part(Y)
+    energy, images = ranks.shared(Energy(.02, 10., 1.5, .5)), ranks.part(Y)
     codes = ranks.part(Z)
     parts = energy.parts(codes, images, codes @ D.T, codes + .1)
     return dict(everywhere=torch.stack(list(parts.values())))
@@ -157,7 +159,7 @@ def all_or_none_diverge(ranks):
     Y[:-1] = 0
     for beta in (0., 10.):
         with pytest.raises(Diverged, match='step 1000'):
-            fista(ranks.part(Y), LinearDecoder(16, 64), Energy(1e-4, beta, ranks=ranks),
+            fista(ranks.part(Y), LinearDecoder(16, 64), ranks.shared(Energy(1e-4, beta)),
                   step=1000., positive=False)
     return {}
 

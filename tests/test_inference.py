@@ -3,11 +3,11 @@ import pytest
 import torch
 from hypothesis import given, strategies as st
 from torch import nn
-from deep_sparse_nb.decoders import (HiddenDecoder, HiddenGradient, LinearDecoder,
-                                     reconstruction_gradient)
+from deep_sparse_nb.decoders import (HiddenDecoder, HiddenGradient, LinearDecoder, atoms,
+                                     curvature, reconstruction_gradient)
 from deep_sparse_nb.stacks import stack
 from deep_sparse_nb.energy import Energy
-from deep_sparse_nb.inference import Diverged, curvature, fista, lipschitz
+from deep_sparse_nb.inference import Diverged, fista, lipschitz
 from deep_sparse_nb.iteration import shrink
 
 FULL = Energy(lam=.01, beta=3., T=.5, gamma=.5)

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from ..energy import Energy
 from ..decoders import LinearDecoder
 from ..kernels.active_set import exact, signed
-from ..inference import Inference, certificate
+from ..inference import Inference, Problem, certificate
 from ..paper.recipes import Recipe
 from ..data.patches import cut, photographs, read_picture
 from ..data.datasets import Dataset
@@ -111,8 +111,7 @@ def as_dictionary(D: Tensor) -> LinearDecoder:
 def largest_gap(Y: Tensor, D: Tensor, Z: Tensor | np.ndarray, lam: float) -> float:
     "Relative duality gap of the worst of codes Z (n, l) of images Y (n, d), cut off at zero."
     found = Inference(torch.as_tensor(Z, dtype=torch.double).clamp(min=0), None, None)
-    eta = torch.ones(1, 1, 1, dtype=torch.double)
-    found = certificate(found, Y, as_dictionary(D), Energy(lam), None, eta, True)
+    found = certificate(found, Problem(Y.double(), as_dictionary(D), Energy(lam)))
     return found.gap.max().item()
 
 # %% ../../nbs/bench/rivals.ipynb #ec8b3cdb

@@ -22,7 +22,7 @@ from ..checkpoints import restore, save
 from ..data.datasets import Dataset, load
 from ..decoders import atoms
 from ..distributed import choose_device, joined
-from ..energy import Ranks
+from ..distributed import Ranks
 from ..files import lock, write_atomically
 from ..paper.recipes import GRIDS, Recipe, recipe
 from ..paper.contrast import by_contrast, by_picture

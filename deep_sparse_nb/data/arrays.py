@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset
-from ..inference import all_finite
+from ..validation import all_finite
 from .patches import contrast_maps
 
 # %% ../../nbs/data/arrays.ipynb #a1c38bab

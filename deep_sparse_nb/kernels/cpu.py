@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from ..decoders import Quadratic
 from ..energy import Energy
-from ..iteration import Iteration, Rules
+from ..iteration import Iteration, Solver
 from .jit import compiled, inlined
 
 # %% ../../nbs/kernels/cpu.ipynb #cb106043
@@ -52,7 +52,6 @@ class Options(NamedTuple):
     momentum: bool
     restart: bool
     freeze: bool              # samples that are done move no more
-    coast: bool               # samples that are done drift on
 
 @inlined
 def weights_of(s, state):
@@ -110,17 +109,6 @@ def finish_step(x, z, c, f, g, mean, stretch, t, w, options):
         x[j] = g[j] + ahead*(g[j] - z[j])
         z[j] = g[j]
     return following, now
-
-@inlined
-def drift(x, z, kept, t, options):
-    "A sample that is done moves on by its momentum alone. Returns the next t."
-    following, zero = (1 + sqrt(1 + 4*t*t))/2, x.dtype.type(0)
-    ahead = x.dtype.type((t - 1)/following if options.momentum else 0.)
-    for j in range(x.shape[0]):
-        v = zero if options.positive and x[j] < 0 else x[j]
-        x[j] = v + ahead*(v - z[j])
-        z[j] = kept[j] = v
-    return following
 
 # %% ../../nbs/kernels/cpu.ipynb #60fb9f93
 @inlined
@@ -182,12 +170,11 @@ def advance_model(s, k, G, state, options):
     if hinged and k == 1: first_hinge(X, mean, stretch, sums, squares, w)
     for i in range(n):
         x, z, still = X[i], Z[i], iterations[i] == 0
-        if options.coast and not still: t[i] = drift(x, z, codes[i], t[i], options)
-        elif still or not freeze:
+        if still or not freeze:
             t[i], now = finish_step(x, z, C[i], G[i], g, mean, stretch, t[i], w, options)
             if now != RUNNING:
                 still = keep(i, k, g, now, still, codes, iterations, stop)
-                if freeze and not options.coast and not still: copy(z, x)
+                if freeze and not still: copy(z, x)
             running += still
         if hinged: add_to_sums(x, mean, sums, squares)
     if hinged: update_hinge(n, mean, stretch, sums, squares, w)
@@ -197,8 +184,8 @@ def advance_model(s, k, G, state, options):
 class CompiledIteration(Iteration):
     "`Iteration` on a CPU for float32 and float64, its step compiled into one pass."
     def __init__(self, start: Tensor, energy: Energy, encoded: Tensor | None,
-                 eta: float | Tensor, rules: Rules = Rules()):
-        super().__init__(start.contiguous(), energy, encoded, eta, rules)
+                 eta: float | Tensor, solver: Solver = Solver()):
+        super().__init__(start.contiguous(), energy, encoded, eta, solver)
         n, l = start.shape[-2:]
         weights = eta, energy.lam, energy.gamma, energy.beta, energy.T
         eta, lam, gamma, beta, T = (self.array(c) for c in weights)
@@ -219,10 +206,10 @@ class CompiledIteration(Iteration):
         return A.reshape(-1, *shape).contiguous().numpy()
 
     def options(self, max_iter: int) -> Options:
-        "The rules, for compiled loops."
-        tol, positive, momentum, restart, freeze, coast = self.rules
-        freeze = freeze and not coast
-        return Options(float(tol), max_iter, positive, momentum, restart, freeze, coast)
+        "The solver's options, for compiled loops."
+        how = self.solver
+        return Options(float(how.tol), max_iter, how.positive, how.momentum, how.restart,
+                       how.freeze_converged)
 
     def advance(self, G: Tensor, k: int) -> None:
         "Iteration `k`, from the decoder's gradient G at X, in place."
@@ -292,11 +279,10 @@ def infer_batch(s, k, last, H, state, options):
     X, H, iterations, l = state.X[s], H[s], state.iterations[s], state.X.shape[2]
     G, strength = numpy.empty_like(X), numpy.zeros(l + 8, H.dtype)
     support, running = numpy.zeros(l + 8, numpy.int64), len(X)
-    moves = not (options.freeze or options.coast)          # also what is done
     while running > 0 and k < last and state.stop[0] == 0:
         k += 1
         for i in range(len(X)):
-            if moves or iterations[i] == 0: multiply(X[i], H, G[i], support, strength)
+            if not options.freeze or iterations[i] == 0: multiply(X[i], H, G[i], support, strength)
         running = advance_model(s, k, G, state, options)
     return running
 
@@ -322,7 +308,7 @@ class SparseIteration(CompiledIteration):
         H, options = self.array(gradient.H, l, l), self.options(max_iter)
         tasks: list[tuple[int, ...]] = []
         for s in range(models):
-            if options.coast or state.weights[s, 3] > 0: tasks.append((s,))
+            if state.weights[s, 3] > 0: tasks.append((s,))
             else: tasks += [(s, i, min(i + ROWS, n)) for i in range(0, n, ROWS)]
         queue, others = iter(tasks), min(torch.get_num_threads(), len(tasks)) - 1
         def work(seconds=inf):

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy
 import torch
 from torch import Tensor
-from ..decoders import Gradient, HiddenDecoder, HiddenGradient
+from ..decoders import Gradient, HiddenGradient
 from .jit import compiled, inlined
 
 # %% ../../nbs/kernels/folded.ipynb #f01d000d
@@ -158,9 +158,9 @@ class Units:
 # %% ../../nbs/kernels/folded.ipynb #f01d0016
 class FoldedGradient(HiddenGradient):
     "A hidden layer's gradient, by a dictionary and the units that are off, if few."
-    def __init__(self, decoder: HiddenDecoder, Y: Tensor):
-        super().__init__(*decoder.weights_for(Y), Y)
-        self.samples, self.few = numpy.arange(Y.shape[-2]), True
+    def __init__(self, plain: HiddenGradient):
+        super().__init__(*plain.given)
+        self.samples, self.few = numpy.arange(self.target.shape[-2]), True
         self.units = Units(self.W1, self.b1.flatten(), len(self.samples))
 
     @cached_property

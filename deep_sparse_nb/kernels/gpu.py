@@ -10,7 +10,7 @@ import os
 import torch
 from torch import Tensor
 from ..energy import Energy
-from ..iteration import Iteration, Rules
+from ..iteration import Iteration, Solver
 
 # %% ../../nbs/kernels/gpu.ipynb #e916b578
 triton = None
@@ -105,8 +105,8 @@ def fista_step(X, Z, G, C, codes, iterations, t, mean, sums, weights, models, n,
 class TritonIteration(Iteration):
     "`Iteration` on a GPU, float32 or float64, as one kernel. Rounding varies by call."
     def __init__(self, start: Tensor, energy: Energy, encoded: Tensor | None,
-                 eta: float | Tensor, rules: Rules = Rules()):
-        super().__init__(start.contiguous(), energy, encoded, eta, rules)
+                 eta: float | Tensor, solver: Solver = Solver()):
+        super().__init__(start.contiguous(), energy, encoded, eta, solver)
         (*lead, n, l), models = start.shape, start.shape[:-2].numel()
         self.whole = lambda A: A.expand(*lead, n, l).contiguous()
         self.weights = start.new_empty(5, *lead)      # from numbers or tensors (...,)
@@ -122,7 +122,7 @@ class TritonIteration(Iteration):
         self.mean[0] = X.mean(1)
         self.sums[0, 1] = (X - self.mean[0, :, None]).square().sum(1)
         self.constants = dict(
-            positive=rules.positive, momentum=rules.momentum, restart=rules.restart,
+            positive=solver.positive, momentum=solver.momentum, restart=solver.restart,
             freeze=bool(self.freeze.all()), hinged=energy.hinged(),
             rounding=4*torch.finfo(start.dtype).eps, ROWS=8, COLUMNS=triton.next_power_of_2(l))
 
@@ -130,5 +130,5 @@ class TritonIteration(Iteration):
         models, n, l = self.shape
         fista_step[triton.cdiv(n, self.constants['ROWS']), models](
             self.X, self.Z, self.whole(G), self.C, self.codes, self.iterations, self.t,
-            self.mean, self.sums, self.weights, models, n, l, self.rules.tol, k,
+            self.mean, self.sums, self.weights, models, n, l, self.solver.tol, k,
             **self.constants)

@@ -9,7 +9,7 @@ __all__ = ['REFRESH', 'FEW_ROWS', 'BfloatGradient']
 from functools import cached_property
 import torch
 from torch import Tensor
-from ..decoders import (AWAITED, HiddenDecoder, HiddenGradient, active_rows,
+from ..decoders import (AWAITED, HiddenGradient, active_rows,
                                      of_active_rows, where_positive)
 
 
@@ -47,8 +47,8 @@ FEW_ROWS = 16   # so few active rows gain nothing
 # %% ../../nbs/kernels/hidden.ipynb #501ccf03
 class BfloatGradient(ChangedGradient):
     "A hidden layer's gradient in float32, its changes between full ones in bfloat16."
-    def __init__(self, decoder: HiddenDecoder, Y: Tensor):
-        super().__init__(*decoder.weights_for(Y), Y)
+    def __init__(self, plain: HiddenGradient):
+        super().__init__(*plain.given)
         self.calls = 0
 
     def products(self, Z: Tensor) -> Tensor:

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from safetensors import safe_open
 from torch import Tensor, nn
-from ..decoders import atoms, check_given, generator, uniform
+from ..decoders import atoms, generator, uniform
+from ..validation import check_given
 from ..stacks import stack
 from ..encoders import LISTA
 from ..data.datasets import Dataset, load

@@ -34,7 +34,7 @@ class Recipe:
     encoder: bool = True         # False: codes are inferred from scratch, also when testing
     halve_every: int = 0         # epochs after which lr_decoder halves; 0: never
     halve_encoder: bool = False  # and lr_encoder with it
-    step_rule: str = 'recipe'    # of a number as step: 'recipe', 'safe', '1/L' or 'coast'
+    step_rule: str = 'recipe'    # of a number as step: 'recipe', 'safe' or '1/L'
     batch: int = 250             # images of a training step
     longest: float = 0.          # that a column of the decoder may be; 0: no bound
     positive: bool = True        # False: codes have signs
@@ -176,10 +176,7 @@ GRIDS |= {
     'mnist-steps': Grid('mnist', ('SDL-NL',), 1, (.003,), changes=dict(epochs=2),
                         knobs=(('step_rule', '1/L'), ('precision', 'bfloat16'))),
     'sparse-steps': Grid('mnist', ('SDL-NL',), 1, (.01,), knobs=(('step_rule', '1/L'),),
-                         changes=dict(epochs=5, precision='bfloat16')),
-    'drifting': Grid('digits', ('VDL',), 3, (.005,), knobs=(('step_rule', 'coast'),),
-                     changes=dict(epochs=120, lr_decoder=3e-3, lr_encoder=1e-3)),
-    'coast': Grid('mnist', ('VDL',), 1, (.005,), changes=dict(step_rule='coast'))}
+                         changes=dict(epochs=5, precision='bfloat16'))}
 
 # %% ../../nbs/paper/recipes.ipynb #0ebb703c
 FIGURES = '''

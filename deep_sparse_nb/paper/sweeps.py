@@ -16,7 +16,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 import torch
 from .. import checkpoints
-from ..decoders import check_given
+from ..validation import check_given
 from ..inference import Diverged
 from ..data.datasets import Dataset, add_noise, load
 from ..files import lock
