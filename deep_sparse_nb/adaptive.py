@@ -13,10 +13,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 import torch
 from torch import Tensor, nn
-from .decoders import HiddenDecoder, LinearDecoder
-from .distributed import joined
-from .distributed import ALONE
-from .encoders import LISTA
+from .distributed import ALONE, joined
 from .model import Autoencoder
 from .inference import Diverged
 from .metrics import sparsity
@@ -39,11 +36,8 @@ class SparsityKnob:
 # %% ../nbs/more/adaptive.ipynb #5ea00018
 @torch.no_grad()
 def halve_(encoder: nn.Module, Y: Tensor) -> None: # images (n, d)
-    "Move the biases of a LISTA, a stack of one, so that half of its first guesses are zero."
-    if not isinstance(encoder, LISTA): return
-    u = Y @ encoder.U[0]
-    if encoder.positive: encoder.b[0] = .01 - u.median(0).values
-    else: encoder.b[0] = .99*u.abs().median(0).values
+    "Move the biases of an encoder that can, so that half of its first guesses are zero."
+    if hasattr(encoder, 'halve_'): encoder.halve_(Y)
 
 # %% ../nbs/more/adaptive.ipynb #5ea00014
 def crossing(share: Callable[[float], float], target: float,
@@ -78,22 +72,11 @@ def resample(model: Autoencoder,     # of one member: a dictionary or a hidden l
     odds = lacking.square().sum(1).square().cpu() + 1e-30
     rows = odds.multinomial(len(j), replacement=True, generator=rng).to(Y.device)
     unit = nn.functional.normalize(lacking[rows], dim=1)                        # (dead, d)
-    if isinstance(decoder, LinearDecoder): _renew(decoder.W, dead, unit, 1., memory)
-    if isinstance(decoder, HiddenDecoder):
-        _renew(decoder.W1, dead, unit @ decoder.W2[0], 1., memory)
-    if not isinstance(encoder, LISTA): return
-    _renew(encoder.U, dead, unit, .2, memory)
-    encoder.S[0][j], encoder.S[0][:, j], encoder.b[0][j] = 0., 0., 0.
-    for W in (encoder.S, encoder.b): _forget(W, j, memory)
+    renewed = decoder.renew_(dead, unit)
+    if encoder is not None: renewed += encoder.renew_(dead, unit)
+    for W in renewed: _forget(W, j, memory)
 
 # %% ../nbs/more/adaptive.ipynb #5ea00022
-def _renew(W: Tensor, dead: Tensor, directions: Tensor, share: float,
-           memory: torch.optim.Optimizer) -> None:
-    "Columns of W (1, rows, l) along directions (dead, rows), a share as long as those alive."
-    length = W[0][:, ~dead].norm(dim=0).mean() if not dead.all() else 1.
-    W[0][:, dead] = share*length*nn.functional.normalize(directions, dim=1).T
-    _forget(W, dead.nonzero().flatten(), memory)
-
 def _forget(W: Tensor, j: Tensor, memory: torch.optim.Optimizer) -> None:
     "What is remembered of columns j; of an `AtomByAtom`, the pairs that they are in, too."
     for name, value in memory.state[W].items():

@@ -103,14 +103,10 @@ def _part(tensors: dict[str, Tensor], name: str) -> dict[str, Tensor]:
 def _parts(model: Autoencoder) -> dict[str, dict[str, Any] | None]:
     "Decoder and encoder, by their names and what else they are made with."
     def described(module: Any) -> dict[str, Any] | None:
-        kind = type(module).__name__
         if module is None: return None
-        if isinstance(module, LinearDecoder | HiddenDecoder): return dict(kind=kind)
-        if isinstance(module, LISTA): return dict(kind=kind, L=module.L)
-        if isinstance(module, ConvDecoder):
-            return dict(kind=kind, image_shape=module.image_shape, kernel=module.kernels,
-                        channels=[maps[0] for maps in module.maps], stride=module.strides)
-        return dict(kind='own', name=type(module.module).__name__)
+        about = module.made_with()
+        if about is not None: return dict(kind=type(module).__name__) | about
+        return dict(kind='own', name=type(module.stacked).__name__)
     return dict(decoder=described(model.decoder), encoder=described(model.encoder))
 
 # %% ../nbs/book/09_checkpoints.ipynb #ced0a013

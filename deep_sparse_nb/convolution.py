@@ -63,13 +63,17 @@ class ConvDecoder(Decoder):
         "By the chain rule, for images Y (n, d) or (..., n, d), in Y's precision."
         return ConvGradient(self, Y)
 
+    def made_with(self) -> dict[str, Any]:
+        return dict(image_shape=self.image_shape, kernel=self.kernels, stride=self.strides,
+                    channels=[maps[0] for maps in self.maps])
+
     @torch.no_grad()
     def normalize_(self) -> None:
         "Project every filter, and so every atom, onto the unit sphere (section 2.1)."
         for W in self.W: unit_columns_(W.view(*W.shape[:-3], -1).mT)
 
 # %% ../nbs/more/convolution.ipynb #c0a00011
-def _layers(decoder: Any, filters: Sequence[Tensor], Z: Tensor) -> list[Tensor]:
+def _layers(decoder: ConvDecoder, filters: Sequence[Tensor], Z: Tensor) -> list[Tensor]:
     "The maps (..., n, c, h, w) after each layer, of codes (..., n, l)."
     made = [Z.unflatten(-1, decoder.maps[0])]
     for j, W in enumerate(filters):

@@ -8,9 +8,11 @@ __all__ = ['LISTA', 'OwnEncoder']
 # %% ../nbs/book/05_encoders.ipynb #0574be8f
 from collections.abc import Sequence
 from functools import reduce
+from typing import Any
 import torch
 from torch import Tensor, nn
-from .decoders import as_matrix, generator, uniform, where_positive
+from .decoders import (Loss, as_matrix, generator, gradients_of, renew_columns_,
+                                     uniform, where_positive)
 from .validation import check_sizes
 from .stacks import each_member, stack
 
@@ -71,21 +73,50 @@ class LISTA(nn.Module):
     def forward(self, Y: Tensor) -> Tensor: return self.layers(Y)[-1]
 
     @torch.no_grad()
-    def loss(self, Z: list[Tensor], codes: Tensor, Y: Tensor) -> Tensor:
+    def loss(self, Z: list[Tensor], codes: Tensor, Y: Tensor) -> Loss:
         """Mean squared error (...,) of the last of the `layers` Z of images Y, given `codes`.
 
-        Equation 13. Its gradient is left in the weights.
+        Equation 13, and its gradient by U, S and b.
         """
         error, size = Z[-1] - codes, codes.shape[-2]*codes.shape[-1]
         value = torch.linalg.vector_norm(error, dim=(-2, -1)).square()/size
         deltas = _backwards(Z, error.mul_(2/size), as_matrix(self.S, error), self.positive)
         steps = [delta.mT @ z for delta, z in zip(deltas, Z[-2::-1])]
-        if steps: self.S.grad = reduce(torch.add, steps).sum_to_size(self.S.shape)
-        if not self.positive: self.b.grad = _threshold_gradient(self.b, Z, deltas)
+        dS = reduce(torch.add, steps).sum_to_size(self.S.shape) if steps else None
+        db = None if self.positive else _threshold_gradient(self.b, Z, deltas)
         du = reduce(Tensor.add_, deltas[:-1], deltas[-1])
-        self.U.grad = (Y.mT @ du).sum_to_size(self.U.shape)
-        if self.positive: self.b.grad = du.sum(-2).sum_to_size(self.b.shape)
-        return value
+        if db is None: db = du.sum(-2).sum_to_size(self.b.shape)
+        return value, [(Y.mT @ du).sum_to_size(self.U.shape), dS, db]
+
+    @torch.no_grad()
+    def halve_(self, Y: Tensor) -> None: # images (n, d)
+        "Move the biases of a stack of one, so that half of its first guesses are zero."
+        u = Y @ self.U[0]
+        if self.positive: self.b[0] = .01 - u.median(0).values
+        else: self.b[0] = .99*u.abs().median(0).values
+
+    @torch.no_grad()
+    def shift_(self, bias: Tensor, x: float) -> None:
+        "Set the bias so that, the larger x, the more codes are zero; x = 0 is `bias` itself."
+        self.b.copy_(bias - x if self.positive else (bias.abs() + x).relu())
+
+    @torch.no_grad()
+    def renew_(self, dead: Tensor, directions: Tensor) -> list[nn.Parameter]:
+        "Dead components (l,) of a stack of one look at images (dead, d), and at nothing else."
+        j = dead.nonzero().flatten()
+        renew_columns_(self.U, dead, directions, .2)
+        self.S[0][j], self.S[0][:, j], self.b[0][j] = 0., 0., 0.
+        return [self.U, self.S, self.b]
+
+    def check_fits(self, d: int, l: int, positive: bool) -> None:
+        "Raises ValueError unless it makes codes of l components, of that sign, of d pixels."
+        if self.U.shape != (d, l):
+            raise ValueError(f'the encoder, a LISTA, goes from {self.U.shape[0]} pixels to '
+                             f'{self.U.shape[1]} components; the decoder has {d} and {l}')
+        if self.positive != positive:
+            raise ValueError(f'positive is {positive} in the recipe, {self.positive} in LISTA')
+
+    def made_with(self) -> dict[str, Any]: return dict(L=self.L)
 
 # %% ../nbs/book/05_encoders.ipynb #e0c0a002
 class OwnEncoder(nn.Module):
@@ -94,6 +125,9 @@ class OwnEncoder(nn.Module):
         super().__init__()
         self.module, self.members = stack(modules), len(modules)
         self.image_shape, self.l = image_shape, l
+
+    @property
+    def stacked(self) -> nn.Module: return self.module
 
     def layers(self, Y: Tensor) -> list[Tensor]:
         "The codes (members, n, l), the only layer. Raises ValueError where shapes do not fit."
@@ -112,9 +146,16 @@ class OwnEncoder(nn.Module):
     def forward(self, Y: Tensor) -> Tensor: return self.layers(Y)[-1]
 
     @torch.enable_grad()
-    def loss(self, Z: list[Tensor], codes: Tensor, Y: Tensor) -> Tensor:
-        "Mean squared error (members,) (equation 13). Leaves its gradient in the weights."
-        self.zero_grad()
-        value = (self(Y) - codes).square().mean((-2, -1))
-        if value.requires_grad: value.sum().backward()
-        return value.detach()
+    def loss(self, Z: list[Tensor], codes: Tensor, Y: Tensor) -> Loss:
+        "Mean squared error (members,) (equation 13), and its gradient."
+        value, weights = (self(Y) - codes).square().mean((-2, -1)), list(self.parameters())
+        return value.detach(), gradients_of(value, weights, torch.ones_like(value))
+
+    def halve_(self, Y: Tensor) -> None:
+        "Nothing: the biases of a module of your own are left alone."
+
+    def renew_(self, dead: Tensor, directions: Tensor) -> list[nn.Parameter]:
+        "Nothing: which weights of a module of your own belong to a component is not known."
+        return []
+
+    def made_with(self) -> None: return None

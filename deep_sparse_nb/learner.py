@@ -200,11 +200,11 @@ def _settle(coder: Any, Y: Tensor) -> None:
     target, encoder, alpha = coder._training.knob.target, coder.model_.encoder, coder.alpha_
     if target is None or alpha is None: return
     inferred = coder.transform_algorithm == 'inference' or encoder is None
-    bias = encoder.b.clone() if isinstance(encoder, LISTA) else torch.zeros(())
+    movable = hasattr(encoder, 'shift_')
+    bias = encoder.b.clone() if movable else torch.zeros(())
     def share(x: float) -> float:
         if inferred: coder.alpha_ = alpha*math.exp(x)
-        elif isinstance(encoder, LISTA):
-            encoder.b.copy_(bias - x if encoder.positive else (bias.abs() + x).relu())
+        elif movable: encoder.shift_(bias, x)
         return sparsity(_codes(coder, Y, 200)).item()
     size = 1. if inferred else _codes(coder, Y).abs().mean().item()
     _warn_if_far(share(crossing(share, target, .02*size)), target, len(Y))

@@ -44,8 +44,7 @@ class Autoencoder(nn.Module):
         self.decoder = _stacked_decoder(_modules(decoder, self.seeds, 'decoder'), given[0])
         made = None if encoder is None else _modules(encoder, self.seeds, 'encoder')
         self.encoder = made and _stacked_encoder(made, self.decoder, given[0])
-        m = self.decoder.W1.shape[-2] if isinstance(self.decoder, HiddenDecoder) else 0
-        found = dict(l=self.decoder.code_shape[-1], m=m, encoder=encoder is not None)
+        found = dict(l=self.decoder.code_shape[-1], m=self.decoder.m, encoder=encoder is not None)
         self.recipes = tuple(replace(r, **found) for r in given)
         self.step = self.shared.step
         for name in _COEFFICIENTS:
@@ -125,9 +124,8 @@ class Autoencoder(nn.Module):
 
     def member(self, i: int) -> 'Autoencoder':
         "A copy of member `i`, as a stack of one."
-        parts = [part.module if isinstance(part, OwnDecoder | OwnEncoder) else part
-                 for part in (self.decoder, self.encoder)]
-        decoder, encoder = (None if part is None else unstack(part, i) for part in parts)
+        decoder = unstack(self.decoder, i)
+        encoder = None if self.encoder is None else unstack(self.encoder, i)
         alone = Autoencoder(decoder, encoder, self.recipes[i], self.seeds[i])
         alone.load_state_dict({name: W[i:i + 1] for name, W in self.state_dict().items()})
         if isinstance(self.step, Tensor): alone.step = self.step[i:i + 1]
@@ -186,13 +184,9 @@ def _stacked_decoder(made: list[nn.Module], r: Recipe) -> Decoder:
 def _stacked_encoder(made: list[nn.Module], decoder: Decoder, r: Recipe) -> nn.Module:
     assert decoder.code_shape is not None and decoder.d is not None
     first, l = made[0], decoder.code_shape[-1]
-    if not isinstance(first, LISTA):
+    if not getattr(first, 'stacks', False):
         return OwnEncoder(made, decoder.image_shape or (decoder.d,), l)
-    if first.U.shape != (decoder.d, l):
-        raise ValueError(f'the encoder, a LISTA, goes from {first.U.shape[0]} pixels to '
-                         f'{first.U.shape[1]} components; the decoder has {decoder.d} and {l}')
-    if first.positive != r.positive:
-        raise ValueError(f'positive is {r.positive} in the recipe, {first.positive} in LISTA')
+    first.check_fits(decoder.d, l, r.positive)
     return stack(made)
 
 # %% ../nbs/book/07_model.ipynb #add40ce8

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from .model import Autoencoder
-from .decoders import LinearDecoder
 from .inference import Diverged
 from .kernels import jit
 from .kernels.active_set import Exact, exact, signed
@@ -68,7 +67,7 @@ def dictionary_step(model: Autoencoder,  # of one member, see `closed_form`
 # %% ../nbs/more/online.ipynb #0d1e0010
 def closed_form(model: Autoencoder) -> bool:
     "Whether `dictionary_step` can train it: one dictionary alone, unit columns, on the CPU."
-    own = isinstance(model.decoder, LinearDecoder) and model.encoder is None
+    own = model.decoder.dictionary is not None and model.encoder is None
     convex = model.shared.unit_columns and not model.shared.beta and len(model.seeds) == 1
     small = model.shared.l <= 1024              # a pass over the atoms takes l * l * d
     return own and convex and small and model.lam.device.type == 'cpu' and jit.available()

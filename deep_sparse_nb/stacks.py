@@ -33,7 +33,8 @@ def stack(modules: Sequence[nn.Module], # alike but for their parameters' values
     return stacked
 
 def unstack(module: nn.Module, i: int) -> nn.Module:
-    "Member `i` of a stack, as a module of its own."
+    "Member `i` of a stack, as a module of its own: as it was before it was stacked."
+    module = getattr(module, 'stacked', module)      # what a wrapper holds
     alone = copy.deepcopy(module)
     made: dict[int, nn.Parameter] = {}
     for name, values in parameters_of(module).items():
@@ -77,6 +78,9 @@ class OwnDecoder(Decoder):
         self.module, self.code_shape = stack(modules), torch.Size((len(modules), l))
         self.image_shape, self.d = told.image_shape or made, math.prod(made)
         self.linear = told.linear
+
+    @property
+    def stacked(self) -> nn.Module: return self.module
 
     def forward(self, Z: Tensor) -> Tensor:
         shares = Z.expand(self.code_shape[0], *Z.shape[-2:])

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 from .energy import Energy
-from .decoders import curvature, decoder_loss, generator
+from .decoders import curvature, generator, learn_from_
 from .validation import check_given, check_sizes
 from .inference import Diverged, Inference, lipschitz
 from .data.datasets import Dataset, Split
@@ -53,9 +53,12 @@ def training_step(model: Autoencoder,
     if encoder is not None:
         with torch.no_grad(): layers = encoder.layers(Y)
     found = model.infer(Y, layers[-1])
-    loss_decoder = decoder_loss(model.decoder, found.codes, Y)                    # equation 2
+    loss_decoder, gradients = model.decoder.loss(found.codes, Y)                  # equation 2
+    learn_from_(model.decoder, gradients)
     loss_encoder = torch.zeros_like(loss_decoder)
-    if encoder is not None: loss_encoder = encoder.loss(layers, found.codes, Y)   # equation 13
+    if encoder is not None:
+        loss_encoder, gradients = encoder.loss(layers, found.codes, Y)            # equation 13
+        learn_from_(encoder, gradients)
     losses = average_(model, torch.stack([loss_decoder, loss_encoder]), Y.shape[-2])
     adam.step()
     if model.shared.unit_columns: model.decoder.normalize_()

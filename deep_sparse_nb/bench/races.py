@@ -251,8 +251,7 @@ def _wide(at: _Setting) -> Iterator[dict]:
     decoder.W.data = D.clone()
     def ours():
         Z = fista(Y, decoder, Energy(lam), step='auto', tol=1e-30, max_iter=k).codes
-        decoder_loss(decoder, Z, Y)
-        decoder.W.data -= 1e-3*decoder.W.grad
+        decoder.W.data -= 1e-3*decoder_loss(decoder, Z, Y)[1][0]
         decoder.normalize_()
         return Z
     Z, theirs = ours(), []
