@@ -23,7 +23,7 @@ def check_type(name: str, given: object, *kinds: type) -> None:
     "Raises TypeError unless `given` is an instance of one of `kinds`."
     if not isinstance(given, kinds):
         allowed = ' or '.join(kind.__name__ for kind in kinds)
-        raise TypeError(f'{name} is a {type(given).__name__}; it must be a {allowed}')
+        raise TypeError(f'{name} is a {type(given).__name__}; it must be of type {allowed}')
 
 def check_sizes(**sizes: int) -> None:
     "Raises TypeError for what is no whole number, ValueError for one below 1."

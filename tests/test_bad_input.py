@@ -88,6 +88,7 @@ Energy(.1, gamma=-1.)                            -> gamma is -1
 Energy(.1, gamma=1.).value(Z, Y, Y)              -> gamma is 1.*encoded=
 LinearDecoder(0, 16)                             -> l is 0
 LinearDecoder(8, -1)                             -> d is -1
+LinearDecoder(8.5, 16)                           -> TypeError: l is 8.5
 HiddenDecoder(8, 0, 16)                          -> m is 0
 HiddenDecoder(0, 5, 16)                          -> l is 0
 HiddenDecoder(8, 5, 0)                           -> d is 0
@@ -98,9 +99,9 @@ atoms(torch.nn.Linear(8, 16))                    -> l is missing
 stack([])                                        -> modules is empty
 fista(Y[0], D, E)                                -> Y has shape \(16,\)
 fista(Y.int(), D, E)                             -> Y has .*type torch.int32
-fista(Y, None, E)                                -> decoder is a NoneType
-fista(Y, W, E)                                   -> decoder is a Tensor
-fista(Y, D, .1)                                  -> energy is a float
+fista(Y, None, E)                                -> TypeError: decoder is a NoneType
+fista(Y, W, E)                                   -> TypeError: decoder is a Tensor
+fista(Y, D, .1)                                  -> TypeError: energy is a float
 fista(Y, D, E, start=Z[:5])                      -> start has 5 codes for 12 images
 fista(Y, D, E, start=Z[:, :5])                   -> start has shape .* the decoder takes 8
 fista(Y, D, E, encoded=Z[:5])                    -> encoded has 5 codes for 12 images
@@ -111,13 +112,13 @@ fista(Y, torch.nn.Linear(8, 16, device='meta'), E, start=Z) -> the decoder's wei
 fista(Y, torch.nn.LazyLinear(16), E, start=Z)    -> the decoder's weight has no values
 fista(Y, D, E, step=0.)                          -> step is 0
 fista(Y, D, E, step=-1.)                         -> step is -1
-fista(Y, D, E, max_iter=0)                      -> max_iter is 0; at least 1
+fista(Y, D, E, max_iter=0)                      -> max_iter is 0; it must be at least 1
 fista(Y, D, E, max_iter=-3)                     -> max_iter is -3
 fista(Y, D, E, tol=0.)                           -> tol is 0
 fista(Y, D, E, tol=-1.)                          -> tol is -1
 fista(Y, D, E, kernel='fast')                    -> kernel is 'fast'; it must be 'auto' or 'plain'
 fista(Y, D, E, precision='float8')               -> precision is 'float8'
-fista(Y, D, E, mask=Y)                           -> mask has type torch.float32
+fista(Y, D, E, mask=Y)                           -> TypeError: mask has type torch.float32
 fista(Y, D, E, mask=Y[:5] > 0)                   -> mask has shape
 lipschitz(H, E, 12)                              -> Z is missing
 exact_codes(Y[:, :9], W, .1)                     -> (Y|D)\b.*(9|16)
