@@ -62,7 +62,8 @@ class ProcessRanks(Ranks):
         return A
 
     def shared(self, energy: Energy) -> Energy:
-        return SharedEnergy(*(getattr(energy, f.name) for f in fields(Energy)), self)
+        return SharedEnergy(**{f.name: getattr(energy, f.name) for f in fields(Energy)},
+                            ranks=self)
 
 @dataclass(frozen=True)
 class SharedEnergy(Energy):

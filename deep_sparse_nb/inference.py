@@ -247,7 +247,8 @@ def choose_kernel(problem: Problem, solver: Solver, start: Tensor, watch: Callab
     if plain or not start.numel() or energy.coupled(): return Iteration, gradient
     if start.is_cuda and triton: return TritonIteration, gradient
     if start.device.type != 'cpu' or not jit.available(): return Iteration, gradient
-    if folds(gradient, start): gradient = FoldedGradient(gradient)
+    if isinstance(gradient, HiddenGradient) and folds(gradient, start):
+        gradient = FoldedGradient(gradient)
     if not isinstance(gradient, Quadratic) or start.shape[-1] > LARGEST_GRAM or watch:
         return CompiledIteration, gradient
     together = energy.hinged() and start.shape[:-2].numel() == 1

@@ -31,7 +31,7 @@ class Autoencoder(nn.Module):
     being seeded with the member's seed. Weights are kept as float32. Raises ValueError naming
     the argument where they do not fit together.
     """
-    decoder: Decoder                    # its parameters have a leading dimension
+    decoder: Any                        # a `Decoder`; parameters have a leading dimension
     encoder: Any                        # likewise, or None
     step: float | str | Tensor          # of inference: the recipe's, or what training measured
     own_energy: Energy                  # of a batch that no other process shares

@@ -14,7 +14,7 @@ import torch
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 from .data.arrays import Scaling
-from .decoders import Decoder, Gradient, atoms
+from .decoders import Decoder, Gradient, Quadratic, atoms
 from .energy import Energy
 from .estimator import SparseCoder
 from .inference import fista, lipschitz
@@ -100,9 +100,9 @@ class _Chosen(Decoder):
     def forward(self, Z: Tensor) -> Tensor: return self.decoder(Z*self.chosen)
 
     def reconstruction_gradient(self, Y: Tensor) -> Gradient:
-        if not self.positive or self.decoder.dictionary is None:
-            return super().reconstruction_gradient(Y)
         found = self.decoder.reconstruction_gradient(Y)
+        if not (self.positive and isinstance(found, Quadratic)):
+            return super().reconstruction_gradient(Y)
         found.B = torch.where(self.chosen, found.B, -_NEVER)
         return found
 
