@@ -104,7 +104,9 @@ def gradients_of(output: Tensor, weights: list[nn.Parameter], error: Tensor,
 
 def learn_from_(module: nn.Module, gradients: list[Tensor | None]) -> None:
     "Put a loss's gradient where the module's optimizer looks for it."
-    for W, gradient in zip(module.parameters(), gradients): W.grad = gradient
+    for W, gradient in zip(module.parameters(), gradients):
+        same = gradient is None or gradient.stride() == W.stride()   # as a fused step expects
+        W.grad = gradient if same else torch.empty_like(W).copy_(gradient)
 
 # %% ../nbs/book/02_decoders.ipynb #d1d9e9fe
 class Decoder(nn.Module):
