@@ -3,8 +3,8 @@ import pytest
 import torch
 from hypothesis import given, strategies as st
 from torch import nn
-from deep_sparse_nb.decoders import (HiddenDecoder, HiddenGradient, LinearDecoder, atoms,
-                                     curvature, reconstruction_gradient)
+from deep_sparse_nb.decoders import (HiddenDecoder, HiddenGradient, LinearDecoder, curvature,
+                                     reconstruction_gradient)
 from deep_sparse_nb.stacks import stack
 from deep_sparse_nb.energy import Energy
 from deep_sparse_nb.inference import Diverged, fista, lipschitz
