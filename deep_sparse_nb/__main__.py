@@ -216,6 +216,30 @@ def _add_inpaint(p: _Parser) -> None:
                    help='white where the picture is to be filled')
 
 # %% ../nbs/cli/main.ipynb #7d44a3dd
+def _add_audit(p: _Parser) -> None:
+    p.add_argument('sae', type=Path, metavar='SAE',
+                   help='folder of a sparse autoencoder, of SAELens, dictionary_learning, sparsify')
+    p.add_argument('activations', type=Path, metavar='ACTIVATIONS',
+                   help='rows (N, d) in a .npy file, or one tensor in a .safetensors file')
+    p.add_argument('--n-nonzero', type=float, metavar='K',
+                   help="active latents on average (default: as its encoder's)")
+    p.add_argument('--quiet', action='store_true', help='no progress bar')
+    p.set_defaults(check=lambda args: _check_number(p, args))
+
+def _check_number(p: _Parser, args: argparse.Namespace) -> None:
+    if args.n_nonzero is not None and not args.n_nonzero > 0:
+        p.error(f'--n-nonzero is {args.n_nonzero}; it must be positive')
+
+def _add_recode(p: _Parser) -> None:
+    _add_audit(p)
+    p.set_defaults(n_nonzero=32.)
+    p.add_argument('--no-refit', dest='refit', action='store_false',
+                   help='no least squares on the support')
+    p.add_argument('--batch-size', type=int, default=4096, metavar='N',
+                   help='rows in a part (default: 4096)')
+    p.add_argument('--out', type=Path, required=True, metavar='CODES.safetensors',
+                   help='file for the codes')
+
 _COMMANDS: dict[str, tuple[Callable[[_Parser], None], str]] = dict(
     train=(_add_train, 'train one model, or a stack of models for several lambdas and seeds'),
     evaluate=(_add_evaluate, "test a run's best weights"),
@@ -226,7 +250,9 @@ _COMMANDS: dict[str, tuple[Callable[[_Parser], None], str]] = dict(
     encode=(_add_encode, 'turn a file into codes'),
     decode=(_add_decode, 'turn codes into what they stand for'),
     denoise=(_add_denoise, 'clean a picture'),
-    inpaint=(_add_inpaint, 'fill a picture where a mask is white'))
+    inpaint=(_add_inpaint, 'fill a picture where a mask is white'),
+    audit=(_add_audit, "measure what a sparse autoencoder's encoder loses"),
+    recode=(_add_recode, 'give exact codes for its dictionary'))
 
 # %% ../nbs/cli/main.ipynb #0a616158
 def parser() -> argparse.ArgumentParser:

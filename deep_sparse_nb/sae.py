@@ -189,15 +189,19 @@ class SAE:
     def audit(self, X: Any,                      # rows (N, d), an array, tensor or memory map
               n_nonzero: float | None = None,    # default: as many as its encoder has
               truth: Any = None,                 # (N, l): which latents should be active
+              sample: Any = None,                # rows (m, d) to find the weight with
               batch_size: int = 4096) -> Audit:
         """Its encoder beside exact codes for the same dictionary, and as many active latents.
 
-        Every so many rows one, 512 at most and a tenth of all, is used to find the weight, and
-        not scored. Reads `batch_size` rows at a time. Raises as `recode` does.
+        Without a `sample`, rows of X evenly spread, 512 at most and a tenth of all, serve to
+        find the weight, and are not scored. Reads `batch_size` rows at a time. Raises as
+        `recode` does.
         """
         if len(X) < 20: raise ValueError(f'X has {len(X)} rows; an audit needs at least 20')
-        aside = _spread(len(X), min(512, len(X)//10))
-        sample = _float_rows(X[aside], self.d)
+        if len(shape := tuple(X.shape)) != 2 or shape[1] != self.d:
+            raise ValueError(f'X has shape {shape}; it must be (n, {self.d}) for this SAE')
+        aside = _spread(len(X), min(512, len(X)//10) if sample is None else 0)
+        sample = _float_rows(X[aside] if sample is None else sample, self.d)
         if n_nonzero is None: n_nonzero = (self.encode(sample) > 0).sum(1).float().mean().item()
         lam, totals, gaps = self.lam_for(sample, n_nonzero), _Totals(self.n_latents), []
         for rows in _batches(len(X), batch_size, aside):
@@ -232,7 +236,7 @@ def _float_rows(X: Any, d: int) -> Tensor:
 
 def _spread(n: int, k: int) -> np.ndarray:
     "Numbers of at most k of n rows, evenly spread."
-    return np.unique(np.linspace(0, n - 1, min(n, k)).astype(int)) if n else np.arange(0)
+    return np.unique(np.linspace(0, n - 1, min(n, k)).astype(int))
 
 def _batches(n: int, size: int, without: np.ndarray) -> Iterator[np.ndarray]:
     for i in range(0, n, size):

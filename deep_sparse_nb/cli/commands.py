@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 import pandas as pd
 import torch
-from . import files as coding
+from . import audits, files as coding
 from ..checkpoints import restore, save
 from ..data.datasets import Dataset, load
 from ..decoders import atoms
@@ -187,5 +187,6 @@ def perform(args: argparse.Namespace) -> Iterator[dict]:
     commands = dict(train=train_command, evaluate=evaluate_command, sweep=sweep_command,
                     bench=bench_command, fit=coding.fit_command, encode=coding.encode_command,
                     decode=coding.decode_command, denoise=coding.denoise_command,
-                    inpaint=coding.inpaint_command)
+                    inpaint=coding.inpaint_command, audit=audits.audit_command,
+                    recode=audits.recode_command)
     with tiny_is_zero(): yield from commands[args.command](args)
