@@ -26,8 +26,8 @@ class Mutant(NamedTuple):
 
 MUTANTS = [Mutant(*m) for m in [
     ('energy', 'square().sum(-2) / (n - 1)', 'square().sum(-2) / n', 'test_energy.py'),
-    ('energy', 'ranks.moments(Z)[2]).clamp(min=0).square()',
-     'ranks.moments(Z)[2]).square()', 'test_energy.py'),
+    ('energy', 'statistics(Z)[2]).clamp(min=0).square()',
+     'statistics(Z)[2]).square()', 'test_energy.py'),
     ('energy', '-2/(n - 1) * (T - s)', '2/(n - 1) * (T - s)', 'test_energy.py'),
     ('energy', '(4*torch.finfo(Z.dtype).eps*mean[..., 0, :]).square()', '0', 'test_energy.py'),
     ('energy', 'if n < 2:', 'if n < 1:', 'test_energy.py'),
@@ -49,7 +49,7 @@ MUTANTS = [Mutant(*m) for m in [
     ('iteration', '(V - alpha).clamp(min=0) if', '(V - alpha) if', 'test_inference.py'),
 
     ('inference', 'L > 0, 1/L, 1.', 'L > 0, 2/L, 1.', 'test_inference.py'),
-    ('inference', 'v.norm(dim=-1)*2/Yhat', 'v.norm(dim=-1)/Yhat', 'test_inference.py'),
+    ('decoders', 'v.norm(dim=-1)*2/Yhat', 'v.norm(dim=-1)/Yhat', 'test_inference.py'),
     ('inference', "beta*2/max(n - 1, 1)",
      "beta/max(n - 1, 1)", 'test_inference.py'),
     ('inference', 'total(step**2)/(2*self.eta)', 'total(step**2)/self.eta', 'test_inference.py'),
@@ -70,7 +70,7 @@ MUTANTS = [Mutant(*m) for m in [
     ('distributed', 'self._reduced(A, dist.ReduceOp.MAX)', 'A', 'test_distributed.py'),
     ('distributed', 'total, squares, n = sums', 'total, squares, _ = sums; n = number',
      'test_distributed.py'),
-    ('iteration', 'if not self.ranks.count(running)', 'if not running', 'test_distributed.py'),
+    ('iteration', 'if not self.remaining(running)', 'if not running', 'test_distributed.py'),
 
     ('encoders', 'for _ in range(L): Z.append((Z', 'for _ in range(1): Z.append((Z',
      'test_encoders.py'),
