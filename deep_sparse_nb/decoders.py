@@ -139,8 +139,8 @@ class Decoder(nn.Module):
         value = torch.linalg.vector_norm(error, dim=(-2, -1)).square()/size
         return value, gradients_of(output, weights, error.mul_(2/size))
 
-    def renew_(self, dead: Tensor, directions: Tensor) -> list[nn.Parameter]:
-        """Point dead components (l,) of a stack of one at images (dead, d).
+    def renew_(self, i: int, j: Tensor, directions: Tensor) -> list[nn.Parameter]:
+        """Point components j of member i at images (len(j), d).
 
         Returns the weights that have a column for each component; NotImplementedError if
         the decoder has none.
@@ -235,8 +235,8 @@ class LinearDecoder(Decoder):
             gradient = summed(error, Z).mul_(2/size).sum_to_size(self.W.shape)
             return torch.linalg.vector_norm(error, dim=(-2, -1)).square()/size, [gradient]
 
-    def renew_(self, dead: Tensor, directions: Tensor) -> list[nn.Parameter]:
-        renew_columns_(self.W, dead, directions)
+    def renew_(self, i: int, j: Tensor, directions: Tensor) -> list[nn.Parameter]:
+        renew_columns_(self.W[i], j, directions)
         return [self.W]
 
     def made_with(self) -> dict[str, Any]: return {}
@@ -248,14 +248,15 @@ class LinearDecoder(Decoder):
 
 # %% ../nbs/book/02_decoders.ipynb #a0335245
 @torch.no_grad()
-def renew_columns_(W: Tensor,          # (1, rows, l), changed in place
-                   dead: Tensor,       # (l,) bool
-                   directions: Tensor, # (dead, rows)
-                   share: float = 1.,  # of the mean length of the columns that live
+def renew_columns_(W: Tensor,          # (rows, l), changed in place
+                   j: Tensor,          # numbers of columns
+                   directions: Tensor, # (len(j), rows)
+                   share: float = 1.,  # of the mean length of the other columns
                    ) -> None:
-    "Dead columns begin anew along directions."
-    length = W[0][:, ~dead].norm(dim=0).mean() if not dead.all() else 1.
-    W[0][:, dead] = share*length*nn.functional.normalize(directions, dim=1).T
+    "Columns j begin anew along directions."
+    others = torch.ones_like(W[0], dtype=torch.bool).index_fill(0, j, False)
+    length = W[:, others].norm(dim=0).mean() if others.any() else 1.
+    W[:, j] = share*length*nn.functional.normalize(directions, dim=1).T
 
 @torch.no_grad()
 def unit_columns_(W: Tensor, # (..., rows, columns), changed in place
@@ -394,8 +395,8 @@ class HiddenDecoder(Decoder):
         formula = all(learns(W) for W in (self.W1, self.b1, self.W2))
         return hidden_loss(self, Z, Y) if formula else super().loss(Z, Y)
 
-    def renew_(self, dead: Tensor, directions: Tensor) -> list[nn.Parameter]:
-        renew_columns_(self.W1, dead, directions @ self.W2[0])
+    def renew_(self, i: int, j: Tensor, directions: Tensor) -> list[nn.Parameter]:
+        renew_columns_(self.W1[i], j, directions @ self.W2[i])
         return [self.W1]
 
     def made_with(self) -> dict[str, Any]: return {}

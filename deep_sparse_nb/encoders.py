@@ -90,10 +90,10 @@ class LISTA(nn.Module):
 
     @torch.no_grad()
     def halve_(self, Y: Tensor) -> None: # images (n, d)
-        "Move the biases of a stack of one, so that half of its first guesses are zero."
-        u = Y @ self.U[0]
-        if self.positive: self.b[0] = .01 - u.median(0).values
-        else: self.b[0] = .99*u.abs().median(0).values
+        "Move the biases so that half of the first guesses are zero."
+        u = Y @ self.U
+        self.b.copy_(.01 - u.median(-2).values if self.positive
+                     else .99*u.abs().median(-2).values)
 
     @torch.no_grad()
     def shift_(self, bias: Tensor, x: float) -> None:
@@ -101,11 +101,10 @@ class LISTA(nn.Module):
         self.b.copy_(bias - x if self.positive else (bias.abs() + x).relu())
 
     @torch.no_grad()
-    def renew_(self, dead: Tensor, directions: Tensor) -> list[nn.Parameter]:
-        "Dead components (l,) of a stack of one look at images (dead, d), and at nothing else."
-        j = dead.nonzero().flatten()
-        renew_columns_(self.U, dead, directions, .2)
-        self.S[0][j], self.S[0][:, j], self.b[0][j] = 0., 0., 0.
+    def renew_(self, i: int, j: Tensor, directions: Tensor) -> list[nn.Parameter]:
+        "Components j of member i look at images (len(j), d), and at nothing else."
+        renew_columns_(self.U[i], j, directions, .2)
+        self.S[i][j], self.S[i][:, j], self.b[i][j] = 0., 0., 0.
         return [self.U, self.S, self.b]
 
     def check_fits(self, d: int, l: int, positive: bool) -> None:
@@ -154,7 +153,7 @@ class OwnEncoder(nn.Module):
     def halve_(self, Y: Tensor) -> None:
         "Nothing: the biases of a module of your own are left alone."
 
-    def renew_(self, dead: Tensor, directions: Tensor) -> list[nn.Parameter]:
+    def renew_(self, i: int, j: Tensor, directions: Tensor) -> list[nn.Parameter]:
         "Nothing: which weights of a module of your own belong to a component is not known."
         return []
 

@@ -6,27 +6,309 @@
 __all__ = ['SparseCoder']
 
 # %% ../nbs/book/10_estimator.ipynb #5e110003
+import copy
 import math
-from collections.abc import Callable, Sequence
+import os
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 import numpy as np
 import torch
-from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
-from sklearn.utils.validation import check_is_fitted
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
-from .data.arrays import as_rows
-from .decoders import atoms
-from .learner import (_build, _codes, _continue, _decoded, _finish, _hold_out,
-                                    _pass, _prepare, _recipe)
-from .pretrained import Pretrained
-from .resumable import _all_epochs
-from .data.rows import RowsEstimator, in_memory
-from .training import tiny_is_zero
+from torch.utils.data import Dataset
+from .checkpoints import fingerprint, resume, save
+from .data.arrays import Scaling, as_rows, batches
+from .decoders import HiddenDecoder, LinearDecoder, atoms, frozen, generator
+from .distributed import Ranks, choose_device, joined
+from .encoders import LISTA
+from .energy import Energy
+from .files import lock
+from .inference import fista, lipschitz
+from .metrics import dead, explained_variance, sparsity
+from .model import Autoencoder
+from .online import AtomByAtom, closed_form
+from .paper.recipes import Recipe, recipe_from
+from .pretrained import hub, locate, read_folder, refusing, write_folder
+from .training import BATCHES, Run, tiny_is_zero, train
 
-# %% ../nbs/book/10_estimator.ipynb #5e110061
-class _Parameters(Pretrained, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
-                  RowsEstimator):
+# %% ../nbs/book/10_estimator.ipynb #5e110016
+_CHOICES: dict[str, tuple] = dict(
+    regularization=('variance', 'unit_norm', 'weight_decay'),
+    transform_algorithm=('encoder', 'inference'), scaling=Scaling.KINDS)
+_PARTS: dict[str, tuple] = dict(decoder=('linear', 'hidden'), encoder=('lista', None))
+
+def _check_parameters(given: dict[str, Any]) -> None:
+    "Raises ValueError naming the parameter that is wrong."
+    def refuse(name: str, allowed: str) -> None:
+        raise ValueError(f'{name} is {given[name]!r}; {allowed}')
+    for name, choices in _CHOICES.items():
+        if not isinstance(given[name], str) or given[name] not in choices:
+            refuse(name, f'it must be one of {", ".join(choices)}')
+    for name in ('n_components', 'batch_size', 'max_epochs'):
+        value = given[name]
+        if value is None and name == 'max_epochs': continue
+        if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < 1:
+            refuse(name, 'it must be a positive whole number')
+    alpha, target = given['alpha'], given['target_sparsity']
+    for name, value in dict(alpha=alpha, target_sparsity=target).items():
+        if value is not None and not isinstance(value, (int, float, np.number)):
+            refuse(name, 'it must be a number or None')
+    if alpha is not None and target is not None:
+        refuse('alpha', f'target_sparsity is {target}: give one')
+    if alpha is not None and not 0 <= alpha < math.inf: refuse('alpha', 'it must be at least 0')
+    if target is not None and not 0 < target < 1:
+        refuse('target_sparsity', 'it must be between 0 and 1')
+    if given['batch_size'] == 1 and given['regularization'] == 'variance':
+        refuse('batch_size', 'the hinge of a batch needs at least 2')
+    for name, words in _PARTS.items():
+        value = given[name]
+        if not callable(value) and (not isinstance(value, str | None) or value not in words):
+            refuse(name, f'it must be one of {", ".join(map(repr, words))}, a torch '
+                   'module, or a function without arguments that makes one')
+    if given['revive'] and given['decoder'] not in ('linear', 'hidden'):
+        refuse('revive', "it needs decoder='linear' or 'hidden'")
+    calls = given['callbacks']
+    if not isinstance(calls, Sequence) or not all(callable(call) for call in calls):
+        refuse('callbacks', 'it must be a list of functions that take the history')
+    if (path := given['checkpoint']) is None: return
+    if not isinstance(path, (str, os.PathLike)) or not str(path) or Path(path).is_dir():
+        refuse('checkpoint', 'it must be the path of a file, or None')
+    if not isinstance(given['random_state'], (int, np.integer)):
+        refuse('random_state', 'to go on from a checkpoint it must be a whole number')
+
+# %% ../nbs/book/10_estimator.ipynb #5e110010
+_LARGEST = 2**30    # bytes of a memory-mapped file that is read into memory
+
+def _loaded(X: Any) -> Any:
+    "X; images in a list as one array, and a mapped file that is not large in memory."
+    if isinstance(X, np.ma.MaskedArray):
+        raise ValueError(f'X is a masked array with {np.ma.count_masked(X)} masked numbers; '
+                         'fill them, X.filled(...)')
+    if isinstance(X, (list, tuple)) and len(X) > 1 and np.ndim(X[0]) > 1:
+        if len({tuple(np.shape(x)) for x in X}) > 1: return X               # batches
+        if all(torch.is_tensor(x) for x in X): return torch.stack([*X])
+        return np.stack([np.asarray(x) for x in X])
+    return np.array(X) if _mapped(X) and X.nbytes <= _LARGEST else X
+
+def _mapped(X: Any) -> bool:
+    while isinstance(X, np.ndarray):
+        if isinstance(X, np.memmap): return True
+        X = X.base
+    return False
+
+def _streamed(X: Any) -> bool:
+    "Whether X is gone through batch by batch: a file, a Dataset or an iterable of batches."
+    if isinstance(X, (list, tuple)): return len(X) > 0 and np.ndim(X[0]) > 1
+    if isinstance(X, np.ndarray): return _mapped(X)
+    if isinstance(X, (Tensor, str, bytes, dict, os.PathLike)): return False
+    if isinstance(getattr(X, 'shape', None), tuple):     # a table, a sparse matrix or a file
+        return getattr(X, 'columns', None) is None and not getattr(X, 'toarray', None)
+    return isinstance(X, (Dataset, Iterable))
+
+def _table(X: Any) -> tuple[Any, tuple[int, ...]]: # rows, and the shape of one
+    "Images as rows; all else as it is."
+    if torch.is_tensor(X): X = as_rows(X, 'X', torch.promote_types(X.dtype, torch.float32)).numpy()
+    if getattr(X, 'toarray', None): return X, ()            # for scikit-learn to refuse
+    if not isinstance(getattr(X, 'shape', None), tuple): X = np.asarray(X)
+    shape = tuple(X.shape[1:])
+    return (np.asarray(X).reshape(len(X), -1) if len(shape) > 1 else X), shape
+
+# %% ../nbs/book/10_estimator.ipynb #5e110011
+def _batches(rows: Any, batch_size: int, d: int, dtype: torch.dtype = torch.float64,
+             **options: Any) -> Iterator[Tensor]: # (n, d)
+    "Checked rows, batch by batch. Raises ValueError for rows of another length."
+    for Y in batches(rows, batch_size, dtype=dtype, name='X', **options):
+        if Y.flatten(1).shape[1] != d:
+            raise ValueError(f'X has rows of shape {tuple(Y.shape[1:])}; {d} numbers are needed')
+        yield Y.flatten(1)
+
+def _length(rows: Any) -> int | None: # in rows, samples or batches; None: not known
+    try: return len(rows)
+    except TypeError: return None
+
+# %% ../nbs/book/10_estimator.ipynb #5e110021
+class _Scaled:
+    "Scaled rows, in a new order in each epoch; with `hold`, some in memory are `held` out."
+    def __init__(self, rows: Any, scaling: Scaling, model: Autoencoder, hold: bool):
+        self.rows, self.scaling, self.like, self.d = rows, scaling, model.lam, model.d
+        self.seed, self.size = model.seeds[0], model.shared.batch
+        self.held: Tensor | None = None
+        if not hold or not isinstance(rows, np.ndarray) or _mapped(rows): return
+        Y = torch.cat([self.scaled(Y).cpu() for Y in _batches(rows, self.size, self.d)])
+        order = torch.randperm(len(Y), generator=generator(self.seed))
+        n = min(len(Y)//10, 1000)
+        self.rows, self.held = Y[order[n:]], Y[order[:n]].to(self.like) if n else None
+
+    def scaled(self, Y: Tensor) -> Tensor: # float32, where the model is
+        return self.scaling.apply(Y, 'X').to(self.like)
+
+    def __call__(self, epoch: int) -> Iterator[Tensor]: # (n, d)
+        ready = torch.is_tensor(self.rows)
+        parts = _batches(self.rows, self.size, self.d, torch.float32 if ready else torch.float64,
+                         shuffle=True, seed=self.seed, epoch=epoch, drop_last=True)
+        made = (Y.to(self.like.device) if ready else self.scaled(Y) for Y in parts)
+        return made if _length(self.rows) is not None else islice(made, BATCHES)
+
+# %% ../nbs/book/10_estimator.ipynb #5e110031
+def _recipe(given: dict[str, Any], d: int) -> Recipe:
+    "What the parameters of a `SparseCoder` say, for rows of d numbers."
+    kind, l, alpha = given['regularization'], int(given['n_components']), given['alpha']
+    linear, hidden = (given['decoder'] == word for word in ('linear', 'hidden'))
+    rate, target = 3e-3 if linear else 1e-3, given['target_sparsity'] or .8
+    return Recipe(lam=1/d if alpha is None else float(alpha), l=l, m=4*l*hidden,
+                  beta=10.*(kind == 'variance'), wd_decoder=5e-4*(kind == 'weight_decay'),
+                  unit_columns=kind == 'unit_norm', gamma=5. if linear else 25.,
+                  lr_decoder=rate, lr_encoder=rate, batch=int(given['batch_size']),
+                  positive=bool(given['positive']), epochs=int(given['max_epochs'] or 0),
+                  falling=.3, revive=bool(given['revive']),
+                  target_sparsity=0. if alpha is not None else float(target))
+
+def _built(given: dict[str, Any], recipe: Recipe, shape: tuple[int, ...], seed: int
+           ) -> Autoencoder:
+    "The model, with initial weights. Raises ValueError where decoder and data do not fit."
+    l, d, decoder, encoder = recipe.l, math.prod(shape), given['decoder'], given['encoder']
+    if isinstance(decoder, str):
+        decoder = (HiddenDecoder(l, recipe.m, d, seed) if recipe.m
+                   else LinearDecoder(l, d, seed))
+    if isinstance(encoder, str):
+        encoder = LISTA(d, l, seed=seed + 1, positive=recipe.positive)
+    model = Autoencoder(decoder, None, recipe, seed)    # does the decoder fit the data?
+    made = model.image_shape
+    if (made != shape) if len(made) > 1 and len(shape) > 1 else model.d != d:
+        raise ValueError(f'decoder makes images of shape {made}; those of X have {shape}')
+    if model.shared.l != l:
+        raise ValueError(f'n_components is {l}; the decoder takes {model.shared.l}')
+    if encoder is not None: model = Autoencoder(decoder, encoder, recipe, seed)
+    return model.to(choose_device(given['device'])).eval()
+
+# %% ../nbs/book/10_estimator.ipynb #5ea00018
+@torch.no_grad()
+def _center_biases_(encoder: Any, Y: Tensor) -> None: # images (n, d)
+    "Move the biases of an encoder that can so that half of its first guesses are zero."
+    if (halve_ := getattr(encoder, 'halve_', None)) is not None: halve_(Y)
+
+# %% ../nbs/book/10_estimator.ipynb #5e110033
+@torch.no_grad()
+def _codes(model: Autoencoder, Y: Tensor, alpha: float, step: Any, guessed: bool,
+           max_iter: int = 500) -> Tensor: # (n, l)
+    "Codes of scaled rows (n, d), in their precision, each row by itself."
+    guess = None if model.encoder is None else frozen(model.encoder, Y.dtype)(Y)
+    if guess is not None and guessed: return guess[0]
+    if guess is None:
+        guess = Y.new_full((len(Y), model.shared.l), 0. if model.decoder.linear else .01)
+    found = fista(Y, model.decoder, Energy(alpha), start=guess, step=step, restart=True,
+                  positive=model.shared.positive, tol=1e-4, max_iter=max_iter)
+    return found.codes[0]
+
+def _safe_step(model: Autoencoder, Z: Tensor) -> float: # codes (1, n, l)
+    linear = model.decoder.linear
+    L = lipschitz(model.decoder, Energy(0.), 2, Z[..., :1, :] if linear else Z).max().item()
+    return (1. if linear else .5)/L if L > 0 else 1.
+
+# %% ../nbs/book/10_estimator.ipynb #5ea00014
+def _crossing(share: Callable[[float], float], target: float,
+              step: float, # the first one; each further is 1.6 times as long
+              ) -> float:
+    "Near 0, where `share`, which rises there, passes the target; 0 where it does not."
+    wrong = target - share(0.)
+    if abs(wrong) < 1e-3: return 0.
+    sign = math.copysign(1., wrong)
+    inner, outer = 0., sign*step
+    for _ in range(15):
+        if (share(outer) - target)*sign >= 0: break
+        inner, outer = outer, 1.6*outer
+    else: return 0.
+    for _ in range(8):
+        middle = (inner + outer)/2
+        if (share(middle) - target)*sign >= 0: outer = middle
+        else: inner = middle
+    return outer
+
+# %% ../nbs/book/10_estimator.ipynb #5e110025
+@torch.no_grad()
+def _met(model: Autoencoder, Y: Tensor, alpha: float, step: float, guessed: bool,
+         target: float) -> float: # the l1 weight of inference
+    "Move the encoder's bias, or alpha, until the share of zeros in codes of Y is right."
+    encoder, turned = model.encoder, alpha
+    shift_ = getattr(encoder, 'shift_', None)            # of an encoder with biases
+    bias = encoder.b.clone() if shift_ else torch.zeros(())
+    def share(x: float) -> float:
+        nonlocal turned
+        if not guessed: turned = alpha*math.exp(x)
+        elif shift_: shift_(bias, x)
+        return sparsity(_codes(model, Y, turned, step, guessed, 200)).item()
+    size = 1. if not guessed else _codes(model, Y, alpha, step, guessed).abs().mean().item()
+    share(_crossing(share, target, .02*size))
+    reached = sparsity(_codes(model, Y, turned, step, guessed)).item()
+    if abs(reached - target) > .01 + .5/len(Y):
+        warnings.warn(f'target_sparsity is {target:g}, but {reached:.1%} of the codes are zero: '
+                      'try more epochs (max_epochs) or more data, another encoder, or '
+                      "transform_algorithm='inference'", ConvergenceWarning, stacklevel=3)
+    return turned
+
+# %% ../nbs/book/10_estimator.ipynb #5e110041
+def _origin(given: dict[str, Any], scaling: Scaling) -> dict[str, Any]:
+    "What a fit is known by in its checkpoint: parameters that it depends on, and its data."
+    free, state = ('device', 'verbose', 'callbacks', 'checkpoint'), scaling.state()
+    words = {name: getattr(value, '__name__', str(value))
+             for name, value in given.items() if name not in free}
+    return words | dict(data=fingerprint(*(state[k] for k in ('count', 'mean', 'squares'))))
+
+@contextmanager
+def _kept(path: Any, run: Run, ranks: Ranks) -> Iterator[Callable[[Run], None]]:
+    "Hold the file, if there is one, and go on from it. What writes it after an epoch."
+    if path is None:
+        yield lambda run: None
+        return
+    path = Path(path)
+    alone = lock(path.with_name(path.name + '.lock'), wait=False) if not ranks.rank else None
+    with alone or nullcontext(True) as mine:
+        if not mine: raise ValueError(f'checkpoint is {path}; another process is at work on it')
+        if path.exists(): resume(run, path)
+        yield lambda run: save(run, path) if run.epoch and run.epoch != run.epochs else None
+
+# %% ../nbs/book/10_estimator.ipynb #5e110043
+_TOLD = ('epoch batches rows error explained_variance sparsity alpha dead revived '
+         'seconds').split()
+
+def _told(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{k: row['loss_decoder' if k == 'error' else k] for k in _TOLD} for row in rows]
+
+def _plain(value: Any) -> Any: return value.item() if isinstance(value, np.generic) else value
+
+def _kind(part: Any) -> str | None:
+    "A word for a built-in part, else the name of its class or function."
+    if part is None or isinstance(part, str): return part
+    return getattr(part, '__name__', type(part).__name__)
+
+def _chosen(part: str, kind: str | None, given: Any) -> Any:
+    "Decoder or encoder of a stored model, of which `kind` is known. Raises ValueError."
+    if kind in ('linear', 'hidden', 'lista', None):
+        if given is None: return kind
+        raise ValueError(f'{part} is given, but that of this model is {kind!r}; leave it out')
+    if given is None:
+        raise ValueError(f'{part} is missing: this model was trained with a {kind} of its '
+                         f'own; pass {part}=a module, or what makes one')
+    return given
+
+# %% ../nbs/book/10_estimator.ipynb #5e110060
+class SparseCoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+    """Sparse codes of rows or images, and the decoder that turns them back, learned together.
+
+    Data are scaled first (`scaling`) and brought back after. Codes are inferred (equation 14),
+    the decoder learns to reconstruct from them, the encoder to guess them. Give the l1 weight
+    `alpha`, for scaled data, or `target_sparsity`, the share of zeros; else that is 0.8.
+
+    Attributes: components_ (n_components, d); history_, a dict an epoch; metrics_; n_iter_,
+    epochs; alpha_; n_features_in_; image_shape_; scaling_; and model_, an `Autoencoder`."""
     def __init__(self, n_components: int = 128, *,
                  alpha: float | None = None,          # the l1 weight
                  target_sparsity: float | None = None, # between 0 and 1
@@ -42,7 +324,7 @@ class _Parameters(Pretrained, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
                  verbose: bool = False,               # a bar on stderr
                  scaling: str = 'standard',           # one of `Scaling.KINDS`
                  revive: bool = False,                # resample dead components
-                 callbacks: Sequence[Callable] = (),  # called with history_ after each epoch
+                 callbacks: Sequence[Callable] = (),  # called with the history after each epoch
                  checkpoint: str | Path | None = None): # a file that `fit` goes on from
         self.n_components, self.alpha, self.positive = n_components, alpha, positive
         self.decoder, self.encoder, self.regularization = decoder, encoder, regularization
@@ -51,57 +333,41 @@ class _Parameters(Pretrained, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
         self.random_state, self.device, self.verbose = random_state, device, verbose
         self.revive, self.callbacks, self.checkpoint = revive, callbacks, checkpoint
 
-    @property
-    def _n_features_out(self) -> int:
-        check_is_fitted(self)
-        return self.n_components
-
-# %% ../nbs/book/10_estimator.ipynb #5e110063
-class _Learner(_Parameters):
     @tiny_is_zero()
-    def fit(self, X: Any, y: Any = None) -> Any:
-        """Learn anew from rows (N, d) or images (N, h, w[, c]): an array, tensor or table, or,
-        batch by batch, a memory-mapped file, a Dataset, DataLoader or iterable of batches.
+    def fit(self, X: Any, y: Any = None) -> 'SparseCoder':
+        """Learn anew from rows (N, d) or images (N, h, w[, c]): an array, tensor, table or list,
+        or, batch by batch, a large memory-mapped file, a Dataset, a DataLoader or an iterable.
 
         With `checkpoint`, it goes on from where that file stands. Raises ValueError naming the
         argument or parameter that is wrong, `Diverged` where numbers overflow. Warns
         (ConvergenceWarning) where the share of zeros is not what `target_sparsity` says.
         """
-        rows = _prepare(self, X)
-        self.scaling_.fit(rows, name='X')
-        _build(self, _recipe(self))
-        _continue(self)
-        rows, held = _hold_out(self, rows)
-        _all_epochs(self, lambda rate: _pass(self, rows, held, rate))
-        return _finish(self, held, True)
+        rows = self._prepare(X)
+        scaling = Scaling(self.scaling, self.image_shape_).fit(rows, name='X')
+        run, data = self._begin(rows, scaling, hold=True)
+        with joined(run.model.lam.device.type) as ranks:
+            self._check_seeds(run, ranks)
+            with _kept(self.checkpoint, run, ranks) as keep:
+                train(run, data, after_epoch=lambda run: (self._tell(run, []), keep(run)),
+                      progress=self.verbose, ranks=ranks, codes=self._in_use(run), held=data.held)
+        return self._finish(run, scaling, data.held, [], meet=True)
 
     @tiny_is_zero()
-    def partial_fit(self, X: Any, y: Any = None) -> Any:
+    def partial_fit(self, X: Any, y: Any = None) -> 'SparseCoder':
         "One more pass, over X alone; the first call begins as `fit` does. Raises as `fit`."
-        first = 'model_' not in vars(self)
-        rows = _prepare(self, X) if first else self._rows(X, reset=False)
-        for Y in self._batches(rows): self.scaling_.partial_fit(Y, 'X')
-        if first: _build(self, _recipe(self))
-        _continue(self)
-        _pass(self, rows, None, 1.)
-        return _finish(self, None, False)
+        first = not self.__sklearn_is_fitted__()
+        rows = self._prepare(X) if first else self._rows(X, reset=False)
+        scaling = (Scaling(self.scaling, self.image_shape_) if first
+                   else copy.deepcopy(self.scaling_))
+        for Y in _batches(rows, self.batch_size, self.n_features_in_): scaling.partial_fit(Y, 'X')
+        before = [] if first else self.history_
+        run, data = self._begin(rows, scaling, False) if first else self._continue(rows, scaling)
+        with joined(run.model.lam.device.type) as ranks:
+            self._check_seeds(run, ranks)
+            train(run, data, run.epoch + 1, lambda run: self._tell(run, before), ranks=ranks,
+                  progress=self.verbose, codes=self._in_use(run))
+        return self._finish(run, scaling, None, before, meet=False)
 
-# %% ../nbs/book/10_estimator.ipynb #5e110066
-def _maps(coder: Any, codes: Tensor, like: Any) -> Any: # the way back to the units of the data
-    "Raises ValueError naming `like`."
-    if coder.scaling != 'contrast': return None
-    if like is None: raise ValueError("like is None; scaling='contrast' needs data")
-    data = as_rows(like, 'like', torch.float64).flatten(1)
-    if len(data) != len(codes):
-        raise ValueError(f'like has {len(data)} rows, Z {len(codes)}; they must agree')
-    return coder.scaling_.maps(data, 'like')
-
-def _of_kind(Z: Any, made: Tensor) -> np.ndarray:
-    kind = getattr(Z, 'dtype', None)
-    return made.numpy().astype(kind if getattr(kind, 'kind', '') == 'f' else np.float32)
-
-# %% ../nbs/book/10_estimator.ipynb #5e110067
-class _Transformer(_Learner):
     def transform(self, X: Any) -> np.ndarray: # (N, n_components)
         """Codes: the encoder's; with transform_algorithm='inference', or without an encoder,
         those that minimize the energy without the hinge (beta = 0).
@@ -112,10 +378,9 @@ class _Transformer(_Learner):
         """
         check_is_fitted(self)
         rows = self._rows(X, reset=False)
-        kind = rows.dtype if in_memory(rows) else np.dtype(np.float32)
-        to = self.model_.lam.device
-        made = [_codes(self, self.scaling_.apply(Y, 'X').to(to)).cpu().numpy().astype(kind)
-                for Y in self._batches(rows)]
+        kind = rows.dtype if isinstance(rows, np.ndarray) and not _mapped(rows) else np.float32
+        made = [self._coded(self.scaling_.apply(Y, 'X')).cpu().numpy().astype(kind)
+                for Y in _batches(rows, self.batch_size, self.n_features_in_)]
         return np.concatenate(made)
 
     def inverse_transform(self, Z: Any, like: Any = None) -> np.ndarray: # (N, d) or images
@@ -124,38 +389,35 @@ class _Transformer(_Learner):
         Raises ValueError naming Z or `like`, NotFittedError before `fit`.
         """
         check_is_fitted(self)
-        codes, l = as_rows(Z, 'Z', torch.float64), self.model_.shared.l
+        codes, l, maps = as_rows(Z, 'Z', torch.float64), self.model_.shared.l, None
         if codes.shape[1:] != (l,):
             raise ValueError(f'Z has shape {tuple(codes.shape)}; it must be (N, {l})')
-        made = self.scaling_.undo(_decoded(self, codes), _maps(self, codes, like))
-        return _of_kind(Z, made).reshape(-1, *self.image_shape_)
+        if self.scaling == 'contrast':           # which is given back from the data
+            if like is None: raise ValueError("like is None; scaling='contrast' needs data")
+            data = as_rows(like, 'like', torch.float64).flatten(1)
+            if len(data) != len(codes):
+                raise ValueError(f'like has {len(data)} rows, Z {len(codes)}; they must agree')
+            maps = self.scaling_.maps(data, 'like')
+        kind = getattr(Z, 'dtype', None)
+        made = self.scaling_.undo(self._decoded(codes), maps).numpy().astype(
+            kind if getattr(kind, 'kind', '') == 'f' else np.float32)
+        return made.reshape(-1, *self.image_shape_)
 
-# %% ../nbs/book/10_estimator.ipynb #5e110069
-def _explained(coder: Any, X: Any) -> float:
-    "Share of the variance of X that reconstructions explain."
-    check_is_fitted(coder)
-    n, error, total, squares, first = 0, 0., torch.zeros(()), 0., None
-    for Y in coder._batches(coder._rows(X, reset=False)):
-        scaled = coder.scaling_.apply(Y, 'X')
-        back = _decoded(coder, _codes(coder, scaled.to(coder.model_.lam.device)))
-        error += (coder.scaling_.undo(back, coder.scaling_.maps(Y)) - Y).square().sum()
-        first = Y.mean(0) if first is None else first
-        n, total = n + len(Y), total + (Y - first).sum(0)
-        squares += (Y - first).square().sum()
-    spread = squares - total.square().sum()/n
-    if spread > 0: return 1 - (error/spread).item()
-    return 1. if error == 0 else -math.inf
+    def score(self, X: Any, y: Any = None) -> float:
+        "Share of the variance of X that reconstructions explain. Raises as `transform`."
+        check_is_fitted(self)
+        n, error, total, squares, first = 0, 0., torch.zeros(()), 0., None
+        rows = self._rows(X, reset=False)
+        for Y in _batches(rows, self.batch_size, self.n_features_in_):
+            back = self._decoded(self._coded(self.scaling_.apply(Y, 'X')))
+            error += (self.scaling_.undo(back, self.scaling_.maps(Y)) - Y).square().sum().item()
+            first = Y.mean(0) if first is None else first
+            n, total = n + len(Y), total + (Y - first).sum(0)
+            squares += (Y - first).square().sum().item()
+        spread = squares - total.square().sum().item()/n
+        if spread > 0: return 1 - error/spread
+        return 1. if error == 0 else -math.inf
 
-# %% ../nbs/book/10_estimator.ipynb #5e110060
-class SparseCoder(_Transformer):
-    """Sparse codes of rows or images, and the decoder that turns them back, learned together.
-
-    Data are scaled first (`scaling`) and brought back after. Codes are inferred (equation 14),
-    the decoder learns to reconstruct from them, the encoder to guess them. Give the l1 weight
-    `alpha`, for scaled data, or `target_sparsity`, the share of zeros; else that is 0.8.
-
-    Attributes: components_ (n_components, d); history_, a dict an epoch; metrics_; n_iter_,
-    epochs; alpha_; n_features_in_; image_shape_; scaling_; and model_, an `Autoencoder`."""
     @property
     def components_(self) -> np.ndarray: # (n_components, d) float32
         "What a unit of each code component adds to a row, in the data's units."
@@ -164,16 +426,181 @@ class SparseCoder(_Transformer):
         if self.scaling != 'contrast': added = added*self.scaling_.maps(added)[0].float()
         return added.numpy()
 
-    def score(self, X: Any, y: Any = None) -> float:
-        "Share of the variance of X that reconstructions explain. Raises as `transform`."
-        return _explained(self, X)
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write model.safetensors, config.json and README.md, the model's card, to `folder`.
+
+        Never a pickle: of modules of your own the weights alone are kept. Raises TypeError,
+        ValueError or OSError for the folder, NotFittedError before `fit`.
+        """
+        check_is_fitted(self)
+        model, state = self.model_, self.scaling_.state()
+        tensors = dict(model.state_dict())
+        tensors |= {f'scaling.{k}': state.pop(k) for k in ('mean', 'squares')}
+        given = {k: _plain(v) for k, v in self.get_params(deep=False).items() if k not in _OURS}
+        given = {k: v for k, v in given.items() if isinstance(v, bool | int | float | str | None)}
+        fitted = dict(n_features_in=self.n_features_in_, image_shape=self.image_shape_,
+                      alpha=self.alpha_, step=self.step_, n_iter=self.n_iter_, seed=self._seed,
+                      names=getattr(self, 'feature_names_in_', np.array([])).tolist())
+        config = dict(estimator=given, decoder=_kind(self.decoder), encoder=_kind(self.encoder),
+                      recipe=asdict(model.shared), scaling=state, fitted=fitted,
+                      metrics=self.metrics_, history=self.history_)
+        write_folder(folder, config, tensors)
+
+    @classmethod
+    def from_pretrained(cls, name: str | Path, *, decoder: Any = None, encoder: Any = None,
+                        device: str = 'auto') -> 'SparseCoder':
+        """The fitted estimator from a folder, a name in `models()`, or OWNER/NAME on the hub.
+
+        `decoder` and `encoder`: for a model of your own a module, or what makes one, as when
+        it was trained. Raises ValueError naming what is missing or wrong. What a stored model
+        says has no say over devices, files and functions here.
+        """
+        config, tensors = read_folder(folder := locate(name))
+        parts = dict(decoder=_chosen('decoder', config.get('decoder'), decoder),
+                     encoder=_chosen('encoder', config.get('encoder'), encoder))
+        with refusing(folder):
+            given = config['estimator']
+            if odd := sorted(given.keys() - (set(cls._get_param_names()) - {*_OURS})):
+                raise ValueError(f'estimator has {odd[0]}, which a stored model does not set')
+            coder = cls(**given | parts, device=device)
+            coder._load(config, tensors)
+        return coder
+
+    def push_to_hub(self, repo_id: str, **options: Any) -> Any: # the address of the commit
+        """Upload as OWNER/NAME, with options of huggingface_hub's `ModelHubMixin.push_to_hub`.
+
+        Raises ImportError without that package, NotFittedError before `fit`.
+        """
+        check_is_fitted(self)
+        save = dict(_save_pretrained=lambda _, folder: self.save_pretrained(folder))
+        return type('Shared', (hub().ModelHubMixin,), save)().push_to_hub(repo_id, **options)
+
+    # ---- the steps of a fit ----
+
+    def _prepare(self, X: Any) -> Any: # rows
+        "Check everything, and forget all that was learned. Raises ValueError."
+        for name in ('model_', '_run'): vars(self).pop(name, None)
+        _check_parameters(self.get_params(deep=False))
+        rows = self._rows(X, reset=True)
+        if self.regularization == 'variance' and _length(rows) == 1 and not _streamed(rows):
+            raise ValueError('X has 1 sample; the hinge needs 2 (or another regularization)')
+        self._seed = int(check_random_state(self.random_state).randint(2**31))
+        return rows
+
+    def _rows(self, X: Any, reset: bool) -> Any: # an array (N, d), or what `batches` takes
+        "Check X; with `reset` remember its shape. Raises ValueError naming X."
+        X = _loaded(X)
+        parts = _streamed(X)
+        first = next(batches(X, self.batch_size, name='X')) if parts else X
+        try:
+            rows, shape = _table(first)
+            rows = validate_data(self, rows, reset=reset, dtype=[np.float32, np.float64])
+        except (ValueError, TypeError) as error:
+            if str(error).startswith('X '): raise
+            raise type(error)(f'X: {error}') from error
+        if reset: self.image_shape_ = shape if len(shape) > 1 else (self.n_features_in_,)
+        elif len(shape) > 1 and shape != self.image_shape_:
+            raise ValueError(f'X has images of shape {shape}; {self.image_shape_} or rows of '
+                             f'{self.n_features_in_} numbers are needed')
+        return X if parts else rows
+
+    def _begin(self, rows: Any, scaling: Scaling, hold: bool) -> tuple[Run, _Scaled]:
+        "A run that has not started, and what it learns from."
+        given = self.get_params(deep=False)
+        model = _built(given, _recipe(given, self.n_features_in_), self.image_shape_, self._seed)
+        data = _Scaled(rows, scaling, model, hold)
+        _center_biases_(model.encoder, next(data(0)))
+        return self._run_of(model, scaling), data
+
+    def _continue(self, rows: Any, scaling: Scaling) -> tuple[Run, _Scaled]:
+        "The same for a model that has learned: a copy, at full learning rates."
+        run = copy.deepcopy(self._run or self._run_of(self.model_, scaling))
+        run.model.recipes = (replace(run.model.shared, falling=0.),)
+        run.epoch, run.steps, run.history = self.n_iter_, type(run.steps)(run.model), []
+        return run, _Scaled(rows, scaling, run.model, hold=False)
+
+    def _run_of(self, model: Autoencoder, scaling: Scaling) -> Run:
+        atoms = AtomByAtom(model.decoder.W) if closed_form(model) else None
+        origin = _origin(self.get_params(deep=False), scaling)
+        return Run(model, str(model.lam.device), origin, atoms)
+
+    def _check_seeds(self, run: Run, ranks: Ranks) -> None:
+        "Raises ValueError where `torchrun`'s processes begin with other weights."
+        seed = run.model.lam.new_tensor([self._seed], dtype=torch.double)
+        if ranks.count(bool((ranks.max(seed) != seed).any())):
+            raise ValueError('processes begin with other weights: give random_state a number')
+
+    def _in_use(self, run: Run) -> Callable[[Tensor], Tensor] | None: # None: the encoder's
+        "The codes of `transform` while the model learns, with the step and weight of the moment."
+        if self._guessed(): return None
+        return lambda Y: _codes(run.model, Y.flatten(0, -2), run.weight.lam.item(),
+                                run.model.step, False, 100)
+
+    def _guessed(self) -> bool: # whether codes in use are the encoder's
+        return self.transform_algorithm == 'encoder' and self.encoder is not None
+
+    def _tell(self, run: Run, before: list[dict[str, Any]]) -> None:
+        if not run.epoch: return
+        for callback in self.callbacks: callback(before + _told(run.history))
+
+    def _finish(self, run: Run, scaling: Scaling, held: Tensor | None,
+                before: list[dict[str, Any]], meet: bool) -> 'SparseCoder':
+        "What `transform` needs, and how it fares with images held out, or else with the last."
+        model, Y, guessed = run.model, held, self._guessed()
+        if Y is None: Y = torch.cat([batch[0] for batch in run.recent])
+        step, alpha = _safe_step(model, run.codes), run.weight.lam.item()
+        if meet and not run.weight.fixed:
+            alpha = _met(model, Y, alpha, step, guessed, run.weight.target.item())
+        with torch.no_grad():
+            Z = _codes(model, Y, alpha, step, guessed)
+            explained = explained_variance(Y, model.decoder(Z)[0]).item()
+        run.recent.clear()
+        run.codes, self.scaling_, self.alpha_, self.step_ = None, scaling, alpha, step
+        self.history_, self.n_iter_ = before + _told(run.history), run.epoch
+        self.metrics_ = dict(rows=len(Y), held_out=held is not None, dead=dead(Z).item(),
+                             sparsity=sparsity(Z).item(), explained_variance=explained)
+        self.model_, self._run = model, run
+        return self
+
+    def _load(self, config: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+        "What `save_pretrained` wrote. Raises ValueError."
+        fitted, recipe = config['fitted'], recipe_from(config['recipe'])
+        self.n_features_in_, self._seed = fitted['n_features_in'], fitted['seed']
+        self.image_shape_, self._run = tuple(fitted['image_shape']), None
+        if fitted['names']: self.feature_names_in_ = np.array(fitted['names'], dtype=object)
+        scaling = {k: tensors.pop(f'scaling.{k}') for k in ('mean', 'squares')}
+        self.scaling_ = Scaling.from_state(config['scaling'] | scaling)
+        model = _built(self.get_params(deep=False), recipe, self.image_shape_, self._seed)
+        try: model.load_state_dict(tensors)
+        except RuntimeError as error:
+            raise ValueError(f'decoder, encoder: weights do not fit: {error}') from error
+        self.alpha_, self.step_, self.n_iter_ = (fitted[k] for k in ('alpha', 'step', 'n_iter'))
+        for name in ('alpha', 'step'):
+            if not isinstance(fitted[name], int | float) or not 0 <= fitted[name] < math.inf:
+                raise ValueError(f'{name} is {fitted[name]!r}; it must be a number, at least 0')
+        self.metrics_, self.history_ = config['metrics'], config['history']
+        self.model_ = model
+
+    def _coded(self, Y: Tensor) -> Tensor: # scaled rows (n, d) to codes (n, l)
+        to = self.model_.lam.device
+        return _codes(self.model_, Y.to(to), self.alpha_ or 0., self.step_, self._guessed())
+
+    @torch.no_grad()
+    def _decoded(self, Z: Tensor) -> Tensor: # (n, d), on the CPU
+        "Scaled rows of codes, in their precision."
+        decode, device = frozen(self.model_.decoder, Z.dtype), self.model_.lam.device
+        return torch.cat([decode(z.to(device))[0].cpu() for z in Z.split(self.batch_size)])
+
+    # ---- what scikit-learn asks ----
+
+    def __sklearn_is_fitted__(self) -> bool: return 'model_' in vars(self)
 
     @property
-    def _n_features_out(self) -> int:
-        check_is_fitted(self)
-        return self.n_components
+    def _n_features_out(self) -> int: return self.model_.shared.l
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ['float64', 'float32']
         return tags
+
+_OURS = 'device', 'verbose', 'callbacks', 'checkpoint'  # parameters that no stored model sets

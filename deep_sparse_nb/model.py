@@ -206,7 +206,7 @@ def _paired(recipes: Recipe | Sequence[Recipe], seeds: int | Sequence[int],
     if not listed or len(listed) != len(numbers):
         raise ValueError(f'{len(listed)} recipes and {len(numbers)} seeds; one each is needed')
     for r in listed: _check_recipe(r)
-    energy = dict.fromkeys(_COEFFICIENTS, 0)
+    energy = dict.fromkeys((*_COEFFICIENTS, 'target_sparsity'), 0)
     first = asdict(listed[0])
     for r in listed:
         other = [k for k, v in asdict(r).items() if k not in energy and v != first[k]]
@@ -234,6 +234,12 @@ def _check_recipe(r: Recipe) -> None:
         value = getattr(r, name)
         if not 0 <= value < math.inf:
             raise ValueError(f'{name} is {value}; it must be finite and at least 0')
-    for name in ('l', 'epochs', 'batch'):
+    for name, least in dict(l=1, epochs=0, batch=1).items():
         value = getattr(r, name)
-        if value < 1: raise ValueError(f'{name} is {value}; at least 1 is needed')
+        if value < least: raise ValueError(f'{name} is {value}; at least {least} is needed')
+    for name in ('target_sparsity', 'falling'):
+        value = getattr(r, name)
+        if not 0 <= value <= 1: raise ValueError(f'{name} is {value}; it must be in [0, 1]')
+    if r.target_sparsity and not (r.lam and r.target_sparsity < 1):
+        raise ValueError(f'target_sparsity is {r.target_sparsity}; it must be below 1, and lam '
+                         'above 0, where the search begins')

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from .model import Autoencoder
-from .inference import Diverged
+from .inference import Diverged, Inference
 from .kernels import jit
-from .kernels.active_set import Exact, exact, signed
+from .kernels.active_set import exact, signed
 
 # %% ../nbs/more/online.ipynb #0d1e0008
 def renew_atoms_(W: Tensor, # (d, l) on the CPU, changed in place
@@ -51,7 +51,7 @@ class AtomByAtom(torch.optim.Optimizer):
 def dictionary_step(model: Autoencoder,  # of one member, see `closed_form`
                     atoms: AtomByAtom,
                     Y: Tensor,           # images (1, n, d)
-                    ) -> tuple[Tensor, Exact]:
+                    ) -> tuple[Tensor, Inference]:
     "Infer codes for a batch, then renew the atoms. Returns losses (2, 1). Raises `Diverged`."
     W, ranks = model.decoder.W[0], model.ranks
     d, n = model.d, ranks.count(Y.shape[1])
@@ -62,7 +62,8 @@ def dictionary_step(model: Autoencoder,  # of one member, see `closed_form`
     Z = found.codes.to(Y)
     loss = ranks.sum((Y[0] - Z @ W.T).square().sum())/(n*d)
     atoms.renew(ranks.sum(Z.T @ Z)/n, ranks.sum(Y[0].T @ Z)/n)
-    return torch.stack([loss, torch.zeros(())])[:, None], found._replace(codes=Z[None])
+    account = Inference(Z[None], torch.zeros(1, len(Z)), found.converged[None])
+    return torch.stack([loss, torch.zeros(())])[:, None], account
 
 # %% ../nbs/more/online.ipynb #0d1e0010
 def closed_form(model: Autoencoder) -> bool:

@@ -26,7 +26,7 @@ from deep_sparse_nb.energy import Energy, planted
 from deep_sparse_nb.estimator import SparseCoder
 from deep_sparse_nb.model import Autoencoder
 from deep_sparse_nb.paper.recipes import Recipe
-from deep_sparse_nb.training import begin
+from deep_sparse_nb.training import Run
 
 NAN, INF = float('nan'), float('inf')
 Y, W, Z = planted(12, side=4)                  # (12, 16), (16, 8), (12, 8)
@@ -210,13 +210,13 @@ AE.infer(Y[:, :9])                               -> Y has shape \(12, 9\); it mu
 AE.encode(Y[:, :9])                               -> Y has shape
 AE.infer(Y, tolerance=1.)                        -> TypeError: tolerance
 choose_device('gpu')                             -> device is 'gpu'; it must be 'auto', 'cpu'
-begin(D)                                         -> model is a LinearDecoder; it must be an Auto
-begin(AE, device='gpu')                          -> device is 'gpu'
-begin(AE, devcie='cpu')                          -> TypeError: devcie
-train(begin(AE), own_data(Y[:, :9]), progress=False) -> images of shape \(9,\)
-train(begin(AE), Y, progress=False)              -> data is Tensor, no Dataset
-train(begin(AE), DATA, epochs=0, progress=False) -> epochs is 0
-train(begin(AE), DATA, minutes=-1, progress=False) -> minutes is -1
+Run(D)                                           -> TypeError: model is a LinearDecoder; it must be
+Run(AE, device='gpu')                          -> device is 'gpu'
+Run(AE, devcie='cpu')                          -> TypeError: devcie
+train(Run(AE), own_data(Y[:, :9]), progress=False) -> images of shape \(9,\)
+train(Run(AE), Y, progress=False)                -> TypeError: data is Tensor; it must be a Dataset
+train(Run(AE), DATA, epochs=0, progress=False) -> epochs is 0
+train(Run(AE), DATA, minutes=-1, progress=False) -> minutes is -1
 evaluate(AE, Split(Y[:, :9]))                    -> images of shape \(9,\)
 evaluate(AE, SPLIT, batch=0)                     -> batch is 0
 evaluate(AE, SPLIT, noise=Y[:5])                 -> noise has 5 rows
@@ -231,8 +231,8 @@ append(TMP/'text.png', [dict(a=1)], ['a'])       -> text.png
 load_model('cifar', 'VDL', .01)                  -> dataset is 'cifar'
 load_model('mnist', 'XDL', .01)                  -> model is 'XDL'
 restore(TMP/'half')                              -> half is not a checkpoint
-peek(TMP/'text.png')                             -> text.png is not a checkpoint
-save(begin(AE), TMP/'text.png'/'x')              -> OSError: text.png
+contents(TMP/'text.png')                             -> text.png is not a checkpoint
+save(Run(AE), TMP/'text.png'/'x')              -> OSError: text.png
 read_table(TMP/'none.csv')                       -> FileNotFoundError: no table at .*none.csv
 read_table(TMP/'text.png')                       -> text.png
 load_model('mnist', 'VDL', .777, results=TMP)    -> FileNotFoundError: 0.777
@@ -281,7 +281,6 @@ read_folder(TMP/'empty')                         -> empty has no config.json
 write_folder(TMP/'text.png', {}, {})             -> folder is .*text.png, a file
 SparseCoder.from_pretrained('none')              -> name is 'none', neither a folder with a model
 SparseCoder(8, checkpoint='c').fit(Y)            -> random_state is None; to go on from a checkpoint
-CSVLog(TMP/'text.png'/'x')([dict(a=1)])          -> OSError: text.png
 write_atomically(TMP/'text.png'/'x', len)        -> OSError: text.png
 lock(TMP/'text.png'/'x', wait=True).__enter__()  -> OSError: text.png
 exact(torch.eye(3)[:2], Y, .1)                   -> H has shape
@@ -314,7 +313,6 @@ small(scaling='contrast').fit(X)         -> 'contrast' needs an image
 small(device='tpu').fit(X)               -> device is 'tpu'
 small(random_state='x').fit(X)           -> 'x' cannot be used to seed
 small(revive=True, decoder=nn.Linear(8, 16)).fit(X) -> revive is True; it needs decoder='linear'
-small(callbacks=CSVLog('x')).fit(X)      -> callbacks is .*; it must be a list of functions
 small(callbacks=[3]).fit(X)              -> callbacks is \[3\]
 SparseCoder(8, .1)                       -> TypeError: positional
 SparseCoder(components=8)                -> TypeError: components
@@ -415,7 +413,7 @@ def TMP(tmp_path_factory):
     (folder/'short.png').write_bytes((folder/'good.png').read_bytes()[:60])
     for part in ('train-images-idx3', 'train-labels-idx1', 't10k-images-idx3', 't10k-labels-idx1'):
         (folder/'broken'/'MNIST'/'raw'/f'{part}-ubyte').write_bytes(b'what is this?' * 9)
-    save(begin(AE), folder/'run')
+    save(Run(AE), folder/'run')
     (folder/'half').write_bytes((folder/'run').read_bytes()[:-50])
     small(decoder=nn.Linear(8, 16), encoder=None).fit(X).save_pretrained(folder/'own')
     np.save(folder/'X.npy', X)

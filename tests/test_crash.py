@@ -12,14 +12,14 @@ import torch
 
 from deep_sparse_nb import files
 from deep_sparse_nb.model import Autoencoder
-from deep_sparse_nb.checkpoints import _read, restore, save
+from deep_sparse_nb.checkpoints import contents, restore, save
 from deep_sparse_nb.data.datasets import Dataset, Split
 from deep_sparse_nb.energy import planted
 from deep_sparse_nb.estimator import SparseCoder
 from deep_sparse_nb.paper.recipes import Recipe
 from deep_sparse_nb.paper.results import read_table
 from deep_sparse_nb.paper.sweeps import sweep
-from deep_sparse_nb.training import begin, train
+from deep_sparse_nb.training import Run, train
 
 pytestmark = pytest.mark.skipif(sys.platform == 'win32', reason='has no signals')
 # imported once, by the server that processes are forked from; the first Adam imports the last
@@ -41,7 +41,7 @@ def training(folder):
     recipes = [Recipe(lam=lam, l=8, batch=20, epochs=EPOCHS, beta=0., gamma=0., encoder=False,
                       step=.3, step_rule='1/L') for lam in (.01, .02)]
     model = Autoencoder.from_recipes(recipes, [0, 1], d=16)
-    run = restore(path) if path.exists() else begin(model)
+    run = restore(path) if path.exists() else Run(model)
     train(run, bars(), after_epoch=lambda run: save(run, path), progress=False)
 
 def sweeping(folder):
@@ -108,8 +108,7 @@ def checkpoints(folder):
     for path in sorted(folder.rglob('*.safetensors')):
         if path.parent.name in ('weights', 'model'): continue
         kind = 'fit' if path.stem == 'fit' else 'run'
-        about, _ = _read(path, kind, tensors=False)
-        yield path, kind, len(about['history']) if kind == 'fit' else about['epoch']
+        yield path, kind, contents(path)[2]
 
 def content(folder):
     "The bytes of all that is learned, and everything that is told but for times and places."
@@ -118,7 +117,7 @@ def content(folder):
         if kind == 'fit': continue              # the model is what it ends with
         run = restore(path)
         tensors = {**run.model.state_dict(), **{f'best {k}': v for k, v in run.best.items()}}
-        for i, state in run.adam.state_dict()['state'].items():
+        for i, state in run.optimizer.state_dict()['state'].items():
             tensors |= {f'adam {i} {k}': v for k, v in state.items()}
         if torch.is_tensor(run.model.step): tensors['step'] = run.model.step
         for name, value in tensors.items(): found[path.name, name] = value.numpy().tobytes()

@@ -25,7 +25,7 @@ from deep_sparse_nb.estimator import SparseCoder
 from deep_sparse_nb.inference import Diverged, fista
 from deep_sparse_nb.paper.recipes import Recipe
 from deep_sparse_nb.paper.results import read_table
-from deep_sparse_nb.training import begin, train
+from deep_sparse_nb.training import Run, train
 
 SIZES = 2, 4
 # imported once, by the server that processes are forked from; the first Adam imports the last
@@ -89,7 +89,7 @@ def learned(ranks, *recipes, decoder=None, double=False):
     else: model = Autoencoder(decoder, None, recipes, seeds)
     if double: model = model.double()
     written = []
-    run = train(begin(model), data, epochs=2, after_epoch=lambda run: written.append(run.epoch),
+    run = train(Run(model), data, epochs=2, after_epoch=lambda run: written.append(run.epoch),
                 progress=False, ranks=ranks)
     assert written == ([] if ranks.rank else [0, 1, 2]) and run.model.ranks is ALONE
     rows = [[v for k, v in r.items() if isinstance(v, float) and k != 'seconds']

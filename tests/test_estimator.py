@@ -20,11 +20,11 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import deep_sparse_nb
-from deep_sparse_nb.adaptive import SparsityKnob, crossing, halve_
 from deep_sparse_nb.encoders import LISTA
 from deep_sparse_nb.energy import planted
-from deep_sparse_nb.estimator import SparseCoder
+from deep_sparse_nb.estimator import SparseCoder, _center_biases_
 from deep_sparse_nb.stacks import stack
+from deep_sparse_nb.training import L1Weight
 
 TRAIN, TEST = train_test_split(load_digits().data, random_state=0)
 BARS, MORE_BARS = (planted(n, noise=.05, seed=seed)[0].numpy() for n, seed in ((2000, 0), (500, 1)))
@@ -127,31 +127,31 @@ def test_alpha_is_left_alone():
     coder = small(alpha=.03).fit(TRAIN)
     assert coder.alpha_ == .03 and {row['alpha'] for row in coder.history_} == {.03}
 
-def test_the_knob_turns_the_right_way():
-    knob = SparsityKnob(1., .8)
-    knob.turn(.5, None)
-    once = knob.alpha
-    assert 1 < once <= 1.11
-    knob.turn(.99, .99)
-    assert knob.alpha < once
-    knob = SparsityKnob(1., .8)
-    for _ in range(50): knob.turn(.7, .8)
-    assert knob.gap == pytest.approx(.1, abs=1e-4)
-    assert crossing(lambda x: .5 - x**3, .9, .1) == 0
 
-def test_a_knob_does_not_run_away_where_codes_in_use_cannot_follow():
-    for used, share in ((0., .9), (1., .4)):
-        knob = SparsityKnob(1., .8)
-        for _ in range(500): knob.turn(1 - np.exp(-knob.alpha), used)
-        assert 1 - np.exp(-knob.alpha) == pytest.approx(share, abs=1e-3)
+def test_the_weight_turns_the_right_way():
+    weight = L1Weight(torch.ones(2), torch.tensor([.8, 0.]))           # the second is fixed
+    weight.turn(torch.tensor([.5, .5]), None)
+    once = weight.lam.clone()
+    assert 1 < once[0] <= 1.11 and once[1] == 1
+    weight.turn(torch.tensor([.99, .99]), torch.tensor([.99, .99]))
+    assert weight.lam[0] < once[0] and weight.lam[1] == 1
+    weight = L1Weight(torch.ones(1), torch.tensor([.8]))
+    for _ in range(50): weight.turn(torch.tensor([.7]), torch.tensor([.8]))
+    assert weight.gap.item() == pytest.approx(.1, abs=1e-4)
+
+
+def test_a_weight_does_not_run_away_where_codes_in_use_cannot_follow():
+    weight = L1Weight(torch.ones(2), torch.full((2,), .8))
+    for _ in range(500): weight.turn(1 - torch.exp(-weight.lam), torch.tensor([0., 1.]))
+    assert (1 - torch.exp(-weight.lam)).tolist() == pytest.approx([.9, .4], abs=1e-3)
 
 @pytest.mark.parametrize('positive', [True, False])
 def test_encoders_begin_with_half_of_their_codes_at_zero(positive):
     encoder = stack([LISTA(64, 32, L=0, positive=positive)])
     X = torch.from_numpy(TRAIN).float()
-    halve_(encoder, X)
+    _center_biases_(encoder, X)
     assert ((encoder(X) == 0).float().mean((0, 1)) - .5).abs().max() < .05
-    halve_(encoder, X[:1])
+    _center_biases_(encoder, X[:1])
     assert (encoder(X[:1]) != 0).all()
 
 def test_a_target_that_cannot_be_reached_is_told():
@@ -227,8 +227,9 @@ def test_a_large_file_is_not_read_into_memory(tmp_path):
     "4 GB, most of it holes, in a process that may not hold as much."
     script = f'''
 import numpy as np, resource
-from deep_sparse_nb.estimator import SparseCoder
+from deep_sparse_nb.estimator import SparseCoder, _center_biases_
 from deep_sparse_nb.stacks import stack
+from deep_sparse_nb.training import L1Weight
 X = np.lib.format.open_memmap({str(tmp_path/'X.npy')!r}, 'w+', np.float32, (1_000_000, 1000))
 X[::1000] = np.random.default_rng(0).standard_normal((1000, 1000))
 coder = SparseCoder(4, max_epochs=1, batch_size=1000, alpha=.01)

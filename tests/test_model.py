@@ -16,7 +16,7 @@ from deep_sparse_nb.energy import planted
 from deep_sparse_nb.inference import Diverged, lipschitz
 from deep_sparse_nb.paper.recipes import Recipe, recipe
 from deep_sparse_nb.stacks import OwnDecoder, stack, unstack
-from deep_sparse_nb.training import begin, evaluate, train
+from deep_sparse_nb.training import Run, evaluate, train
 
 QUICK = Recipe(l=16, batch=20, epochs=2, lr_decoder=1e-2, lr_encoder=3e-3)
 
@@ -60,7 +60,7 @@ def test_any_model_learns_and_comes_back(name, bars, tmp_path):
     decoder, encoder, changes = CASES[name]
     seeds = (0, 3) if 'two' in name else 0
     model = Autoencoder(decoder, encoder, replace(QUICK, **changes), seeds)
-    run = train(begin(model), bars, progress=False)
+    run = train(Run(model), bars, progress=False)
     members = len(model.seeds)
     assert [row['epoch'] for row in run.history] == sorted([1, 2]*members)
     assert run.history[-1]['loss_decoder'] < run.history[0]['loss_decoder']
@@ -82,7 +82,7 @@ def test_any_model_learns_and_comes_back(name, bars, tmp_path):
 def test_a_member_is_what_it_is_alone(bars):
     stacked = Autoencoder(Deep, pixel_encoder, [replace(QUICK, lam=v) for v in (.01, .03)], (0, 1))
     alone = Autoencoder(Deep, pixel_encoder, replace(QUICK, lam=.03), 1)
-    for run in (begin(stacked), begin(alone)): train(run, bars, epochs=1, progress=False)
+    for run in (Run(stacked), Run(alone)): train(run, bars, epochs=1, progress=False)
     for a, b in zip(alone.state_dict().values(), stacked.member(1).state_dict().values()):
         assert (a - b).norm() <= 1e-4*a.norm()
     assert isinstance(unstack(stacked.decoder.module, 0), Deep)
@@ -95,7 +95,7 @@ def test_images_of_any_shape_are_rows_inside():
         torch.testing.assert_close(model.encode(Y), model.encode(rows))
     pictures = rows.reshape(5, 1, 8, 8).repeat(8, 1, 1, 1)
     data = Dataset('pictures', Split(pictures, scale=2., shift=1.), None, shape=(8, 8))
-    run = train(begin(model), data, epochs=1, progress=False)
+    run = train(Run(model), data, epochs=1, progress=False)
     assert run.best_epoch.tolist() == [1] and 'valid_energy' not in run.history[0]
     assert torch.equal(run.best_model().encode(rows), model.encode(rows))
     found = evaluate(model, data.train)
@@ -118,7 +118,7 @@ def test_auto_is_1_over_L_of_a_dictionary(bars, monkeypatch):
         if torch.is_tensor(self.step): steps.append((self.step*L).item())
         return before(self, Y, *args, **options)
     monkeypatch.setattr(Autoencoder, 'infer', infer)
-    train(begin(model), bars, epochs=3, progress=False)
+    train(Run(model), bars, epochs=3, progress=False)
     assert len(steps) >= 6 and all(.7 < s < 1.3 for s in steps)   # follows the decoder as it learns
 
 @pytest.mark.parametrize('scale', [1e-2, 1., 30.])
@@ -126,7 +126,7 @@ def test_auto_is_1_over_L_of_a_dictionary(bars, monkeypatch):
 def test_auto_is_safe_whatever_the_weights(scale, decoder, bars):
     model = Autoencoder(decoder, recipes=replace(QUICK, lam=1e-3, epochs=1))
     for p in model.decoder.parameters(): p.data *= scale
-    run = train(begin(model), bars, progress=False)
+    run = train(Run(model), bars, progress=False)
     assert torch.tensor(run.history[-1]['loss_decoder']).isfinite()
 
 @pytest.mark.parametrize('factor, words', [(1.5, 'inference of members .0. climbs: step'),
@@ -136,7 +136,7 @@ def test_a_step_that_is_too_long_is_named_in_the_first_batches(factor, words, ba
     step = 1/lipschitz(model.decoder, model.energy, 20).item()
     def of(factor):
         r = replace(QUICK, beta=0., step=factor*step, positive=False)
-        return begin(Autoencoder(LinearDecoder(16, 64, 1), recipes=r))
+        return Run(Autoencoder(LinearDecoder(16, 64, 1), recipes=r))
     with pytest.raises(Diverged, match=f'epoch 1, batch [1-3]: {words}.*1/L is {step:.3g}'):
         train(of(factor), bars, progress=False)
     train(of(.5), bars, epochs=1, progress=False)
@@ -151,12 +151,12 @@ def test_a_last_batch_of_one_is_evaluated(n, bars):
     codes = model.encode(split.images)
     assert found['sparsity'].item() == pytest.approx((codes == 0).float().mean().item())
     assert found['energy'].isfinite().all()
-    run = train(begin(model), replace(bars, valid=split), epochs=1, progress=False)
+    run = train(Run(model), replace(bars, valid=split), epochs=1, progress=False)
     assert run.history[0]['valid_energy'] > 0
 
 @pytest.mark.parametrize('seed', [-1, 2**47, 1_790_000_000_000_000_000, 2**63, 2**64 - 1])
 def test_seeds_of_64_bits(seed, bars, tmp_path):
-    run = begin(Autoencoder.from_recipes(replace(recipe('mnist', 'VDL', .01), l=8), seed, d=64))
+    run = Run(Autoencoder.from_recipes(replace(recipe('mnist', 'VDL', .01), l=8), seed, d=64))
     train(run, bars, epochs=1, progress=False)
     save(run, tmp_path/'c')
     assert restore(tmp_path/'c').model.seeds == (seed,)
@@ -165,7 +165,7 @@ def test_seeds_of_64_bits(seed, bars, tmp_path):
 
 def test_a_finished_run_is_not_overwritten(bars, tmp_path):
     def fresh(lam=.01):
-        return begin(Autoencoder(LinearDecoder(16, 64), recipes=replace(QUICK, lam=lam)))
+        return Run(Autoencoder(LinearDecoder(16, 64), recipes=replace(QUICK, lam=lam)))
     path = tmp_path/'c.safetensors'
     def keep(run): save(run, path)
     train(fresh(), bars, after_epoch=keep, progress=False)
@@ -181,7 +181,7 @@ def test_a_finished_run_is_not_overwritten(bars, tmp_path):
     assert restore(path).epoch == 3
 
 def test_a_folder_with_one_checkpoint_is_enough(tmp_path):
-    run = begin(Autoencoder(LinearDecoder(16, 64), recipes=QUICK))
+    run = Run(Autoencoder(LinearDecoder(16, 64), recipes=QUICK))
     with pytest.raises(FileNotFoundError, match='no checkpoint'): restore(tmp_path)
     save(run, tmp_path/'a.safetensors')
     assert restore(tmp_path).epoch == 0
@@ -191,17 +191,17 @@ def test_a_folder_with_one_checkpoint_is_enough(tmp_path):
 @pytest.mark.skipif(os.name == 'nt', reason='Windows has no umask')
 def test_files_have_the_mode_that_the_umask_gives(tmp_path):
     old = os.umask(0o027)
-    try: save(begin(Autoencoder(LinearDecoder(16, 64), recipes=QUICK)), tmp_path/'c')
+    try: save(Run(Autoencoder(LinearDecoder(16, 64), recipes=QUICK)), tmp_path/'c')
     finally: os.umask(old)
     assert (tmp_path/'c').stat().st_mode & 0o777 == 0o640
 
 def test_other_modules_than_the_checkpoints_are_named(tmp_path):
-    save(begin(Autoencoder(Deep, recipes=QUICK)), tmp_path/'c')
+    save(Run(Autoencoder(Deep, recipes=QUICK)), tmp_path/'c')
     with pytest.raises(ValueError, match='written by other modules'):
         restore(tmp_path/'c', decoder=lambda: nn.Linear(16, 64))
 
 def test_a_run_introduces_itself_and_a_finished_one_is_silent(bars, capsys):
-    run = train(begin(Autoencoder(LinearDecoder(16, 64), recipes=QUICK)), bars, progress=False)
+    run = train(Run(Autoencoder(LinearDecoder(16, 64), recipes=QUICK)), bars, progress=False)
     assert repr(run) == 'Run(own lam=0.01 seed=0; 2 of 2 epochs)'
     train(run, bars)
     assert capsys.readouterr().err == ''

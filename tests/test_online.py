@@ -121,7 +121,7 @@ def test_the_estimator_learns_so_and_goes_on_from_a_file(tmp_path):
                            max_epochs=5, batch_size=100, random_state=0, **options)
     with pytest.raises(Stopped): coder(checkpoint=tmp_path/'c', callbacks=[stop]).fit(Y)
     resumed, straight = coder(checkpoint=tmp_path/'c').fit(Y), coder().fit(Y)
-    assert isinstance(straight._training.memory, AtomByAtom)
+    assert isinstance(straight._run.optimizer, AtomByAtom)
     assert np.array_equal(resumed.components_, straight.components_)
     assert straight.score(Y) > .85
     assert abs((straight.transform(Y) == 0).mean() - .8) < .015

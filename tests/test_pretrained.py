@@ -13,7 +13,6 @@ from safetensors import safe_open
 from sklearn.datasets import load_digits
 from torch import nn
 
-from deep_sparse_nb.callbacks import CSVLog, TensorBoardLog, WandbLog
 from deep_sparse_nb.estimator import SparseCoder
 from deep_sparse_nb.pretrained import models
 from deep_sparse_nb.paper.weights import load_model
@@ -184,42 +183,3 @@ def test_without_the_hub_the_message_says_how_to_get_it(kept, monkeypatch):
     for call in (lambda: kept[0].push_to_hub('me/digits'),
                  lambda: SparseCoder.from_pretrained('me/digits')):
         with pytest.raises(ImportError, match=r"pip install 'deep_sparse_nb\[hub\]'"): call()
-
-# ---- callbacks ----
-
-def test_csv_holds_the_history(tmp_path):
-    path = tmp_path/'new'/'history.csv'
-    coder = small(callbacks=[CSVLog(path)]).fit(X)
-    table = pd.read_csv(path)
-    assert [*table] == [*coder.history_[0]] and len(table) == 2
-    assert table['error'].tolist() == pytest.approx([row['error'] for row in coder.history_])
-
-def test_tensorboard_gets_each_number(tmp_path):
-    pytest.importorskip('tensorboard')
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-    log = TensorBoardLog(tmp_path)
-    coder = small(callbacks=[log]).fit(X)
-    events = EventAccumulator(str(tmp_path)).Reload()
-    assert [e.step for e in events.Scalars('sparsity')] == [1, 2]
-    assert events.Scalars('alpha')[-1].value == pytest.approx(coder.history_[-1]['alpha'])
-    assert log._log is not None and log.__getstate__()['_log'] is None
-
-def test_wandb_gets_each_row(monkeypatch):
-    logged = []
-    class Run:
-        def log(self, numbers, step): logged.append((step, numbers))
-    class Wandb:
-        @staticmethod
-        def init(**options):
-            assert options == dict(project='p')
-            return Run()
-    monkeypatch.setitem(sys.modules, 'wandb', Wandb)
-    coder = small(callbacks=[WandbLog(project='p')]).fit(X)
-    assert [step for step, _ in logged] == [1, 2]
-    assert logged[1][1]['error'] == coder.history_[1]['error']
-
-@pytest.mark.parametrize('log, package', [(TensorBoardLog('x'), 'tensorboard'),
-                                          (WandbLog(), 'wandb')], ids=['tensorboard', 'wandb'])
-def test_missing_packages_are_named(log, package, monkeypatch):
-    monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(ImportError, match=rf'{package} is not installed.*\[log\]'): log([dict(a=1)])

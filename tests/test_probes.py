@@ -15,7 +15,7 @@ from deep_sparse_nb.paper.probes import Classifier, few_labels, fit, stored
 from deep_sparse_nb.paper.results import read_table
 from deep_sparse_nb.paper.weights import load_model
 from deep_sparse_nb.paper.sweeps import sweep
-from deep_sparse_nb.training import Autoencoder, begin, data_order, train
+from deep_sparse_nb.training import Autoencoder, Run, data_order, train
 
 QUICK = dict(models=['VDL'], lams=[.005], seeds=1, epochs=1, sizes=(500, 250, 250), device='cpu',
              progress=False)
@@ -127,7 +127,7 @@ def test_columns_are_never_longer_than_the_longest():
     changes = dict(longest=.9, epochs=3)
     r = replace(recipe('digits', 'VDL-NL', .02), m=32, lr_decoder=1e-2, **changes)
     data = load('digits', sizes=(500, 50, 50))
-    run = train(begin(Autoencoder.from_recipes(r)), data, progress=False)
+    run = train(Run(Autoencoder.from_recipes(r)), data, progress=False)
     norms = [W.norm(dim=-2) for W in (run.model.decoder.W1, run.model.decoder.W2)]
     assert all((n <= .9 + 1e-6).all() for n in norms) and any((n < .8).any() for n in norms)
     assert any((n > .9 - 1e-6).any() for n in norms)

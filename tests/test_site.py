@@ -182,18 +182,6 @@ model, digits = Autoencoder.from_recipes(recipe('mnist', 'VDL', .01)), Dataset('
     'book/10_estimator.ipynb': """
 from sklearn.datasets import load_digits
 X = load_digits().data[:200]
-""",
-    'more/callbacks.ipynb': """
-from dataclasses import replace
-from deep_sparse_nb.callbacks import CSVLog
-from deep_sparse_nb.data.datasets import own_data
-from deep_sparse_nb.estimator import SparseCoder
-from deep_sparse_nb.paper.recipes import Recipe
-from deep_sparse_nb.training import Autoencoder, begin, train
-import torch
-data = own_data(torch.rand(100, 8))
-recipe = Recipe(l=4, epochs=1)
-run = begin(Autoencoder.from_recipes(recipe, d=8))
 """}
 NOTEBOOKS = sorted(f.relative_to(ROOT/'nbs') for f in (ROOT/'nbs').rglob('*.ipynb'))
 PYTHON = [pytest.param(AT_HAND.get(str(f), '') + block, id=f'{f} {i}',

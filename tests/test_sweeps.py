@@ -19,8 +19,8 @@ from deep_sparse_nb.data.datasets import load
 from deep_sparse_nb.data.patches import photographs
 from deep_sparse_nb.inference import Diverged
 from deep_sparse_nb.paper.recipes import GRIDS, LAMBDAS, PUBLISHED, recipe, table_row, targets
-from deep_sparse_nb.training import Autoencoder, begin, data_order, evaluate, train
-from deep_sparse_nb.checkpoints import origin, peek, restore, save
+from deep_sparse_nb.training import Autoencoder, Run, data_order, evaluate, train
+from deep_sparse_nb.checkpoints import origin, contents, restore, save
 from deep_sparse_nb.paper.results import (
     KEY, TABLE_VERSION, append, identity, provenance, read_table)
 from deep_sparse_nb.paper.weights import compact, load_model, unpacked, worth_storing
@@ -90,10 +90,10 @@ def test_checkpoints_are_known_by_content(tmp_path):
     came = origin('digits')
     members = choose('digits')
     first, second = (Autoencoder.from_recipes(*member) for member in members[:2])
-    save(begin(first, origin=dict(dataset='digits')), tmp_path/'any-name.safetensors')   # no more
-    save(begin(second, origin=dict(dataset='digits', train_images=500)),
+    save(Run(first, origin=dict(dataset='digits')), tmp_path/'any-name.safetensors')   # no more
+    save(Run(second, origin=dict(dataset='digits', train_images=500)),
          tmp_path/'other.safetensors')
-    assert peek(tmp_path/'any-name.safetensors') == ([members[0]], came, 0)
+    assert contents(tmp_path/'any-name.safetensors') == ([members[0]], came, 0)
     units = plan(members, tmp_path, came, 1)
     assert units[0] == (tmp_path/'any-name.safetensors', [members[0]])
     assert tmp_path/'other.safetensors' not in dict(units)
@@ -127,7 +127,7 @@ def test_rows_say_what_evaluate_finds(home, monkeypatch):
 def test_stopped_sweep_goes_on_where_it_was(home, tmp_path):
     assert len(sweep('digits', minutes=1e-6, **QUICK, **home)) == 1
     path, = (home['runs']/'digits').glob('*.safetensors')
-    assert peek(path)[2] == 1 and not (home['results']/'digits.csv').exists()
+    assert contents(path)[2] == 1 and not (home['results']/'digits.csv').exists()
     assert not sweep('digits', **QUICK, **home)
     alone = dict(results=tmp_path/'b', runs=tmp_path/'b')
     sweep('digits', **QUICK, **alone)
@@ -171,7 +171,7 @@ def test_misnamed_checkpoint_is_not_overwritten(home):
     path = home['runs']/'digits'/file_name([(replace(recipe('digits', 'VDL', .005), epochs=3), 0)],
                                            origin('digits', SIZES))
     other = Autoencoder.from_recipes(recipe('digits', 'VDL', .001))
-    save(begin(other, origin=dict(dataset='digits')), path)
+    save(Run(other, origin=dict(dataset='digits')), path)
     with pytest.raises(ValueError, match='other members'): sweep('digits', **QUICK, **home)
 
 # ---- weights ----

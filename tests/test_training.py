@@ -8,7 +8,7 @@ from deep_sparse_nb.data.datasets import Dataset, Split, load
 from deep_sparse_nb.energy import planted
 from deep_sparse_nb.inference import Diverged
 from deep_sparse_nb.paper.recipes import LAMBDAS, MODELS, recipe
-from deep_sparse_nb.training import Autoencoder, begin, evaluate, learning_rates, train
+from deep_sparse_nb.training import Autoencoder, Run, evaluate, rates_left, train
 from deep_sparse_nb.checkpoints import restore, save
 
 @pytest.fixture(scope='module')
@@ -22,7 +22,8 @@ def fit(run, data, epochs=None, **options):
 
 def keep(folder): return lambda run: save(run, folder/'c')
 
-def run_of(recipes, seeds=0): return begin(Autoencoder.from_recipes(recipes, seeds, d=64))
+
+def run_of(recipes, seeds=0): return Run(Autoencoder.from_recipes(recipes, seeds, d=64))
 
 def small(model='VDL', lam=.01, **changes):
     r = recipe('mnist', model, lam)
@@ -140,12 +141,16 @@ def test_training_takes_slow_tiny_numbers_as_zero(bars, monkeypatch):
     finally: after = (tiny*1).count_nonzero().item()
     assert seen == [0] and after == 1
 
-def test_decoder_learning_rate_halves():
-    run = begin(Autoencoder.from_recipes(recipe('mnist', 'VDL-NL', .01)))
-    run.epoch = 29; assert learning_rates(run)['decoder'] == 3e-4
-    run.epoch = 60; assert learning_rates(run) == dict(decoder=3e-4/4, encoder=1e-4)
+
+def test_learning_rates_halve_and_fall():
+    run = Run(Autoencoder.from_recipes(recipe('mnist', 'VDL-NL', .01)))
+    run.epoch = 29; assert rates_left(run)['decoder'] == 1
+    run.epoch = 60; assert rates_left(run) == dict(decoder=1/4, encoder=1)
     run.model.recipes = replace(run.model.shared, halve_encoder=True),
-    assert learning_rates(run) == dict(decoder=3e-4/4, encoder=1e-4/4)
+    assert rates_left(run) == dict(decoder=1/4, encoder=1/4)
+    run = Run(Autoencoder.from_recipes(replace(recipe('mnist', 'VDL', .01), epochs=10, falling=.5)))
+    for run.epoch, left in ((4, 1), (5, 1), (6, .8), (9, .2)):
+        assert rates_left(run) == pytest.approx(dict(decoder=left, encoder=left))
 
 def test_saving_is_atomic(bars, tmp_path, monkeypatch):
     run = fit(run_of([small()], [0]), bars, epochs=1, after_epoch=keep(tmp_path))
@@ -175,7 +180,7 @@ def test_recipes_of_the_paper():
 @pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')
 def test_on_a_gpu():
     recipes = [recipe('digits', 'VDL', lam) for lam in (.005, .02)]
-    run = begin(Autoencoder.from_recipes(recipes), 'cuda')
+    run = Run(Autoencoder.from_recipes(recipes), 'cuda')
     fit(run, load('digits', device='cuda'), epochs=2)
     assert run.history[-1]['valid_psnr'] > run.history[1]['valid_psnr']
 
@@ -205,6 +210,6 @@ def test_adam_has_each_parameters_rate_and_decay():
     run = run_of([small('WDL-NL', **rates)], [0])
     names = {p: name for name, p in run.model.named_parameters()}
     found = {names[p]: (g['lr'], g['weight_decay'])
-             for g in run.adam.param_groups for p in g['params']}
+             for g in run.optimizer.param_groups for p in g['params']}
     assert found == {'decoder.W1': (.1, .3), 'decoder.W2': (.1, .3), 'decoder.b1': (.1, .4),
                      'encoder.U': (.2, 0), 'encoder.S': (.2, 0), 'encoder.b': (.2, .5)}

@@ -23,7 +23,7 @@ from ..kernels.active_set import exact_codes
 from ..inference import fista
 from ..data.datasets import Dataset, load
 from ..paper.recipes import recipe
-from ..training import Autoencoder, begin, training_step
+from ..training import Autoencoder, Run, training_step
 from .rivals import (DictionaryTask, as_dictionary, autograd_fista,
     convex_problem, dictionary_energy, dictionary_learners, fewest_batches, gram_step,
     inference_products, largest_gap, loosest_tolerance, matrix_products, other_solvers,
@@ -71,13 +71,13 @@ def _briefly_trained(name: str, at: _Setting, steps: int, members: int = 1,
     images = at.data.train.images
     r = replace(recipe('mnist', name, .005), **changes)
     model = Autoencoder.from_recipes([r]*members, list(range(members)), images.shape[1])
-    run = begin(model, str(images.device))
+    run = Run(model, str(images.device))
     rng = torch.Generator().manual_seed(0)
     def batch():
         rows = torch.randint(len(images), (members, r.batch), generator=rng)
         return images[rows.to(images.device)]
-    for _ in range(steps): training_step(run.model, run.adam, batch())
-    return run.model, run.adam, batch()
+    for _ in range(steps): training_step(run.model, run.optimizer, batch())
+    return run.model, run.optimizer, batch()
 
 # %% ../../nbs/bench/races.ipynb #22c5cb92
 def _against_autograd(model: Autoencoder, Y: Tensor, name: str, limit: int, at: _Setting,
@@ -267,10 +267,10 @@ import sys
 from pathlib import Path
 from deep_sparse_nb.data.datasets import load
 from deep_sparse_nb.paper.recipes import recipe
-from deep_sparse_nb.training import Autoencoder, begin, train
+from deep_sparse_nb.training import Autoencoder, Run, train
 def peak(): return Path('/proc/self/status').read_text().split('VmHWM:')[1].split()[0]
 imports = peak()
-run = begin(Autoencoder.from_recipes(recipe('mnist', 'VDL', .005)))
+run = Run(Autoencoder.from_recipes(recipe('mnist', 'VDL', .005)))
 train(run, load(sys.argv[1], sys.argv[2] or None), epochs=1, progress=False)
 print(peak(), imports)
 """

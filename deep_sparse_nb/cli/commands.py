@@ -28,7 +28,7 @@ from ..paper.recipes import GRIDS, Recipe, recipe
 from ..paper.contrast import by_contrast, by_picture
 from ..paper.probes import PER_CLASS, few_labels, stable_atoms
 from ..paper.sweeps import deadline_in, sweep
-from ..training import Autoencoder, Run, begin, evaluate, tiny_is_zero, train
+from ..training import Autoencoder, Run, evaluate, tiny_is_zero, train
 
 # %% ../../nbs/cli/commands.ipynb #6dfecc5c
 def _device(name: str) -> str:
@@ -54,7 +54,7 @@ def _new_run(args: argparse.Namespace) -> Run:
     data_dir, images = (folder and str(folder.resolve())
                         for folder in (args.data_dir, args.images))
     origin = dict(dataset=args.dataset, data_dir=data_dir, images=images)
-    return begin(Autoencoder.from_recipes(recipes, seeds), _device(args.device), origin)
+    return Run(Autoencoder.from_recipes(recipes, seeds), _device(args.device), origin)
 
 # %% ../../nbs/cli/commands.ipynb #696fb678
 CHECKPOINT = 'checkpoint.safetensors'

@@ -18,7 +18,7 @@ from ..data.patches import (has_contrast, local_contrast, normalize_contrast,
 from ..metrics import psnr
 from .recipes import SIZES
 from ..training import Autoencoder
-from ..checkpoints import folder_name, peek, restore
+from ..checkpoints import folder_name, contents, restore
 from .results import KEY, append, provenance
 from .sweeps import finished, score
 from .probes import member, stored
@@ -37,7 +37,7 @@ def by_contrast(grids: Sequence[str] = ('patches-linear', 'patches-nl'),
     """
     found, loaded = finished(runs, grids, models, lams, seeds), {}
     for path in sorted({path for files in found.values() for path, _ in files.values()}):
-        where = peek(path)[1]
+        where = contents(path)[1]
         if where['source'] != folder_name(images):
             raise ValueError(f"images is {images}; {path} learned from {where['source']}")
         sizes = tuple(where[f'{s}_images'] for s in ('train', 'valid', 'test'))

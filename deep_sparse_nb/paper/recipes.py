@@ -8,7 +8,7 @@ __all__ = ['COLUMNS', 'TABLE3', 'LAMBDAS', 'SIZES', 'ELDER', 'MODELS', 'Member',
 
 # %% ../../nbs/paper/recipes.ipynb #a1005db7
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from numbers import Real
 from typing import Any
 
@@ -18,7 +18,7 @@ class Recipe:
     "What a run depends on, but for images and a seed. Defaults are for your own scaled data."
     model: str = 'own'           # its name; `MODELS` has the paper's
     lam: float = .01             # weight of the l1 norm
-    epochs: int = 50
+    epochs: int = 50             # 0: as many as take 1,500 batches
     gamma: float = 1.            # weight of the distance to the encoder's codes
     beta: float = 10.            # weight of the hinge
     T: float = .5                # the hinge's threshold on the standard deviation
@@ -39,12 +39,22 @@ class Recipe:
     longest: float = 0.          # that a column of the decoder may be; 0: no bound
     positive: bool = True        # False: codes have signs
     precision: str = 'float32'   # 'bfloat16': see the page on hidden layers
+    target_sparsity: float = 0.  # share of zeros in codes that lam is turned to; 0: fixed lam
+    revive: bool = False         # components that died begin anew after each epoch
+    falling: float = 0.          # last share of the epochs, in which learning rates fall to 0
 
 # %% ../../nbs/paper/recipes.ipynb #d0a0a002
 def recipe_from(fields: dict[str, Any]) -> Recipe:
-    "A recipe as checkpoints and weights store it. TypeError for an unknown field."
-    fields = dict(fields)
+    "A recipe as files store it. ValueError for an unknown field, or one of another type."
+    fields, usual = dict(fields), asdict(Recipe())
     if fields.pop('safe_step', False): fields['step_rule'] = 'safe'
+    for name, value in fields.items():
+        if name not in usual: raise ValueError(f'recipe has a field {name}, which none has here')
+        kinds = {float: (float, int), str: (str,) if name != 'step' else (str, float, int)}
+        kind = type(usual[name])
+        if isinstance(value, bool) != (kind is bool) or not isinstance(
+                value, kinds.get(kind, kind)):
+            raise ValueError(f'{name} of the recipe is {value!r}; its type is another')
     return Recipe(**fields)
 
 # %% ../../nbs/paper/recipes.ipynb #81c1e9a5

@@ -23,8 +23,8 @@ from ..files import lock
 from ..metrics import psnr
 from .recipes import (
     ELDER, GRIDS, PUBLISHED, STEPS, Grid, Member, recipe, targets)
-from ..training import Autoencoder, Run, begin, choose_device, evaluate, train
-from ..checkpoints import peek, restore, save
+from ..training import Autoencoder, Run, choose_device, evaluate, train
+from ..checkpoints import contents, restore, save
 from .results import (TABLE_VERSION, KEY, append, commit, identity,
                                     provenance, read_table)
 from .weights import store_weights, worth_storing
@@ -84,7 +84,7 @@ def plan(members: Sequence[Member], folder: Path, origin: dict, size: int,
     """
     old, left = [], list(members)
     for path in sorted(folder.glob('*.safetensors')):
-        held, where, epoch = peek(path)
+        held, where, epoch = contents(path)
         if where == origin and set(held) & set(left):
             old.append((held[0][0].epochs - epoch, path, held))
             left = [m for m in left if m not in held]
@@ -162,7 +162,7 @@ def predecessor(group: list[Member], folder: Path, origin: dict) -> Path | None:
     """
     alike, found = lambda members: [(replace(r, epochs=0), s) for r, s in members], {}
     for path in folder.glob('*.safetensors'):
-        held, where, epoch = peek(path)
+        held, where, epoch = contents(path)
         fits = where == origin and alike(held) == alike(group)
         if fits and epoch <= group[0][0].epochs: found[path] = epoch
     return max(found, key=found.__getitem__, default=None)
@@ -206,13 +206,13 @@ def history_rows(run: Run, origin: dict) -> list[dict]:
 def _resumed(path: Path, group: list[Member], data: Dataset, origin: dict, device: str) -> Run:
     "The run of a stack as it stands: from its checkpoint, a shorter budget's, or its seeds."
     recipes, seeds = zip(*group)
-    if path.is_file() and peek(path)[:2] != (group, origin):
+    if path.is_file() and contents(path)[:2] != (group, origin):
         raise ValueError(f'{path} holds other members than its name says; move it elsewhere')
     source = path if path.is_file() else predecessor(group, path.parent, origin)
     if source: run = restore(source, device)
     else:
         d = data.train.images.shape[1]
-        run = begin(Autoencoder.from_recipes(recipes, seeds, d), device, origin)
+        run = Run(Autoencoder.from_recipes(recipes, seeds, d), device, origin)
     run.model.recipes = recipes
     if source != path: save(run, path)
     return run
@@ -255,7 +255,7 @@ def finished(runs: str | Path, grids: Sequence[str], models: Sequence[str] | Non
     """
     found: dict[tuple, dict[int, tuple[Path, int]]] = {}
     for path in sorted(p for g in grids for p in (Path(runs)/g).glob('*.safetensors')):
-        members, origin, epoch = peek(path)
+        members, origin, epoch = contents(path)
         for i, (r, seed) in enumerate(members):
             wanted = (models is None or r.model in models) and (lams is None or r.lam in lams)
             few = seeds is None or seed < seeds

@@ -21,7 +21,7 @@ from deep_sparse_nb.metrics import psnr
 from deep_sparse_nb.paper.recipes import Recipe
 from deep_sparse_nb.data.patches import blur, photographs, read_picture
 from deep_sparse_nb.paper.results import append, provenance, read_table
-from deep_sparse_nb.training import begin, train
+from deep_sparse_nb.training import Run, train
 
 RESULTS = Path(__file__).resolve().parents[2]/'results'
 TABLE, HISTORY = RESULTS/'convolution.csv', RESULTS/'histories'/'convolution.csv'
@@ -102,7 +102,7 @@ def run(stride, kind, seed):
             epoch=run.epoch, norm=filters_of(run.model.decoder).norm(dim=1).mean().item(),
             l1=Z.abs().sum().item()/rows[:5*share].numel()) | past)
 
-    train(begin(made), Dataset('own', Split(rows)), after_epoch=note, progress=False)
+    train(Run(made), Dataset('own', Split(rows)), after_epoch=note, progress=False)
     spent = time.process_time() - begun
     made.eval()
     if seed == 0:

@@ -17,7 +17,7 @@ from deep_sparse_nb.decoders import HiddenDecoder
 from deep_sparse_nb.estimator import SparseCoder
 from deep_sparse_nb.data.patches import photographs, read_picture
 from deep_sparse_nb.pictures import denoise
-from deep_sparse_nb.pretrained import as_data, write_folder
+from deep_sparse_nb.pretrained import read_folder, write_folder
 from deep_sparse_nb.paper.results import append, provenance, read_table
 from deep_sparse_nb.paper.weights import compact
 
@@ -56,7 +56,8 @@ def coder(name):
     if not (MODELS/name).is_dir():
         options = dict(alpha=.02, max_epochs=3, random_state=0, device='cpu', verbose=True)
         fitted = SparseCoder(**options | CODERS[name]).fit(patches())
-        config, tensors = as_data(fitted)
+        fitted.save_pretrained(MODELS/name)
+        config, tensors = read_folder(MODELS/name)
         scaling = {k: v for k, v in tensors.items() if k.startswith('scaling.')}
         about = dict(about=ABOUT, provenance=provenance())
         write_folder(MODELS/name, config | about, compact(fitted.model_, False) | scaling)
