@@ -484,7 +484,7 @@ def train(run: Run,
           progress: bool = True,        # a bar on stderr
           ranks: Ranks = ALONE,         # who share each batch: see `distributed`
           codes: Callable[[Tensor], Tensor] | None = None, # images to the codes in use, whose
-                                        # zeros a target is about (default: `model.codes`)
+                                        # zeros a target is about (default: `model.encode`)
           held: Tensor | None = None,   # images they are measured on (default: validation's)
           ) -> Run:
     """Train in place, and return the run. From a checkpoint, it goes on bit for bit on a CPU.
@@ -506,7 +506,7 @@ def train(run: Run,
             bar.n, bar.total = run.epoch*(each or 0), each and (epochs or run.epochs)*each
             begun = time.monotonic()
             with _learning(model, ranks, run.epoch), run.steps.followed():
-                columns = train_epoch(run, batches(run.epoch), bar, codes or model.codes, held,
+                columns = train_epoch(run, batches(run.epoch), bar, codes or model.encode, held,
                                       watch)
             _close_epoch(run, valid, columns, begun, ranks)
             if after_epoch: after_epoch(run)
