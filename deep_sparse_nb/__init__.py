@@ -12,7 +12,7 @@ _HOMES = dict(
     SparseCoder='estimator', Energy='energy', planted='energy', fista='inference',
     certificate='inference', lipschitz='inference', LinearDecoder='decoders',
     HiddenDecoder='decoders', ConvDecoder='convolution', stack='stacks', LISTA='encoders',
-    Autoencoder='model', Recipe='paper.recipes', recipe='paper.recipes', begin='training',
+    Autoencoder='model', Recipe='paper.recipes', recipe='paper.recipes', Run='training',
     train='training', evaluate='training', save='checkpoints', restore='checkpoints',
     load='data.datasets', own_data='data.datasets', Scaling='data.arrays', psnr='metrics',
     explained_variance='metrics', sparsity='metrics', match='metrics', denoise='pictures',

@@ -500,8 +500,8 @@ def train(run: Run,
     if after_epoch and run.epoch == 0: after_epoch(run)
     watch = codes is None and model.encoder is not None and (model.shared.revive or not valid)
     each = len(data.train)//model.shared.batch or 1 if isinstance(data, Dataset) else None
-    with tqdm(disable=not progress, unit='batch') as bar:
-        while not (epochs or run.epochs) or run.epoch < (epochs or run.epochs or 1):
+    with tqdm(disable=not progress or _ended(run, epochs), unit='batch') as bar:
+        while not _ended(run, epochs):
             each = each or (run.history[0].get('batches') if run.history else None)
             bar.n, bar.total = run.epoch*(each or 0), each and (epochs or run.epochs)*each
             begun = time.monotonic()
@@ -521,6 +521,9 @@ def _check_request(run: Run, epochs: int | None, minutes: float | None) -> None:
     if not (minutes is None or minutes > 0): raise ValueError(f'minutes is {minutes}, not > 0')
     if run.model.shared.revive and run.model.decoder.made_with() is None:
         raise ValueError('revive is True; it needs a linear or a hidden decoder')
+
+def _ended(run: Run, epochs: int | None) -> bool: # not while the number is not yet known
+    return run.epoch >= (epochs or run.epochs or math.inf)
 
 def _summary(row: dict[str, Any]) -> str:
     words = dict(valid_psnr='valid PSNR {:.2f} dB', valid_sparsity='sparsity {:.1%}')

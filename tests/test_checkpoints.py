@@ -1,0 +1,88 @@
+"""Checkpoints: whatever is damaged is refused by name, and what is read is what was written."""
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from deep_sparse_nb.checkpoints import restore, save
+from deep_sparse_nb.data.datasets import own_data
+from deep_sparse_nb.energy import planted
+from deep_sparse_nb.estimator import SparseCoder
+from deep_sparse_nb.model import Autoencoder
+from deep_sparse_nb.paper.recipes import Recipe
+from deep_sparse_nb.training import Run, train
+
+X = planted(60, side=4)[0]
+
+@pytest.fixture(scope='module')
+def files(tmp_path_factory):
+    "A run's checkpoint and a fit's, by name, and what each is of."
+    folder = tmp_path_factory.mktemp('checkpoints')
+    recipe = Recipe(l=8, lam=.02, epochs=2, batch=20)
+    run = Run(Autoencoder.from_recipes(recipe, 0, d=16))
+    train(run, own_data(X), progress=False)
+    save(run, folder/'run')
+    SparseCoder(8, max_epochs=2, random_state=0, batch_size=20, checkpoint=folder/'fit').fit(X)
+    return {name: (folder/name).read_bytes() for name in ('run', 'fit')}
+
+def head(whole):
+    size = int.from_bytes(whole[:8], 'little')
+    return json.loads(whole[8:8 + size]), whole[8 + size:]
+
+def joined(about, body):
+    text = json.dumps(about).encode()
+    text += b' '*(-len(text) % 8)
+    return len(text).to_bytes(8, 'little') + text + body
+
+def damaged(whole, rng):
+    "A file with one thing wrong: bits, length, a field of the header, or a tensor's name or size."
+    way, about, body = rng.integers(5), *head(whole)
+    if way == 0:
+        broken = bytearray(whole)
+        broken[rng.integers(len(whole))] ^= 1 << rng.integers(8)
+        return bytes(broken)
+    if way == 1: return whole[:rng.integers(len(whole))]
+    told = about['__metadata__']
+    kind = next(k for k in told if k in ('run', 'fit'))
+    fields = json.loads(told[kind])
+    name = list(fields)[rng.integers(len(fields))]
+    if way == 2: del fields[name]
+    if way == 3: fields[name] = [None, 'x', -1, 1e300, [], {}, 2**62][rng.integers(7)]
+    if way < 4: return joined(about | dict(__metadata__=told | {kind: json.dumps(fields)}), body)
+    name = [k for k in about if k != '__metadata__'][rng.integers(len(about) - 1)]
+    held = about.pop(name)
+    if rng.integers(2): about[name + 'x'] = held
+    else: about[name] = held | dict(shape=[*held['shape'], 1])
+    return joined(about, body)
+
+def weights(found): return torch.cat([p.detach().flatten() for p in found.parameters()])
+
+@pytest.mark.parametrize('kind', ['run', 'fit'])
+def test_what_is_damaged_is_refused_or_the_same(kind, files, tmp_path):
+    rng, path, refused = np.random.default_rng(0), tmp_path/kind, 0
+    def read():
+        if kind == 'run': return weights(restore(path).model)
+        coder = SparseCoder(8, max_epochs=2, random_state=0, batch_size=20, checkpoint=path)
+        return weights(coder.fit(X).model_)
+    path.write_bytes(files[kind])
+    whole = read()
+    for _ in range(120 if kind == 'run' else 40):
+        path.write_bytes(damaged(files[kind], rng))
+        try: assert torch.equal(read(), whole)
+        except ValueError as error:
+            assert str(path) in str(error)
+            refused += 1
+    assert refused > 30
+
+@pytest.mark.parametrize('kind', ['run', 'fit'])
+def test_a_flipped_bit_of_a_weight_is_seen(kind, files, tmp_path):
+    about, body = head(files[kind])
+    first = about['model.decoder.W']['data_offsets'][0]
+    broken = bytearray(body)
+    broken[first] ^= 1
+    (tmp_path/'c').write_bytes(joined(about, bytes(broken)))
+    with pytest.raises(ValueError, match='numbers are damaged'):
+        if kind == 'run': restore(tmp_path/'c')
+        else: SparseCoder(8, max_epochs=2, random_state=0, batch_size=20,
+                          checkpoint=tmp_path/'c').fit(X)
