@@ -165,7 +165,7 @@ def _probes(model: Autoencoder) -> dict[str, Tensor]: # (members, 3, ...)
     "What modules of one's own make of fixed inputs."
     parts = dict(decoder=model.decoder, encoder=model.encoder)
     own = {name: module for name, module in parts.items()
-           if module is not None and _parts(model)[name]['kind'] == 'own'}
+           if module is not None and module.made_with() is None}
     learning = model.training
     model.eval()
     def made(name: str, module: Any) -> Tensor:

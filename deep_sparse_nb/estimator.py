@@ -309,6 +309,8 @@ class SparseCoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
 
     Attributes: components_ (n_components, d); history_, a dict an epoch; metrics_; n_iter_,
     epochs; alpha_; n_features_in_; image_shape_; scaling_; and model_, an `Autoencoder`."""
+    _run: Run | None             # a fit that `partial_fit` goes on with
+
     def __init__(self, n_components: int = 128, *,
                  alpha: float | None = None,          # the l1 weight
                  target_sparsity: float | None = None, # between 0 and 1
@@ -348,8 +350,11 @@ class SparseCoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         with joined(run.model.lam.device.type) as ranks:
             self._check_seeds(run, ranks)
             with _kept(self.checkpoint, run, ranks) as keep:
-                train(run, data, after_epoch=lambda run: (self._tell(run, []), keep(run)),
-                      progress=self.verbose, ranks=ranks, codes=self._in_use(run), held=data.held)
+                def after(run: Run) -> None:
+                    self._tell(run, [])
+                    keep(run)
+                train(run, data, after_epoch=after, progress=self.verbose, ranks=ranks,
+                      codes=self._in_use(run), held=data.held)
         return self._finish(run, scaling, data.held, [], meet=True)
 
     @tiny_is_zero()
@@ -479,7 +484,7 @@ class SparseCoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
 
     def _prepare(self, X: Any) -> Any: # rows
         "Check everything, and forget all that was learned. Raises ValueError."
-        for name in ('model_', '_run'): vars(self).pop(name, None)
+        for name in {'model_', '_run'} & {*vars(self)}: delattr(self, name)
         _check_parameters(self.get_params(deep=False))
         rows = self._rows(X, reset=True)
         if self.regularization == 'variance' and _length(rows) == 1 and not _streamed(rows):

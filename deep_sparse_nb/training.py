@@ -503,7 +503,8 @@ def train(run: Run,
     with tqdm(disable=not progress or _ended(run, epochs), unit='batch') as bar:
         while not _ended(run, epochs):
             each = each or (run.history[0].get('batches') if run.history else None)
-            bar.n, bar.total = run.epoch*(each or 0), each and (epochs or run.epochs)*each
+            bar.n = run.epoch*(each or 0)
+            bar.total = each and (epochs or run.epochs or 1)*each
             begun = time.monotonic()
             with _learning(model, ranks, run.epoch), run.steps.followed():
                 columns = train_epoch(run, batches(run.epoch), bar, codes or model.encode, held,
