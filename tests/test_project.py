@@ -154,7 +154,8 @@ def only(found):
     return {name: list(offences) for name, offences in found.items() if offences}
 
 def test_every_module_has_a_floor():
-    assert FLOORS[0] == 'validation' and FLOORS[-1] == '__main__' and len(FLOORS) == len(set(FLOORS))
+    assert (FLOORS[0], FLOORS[-1]) == ('validation', '__main__')
+    assert len(FLOORS) == len(set(FLOORS))
     assert set(modules()) <= set(FLOORS), 'give it a place in nbs/contributing.ipynb; make readme'
 
 @pytest.mark.parametrize('name', modules())
