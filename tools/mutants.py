@@ -135,7 +135,7 @@ MUTANTS = [Mutant(*m) for m in [
     ('training', '2*(asked - inferred)', '2*(inferred - asked)', 'test_estimator.py -k weight'),
     ('training', 'left = 1 - run.epoch/run.epochs', 'left = 1 - (run.epoch + 1)/run.epochs',
      'test_training.py -k fall'),
-    ('training', '(r.step > limit).cpu()', '(r.step > 2*limit).cpu()', 'test_training.py'),
+    ('inference', 'Z[..., :few, :]) > 2', 'Z[..., :few, :]) > 4', 'test_training.py'),
     ('training', "where(self.target > 0, turned, self.lam)", 'turned.clone()',
      'test_estimator.py -k weight'),
     ('estimator', 'name + \'.lock\'', 'stem + \'.lock\'', 'test_resumable.py'),
