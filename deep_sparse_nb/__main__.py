@@ -196,21 +196,36 @@ def _add_fit(p: _Parser) -> None:
 
 # %% ../nbs/cli/main.ipynb #77997f62
 def _add_picture(p: _Parser) -> None:
-    _add_trained(p)
-    p.add_argument('picture', type=Path, metavar='PICTURE', help='grey or colour, of any size')
     p.add_argument('--strength', type=float, default=1., metavar='S',
-                   help="times the l1 weight: more changes more (default: 1)")
+                   help='more changes more (default: 1)')
     p.add_argument('--max-pixels', type=int, metavar='N',
                    help='that a picture may have (default: 250 million)')
     _add_out(p, 'file for the picture')
 
 def _add_denoise(p: _Parser) -> None:
+    p.usage = 'deep-sparse denoise (MODEL | --learn) PICTURE --out PATH [options]'
+    p.add_argument('words', nargs='+', metavar='[MODEL] PICTURE',
+                   help="folder of a model, or the name of one that comes with the library, such "
+                        "as 'photographs'; then a picture, grey or colour, of any size")
+    p.add_argument('--learn', action='store_true',
+                   help='no MODEL: learn a dictionary from the picture itself')
+    p.set_defaults(check=lambda args: _check_denoise(p, args))
     _add_picture(p)
     p.add_argument('--sigma', type=float, metavar='S',
                    help="the noise's standard deviation, of 255 "
                         '(default: as the picture shows)')
 
+def _check_denoise(p: _Parser, args: argparse.Namespace) -> None:
+    "One word with --learn, two without."
+    if len(args.words) != (1 if args.learn else 2):
+        p.error('denoise needs a MODEL and a PICTURE, or --learn and a PICTURE; it got '
+                f"{' '.join(args.words)}")
+    args.trained, args.picture = args.words[:-1], Path(args.words[-1])
+    args.trained = args.trained[0] if args.trained else None
+
 def _add_inpaint(p: _Parser) -> None:
+    _add_trained(p)
+    p.add_argument('picture', type=Path, metavar='PICTURE', help='grey or colour, of any size')
     _add_picture(p)
     p.add_argument('--mask', type=Path, required=True, metavar='PICTURE',
                    help='white where the picture is to be filled')

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageCms
 from safetensors import safe_open
 from safetensors.torch import save_file
 
@@ -291,3 +291,60 @@ def test_pictures_are_cleaned_and_filled(tmp_path, capsys):
     noisy, filled = (np.asarray(Image.open(tmp_path/f'{n}.png')) for n in ('noisy', 'filled'))
     assert np.array_equal(noisy[~mask], filled[~mask]) and not np.array_equal(noisy, filled)
     assert json.loads(capsys.readouterr().out.splitlines()[-1])['filled'] == mask.sum()
+
+
+def noisy_picture():
+    clean = np.add.outer(np.arange(36.), np.arange(40.))*2 + 40
+    pixels = clean[..., None] + np.random.default_rng(0).normal(0, 20, (*clean.shape, 3))
+    return clean, Image.fromarray(pixels.clip(0, 255).astype('uint8'))
+
+
+def test_a_picture_is_cleaned_by_what_it_teaches(tmp_path, capsys):
+    clean, noisy = noisy_picture()
+    noisy.save(tmp_path/'noisy.png')
+    words = [str(tmp_path/'noisy.png'), '--out', str(tmp_path/'clean.png')]
+    assert main(['denoise', '--learn', *words]) == 0
+    made = np.asarray(Image.open(tmp_path/'clean.png')).astype(float)
+    before = np.asarray(noisy).astype(float)
+    error = [np.square(x - clean[..., None]).mean() for x in (made, before)]
+    assert error[0] < error[1]/5
+    for wrong in (['denoise', *words], ['denoise', '--learn', 'digits', *words]):
+        with pytest.raises(SystemExit): main(wrong)
+    assert 'MODEL and a PICTURE, or --learn' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('name, new, said', [
+    ('alpha.png', 'new.png', ''), ('alpha.png', 'new.jpg', 'new.jpg cannot hold the transparency'),
+    ('profile.png', 'new.png', ''), ('profile.png', 'new.ppm', 'cannot hold the colour profile'),
+    ('date.jpg', 'new.jpg', ''), ('date.jpg', 'new.bmp', 'cannot hold the date'),
+    ('pages.tif', 'new.tif', 'pages.tif has 3 frames; the first is taken')])
+def test_what_is_no_pixel_is_kept_or_said(name, new, said, tmp_path, capsys):
+    _, noisy = noisy_picture()
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile('sRGB')).tobytes()
+    alpha = Image.fromarray(np.tile(np.arange(40, dtype=np.uint8)*6, (36, 1)))
+    if name == 'alpha.png':
+        noisy.putalpha(alpha)
+        noisy.save(tmp_path/name)
+    elif name == 'profile.png': noisy.save(tmp_path/name, icc_profile=profile)
+    elif name == 'pages.tif': noisy.save(tmp_path/name, save_all=True, append_images=[noisy]*2)
+    else:
+        exif = noisy.getexif()
+        exif[306] = '2020:02:02 12:00:00'
+        noisy.save(tmp_path/name, exif=exif)
+    assert main(['denoise', '--learn', str(tmp_path/name), '--sigma', '20',
+                 '--out', str(tmp_path/new)]) == 0
+    err = capsys.readouterr().err
+    made = Image.open(tmp_path/new)
+    assert said in err and bool(said) == bool(err)
+    if said: return
+    if name == 'alpha.png': assert (np.asarray(made)[..., 3] == np.asarray(alpha)).all()
+    if name == 'profile.png': assert made.info['icc_profile'] == profile
+    if name == 'date.jpg': assert made.getexif()[306] == '2020:02:02 12:00:00'
+
+
+def test_a_mask_that_marks_nothing_is_refused(tmp_path, capsys):
+    noisy_picture()[1].save(tmp_path/'a.png')
+    Image.new('L', (40, 36)).save(tmp_path/'mask.png')
+    words = [str(tmp_path/'a.png'), '--mask', str(tmp_path/'mask.png')]
+    assert main(['inpaint', 'digits', *words, '--out', str(tmp_path/'new.png')]) == 1
+    assert 'nowhere white' in one_line(capsys.readouterr().err)

@@ -5,6 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+from sklearn.datasets import load_sample_image
 from torch import nn
 
 from deep_sparse_nb.data.arrays import Scaling
@@ -139,16 +141,16 @@ def test_noise_goes_and_bars_stay():
     assert mse(made, clean) < mse(NOISY, clean)/2
     assert mse(denoise(bars_model(), NOISY, sigma=20., strength=20.), clean) > mse(made, clean)
 
-@pytest.mark.parametrize('scale', [1e-3, 1., 1e3])
+@pytest.mark.parametrize('scale', [2.**-10, 1., 2.**10])      # without rounding
 def test_units_are_the_pictures(scale):
     expected = denoise(bars_model(), NOISY, sigma=20.)
-    assert torch.allclose(denoise(bars_model(), scale*NOISY, sigma=20.*scale), scale*expected,
-                          rtol=1e-3)
+    made = denoise(bars_model(), scale*NOISY, sigma=20.*scale)
+    assert torch.allclose(made, scale*expected, rtol=1e-3)
 
 def test_channels_are_taken_one_by_one():
-    made = denoise(bars_model(), FORMS['channels last'], sigma=20.)
+    made = denoise(bars_model(), FORMS['channels last'], sigma=20., stride=2)
     for c in range(3):
-        alone = denoise(bars_model(), FORMS['channels last'][..., c], sigma=20.)
+        alone = denoise(bars_model(), FORMS['channels last'][..., c], sigma=20., stride=2)
         assert np.allclose(made[..., c], alone, atol=.5)
 
 def test_holes_are_filled_and_the_rest_is_kept():
@@ -207,7 +209,7 @@ def test_pixels_as_atoms_are_kept_or_not():
     for sigma in (1., 3., 10.):
         kept = away.abs() > sigma*math.sqrt(2*math.log(128))
         expected = picture.mean() + away.where(kept, torch.tensor(0.))
-        found = denoise(model, picture, sigma=sigma)
+        found = denoise(model, picture, sigma=sigma, stride=1)
         assert torch.allclose(found, expected, atol=.05) and (kept.any() or sigma == 10)
 
 def colours():
@@ -232,11 +234,127 @@ def test_coders_bring_their_scaling_and_weight():
     rows = planted(400, k=2)[0]
     rows = 60*(rows - rows.mean(1, keepdim=True))
     coder = SparseCoder(16, target_sparsity=.6, max_epochs=3, random_state=0, device='cpu')
-    coder.fit(rows)
-    model, scaling = coder.model_, coder.scaling_
+    coder.fit(rows.reshape(-1, SIDE, SIDE))
     made = denoise(coder, NOISY, sigma=20.)
-    assert made.equal(denoise(model, NOISY, sigma=20., scaling=scaling))
+    assert torch.allclose(made, denoise(coder.model_, NOISY, sigma=20.), atol=1e-3)
+    one = denoise(coder, NOISY, sigma=20., stride=2)
+    assert not torch.allclose(one, made) and mse(one, bars_picture()) < mse(NOISY, bars_picture())
     mask = torch.rand(NOISY.shape, generator=torch.Generator().manual_seed(5)) < .8
     filled = inpaint(coder, NOISY, mask)
-    assert coder.alpha_ > 0 and not filled.equal(inpaint(coder, NOISY, mask, strength=5.))
+    assert coder.alpha_ > 0 and not filled.equal(inpaint(coder, NOISY, mask, strength=50.))
 
+@pytest.mark.parametrize('model, said', [
+    (nn.Linear(16, 64), 'model is a Linear; it must be an Autoencoder'),
+    (SparseCoder(), 'not fitted')])
+def test_other_models_are_refused(model, said):
+    with pytest.raises(ValueError, match=said): denoise(model, NOISY, sigma=20.)
+
+
+# ---- learned from the picture itself; units; frames; holes ----
+
+def stripes(h=72, w=80):
+    "A picture of edges in many directions, 0 to 255."
+    i, j = np.mgrid[:h, :w]
+    return 128 + 60*np.sign(np.sin(i/5 + j/9)) + 50*np.sin(np.hypot(i - 20, j - 30)/4)
+
+
+def grainy(clean, sigma=20., seed=0):
+    return clean + sigma*np.random.default_rng(seed).standard_normal(clean.shape)
+
+
+def test_a_picture_teaches_its_own_dictionary():
+    clean = stripes()
+    noisy = grainy(clean)
+    made = denoise(None, noisy, 20.)
+    assert made.shape == clean.shape and mse(made, clean) < mse(noisy, clean)/5
+
+
+def coder_of_photographs(): return SparseCoder.from_pretrained('photographs', device='cpu')
+
+
+@pytest.mark.parametrize('name', ['photographs', 'photographs-colour'])
+def test_packaged_models_of_photographs(name):
+    coder = SparseCoder.from_pretrained(name, device='cpu')
+    clean = load_sample_image('china.jpg')[150:222, 300:380].astype(float)
+    noisy = grainy(clean)
+    assert mse(denoise(coder, noisy, 20.), clean) < mse(noisy, clean)/3
+    known = np.random.default_rng(0).random(clean.shape[:2]) < .6
+    filled = inpaint(coder, np.where(known[..., None], clean, np.nan), known)
+    assert (filled[known] == clean[known]).all() and mse(filled, clean) < clean.var()/10
+    D = coder.model_.decoder.W[0]
+    assert torch.allclose(D.norm(dim=0), torch.ones(512), atol=1e-2)
+
+
+@pytest.mark.parametrize('mend', [
+    lambda y, unit: denoise(None, y, 20*unit), lambda y, unit: denoise(None, y),
+    lambda y, unit: denoise(coder_of_photographs(), y, 20*unit),
+    lambda y, unit: inpaint(coder_of_photographs(), y, KNOWN),
+    lambda y, unit: inpaint(SparseCoder.from_pretrained('patches-vdl', device='cpu'), y, KNOWN)])
+def test_a_unit_changes_nothing(mend):
+    "0 to 1 as libraries give it, 0 to 255, sixteen bits."
+    noisy = grainy(stripes())
+    expected = mend(noisy, 1.)
+    for unit in (1/255, 257.):
+        made = mend(noisy*unit, unit)/unit
+        assert mse(made, stripes()) == pytest.approx(mse(expected, stripes()).item(), rel=.02)
+
+
+KNOWN = np.random.default_rng(3).random((72, 80)) < .7
+
+
+def test_sixteen_bits_are_eight():
+    bytes_ = grainy(stripes()).clip(0, 255).round().astype(np.uint8)
+    made = denoise(None, bytes_, 20.)
+    wide = denoise(None, bytes_.astype(np.uint16)*257, 20.*257)
+    assert wide.dtype == np.uint16 and np.abs(wide/257. - made).max() < 1.5
+
+
+def test_pictures_of_pillow():
+    bytes_ = grainy(stripes()).clip(0, 255).astype(np.uint8)
+    made = denoise(None, Image.fromarray(bytes_), 20.)
+    assert isinstance(made, Image.Image) and made.mode == 'L'
+    assert (np.asarray(made) == denoise(None, bytes_, 20.)).all()
+    with pytest.raises(ValueError, match='picture has mode RGBA'):
+        denoise(None, Image.new('RGBA', (20, 20)))
+
+
+def test_colours_help_each_other():
+    clean = stripes()
+    noisy = grainy(np.stack([clean]*3, -1))
+    assert mse(denoise(None, noisy, 20.), clean[..., None]) < mse(
+        denoise(None, noisy[..., 0], 20.), clean)/1.5
+
+
+@pytest.mark.parametrize('bar', [12, 40, 72])
+def test_bars_have_no_noise(bar):
+    clean = stripes()
+    noisy = grainy(clean)
+    framed = np.pad(noisy, ((bar, bar), (0, 0)))
+    assert noise_level(framed) == pytest.approx(noise_level(noisy), rel=.05)
+    made = denoise(None, framed)[bar:-bar]
+    assert mse(made, clean) < mse(noisy, clean)/4
+
+
+@pytest.mark.parametrize('side', [4, 12, 24])
+@pytest.mark.parametrize('model', ['dictionary', 'energy'])
+def test_large_holes_are_filled_from_the_rim(model, side):
+    "A ramp goes on through its hole, and nothing in it is 0."
+    ramp = np.add.outer(np.arange(48.), 2*np.arange(48.)) + 1000
+    known = np.ones(ramp.shape, bool)
+    known[12:12 + side, 14:14 + side] = False
+    torn = np.where(known, ramp, np.nan)
+    options = {} if model == 'dictionary' else dict(stride=2, strength=.1)
+    filled = inpaint(coder_of_photographs(), torn, known, **options)
+    assert (filled[known] == ramp[known]).all()
+    assert np.abs(filled - ramp)[~known].max() < 1.5*ramp.std()
+    assert (filled - ramp)[~known].std() < .8*ramp.std()
+
+
+@pytest.mark.parametrize('call, said', [
+    (lambda: denoise(None, stripes(), 9., stride=2), 'model is None, which takes neither'),
+    (lambda: denoise(None, stripes(), 9., size=(4, 8)), r'size is \(4, 8\)'),
+    (lambda: denoise(None, stripes(), 9., size=100), 'size is 100; the picture has 72 x 80'),
+    (lambda: denoise(SparseCoder(16, max_epochs=1, device='cpu').fit(np.eye(64)), stripes()),
+     'model was learned from rows of 64 numbers')])
+def test_what_cannot_clean_is_refused(call, said):
+    with pytest.raises(ValueError, match=said): call()

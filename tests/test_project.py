@@ -177,14 +177,16 @@ def test_few_modules_lie_at_the_top():
     assert sum(not wing(name) for name in modules()) <= 30
 
 def test_kernels_are_chosen_in_one_place():
-    "Every kernel of `fista` is known to inference, the exact solver to those who code exactly."
+    """Every kernel of `fista` is known to inference, the exact solver to those who code exactly,
+    and pursuit to the cleaning of pictures."""
     kernels = {name for name in modules() if wing(name) == 'kernels'}
     def used(name): return {k for k in kernels if f'{LIB}.{k}' in imports(name)}
     users = {name: used(name) for name in modules() if wing(name) not in ('kernels', 'bench')}
     exact = {'kernels.active_set', 'kernels.jit'}
-    assert not only({name: used - (exact if name in ('online', 'sae') else set())
+    others = dict(online=exact, sae=exact, cleaning={'kernels.pursuit'})
+    assert not only({name: used - others.get(name, set())
                      for name, used in users.items() if name != 'inference'})
-    assert users['inference'] | users.get('online', set()) == kernels
+    assert users['inference'].union(*(users.get(name, set()) for name in others)) == kernels
 
 # ---- what the house has too much of: each bound may fall, and not rise ----
 

@@ -7,13 +7,14 @@ __all__ = ['fit_command', 'encode_command', 'decode_command', 'denoise_command',
 
 # %% ../../nbs/cli/files.ipynb #5d87bfd3
 import argparse
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 import numpy as np
 from PIL import Image, ImageOps
 from ..files import write_atomically
-from ..data.patches import MAX_PIXELS, open_picture
+from ..data.patches import MAX_PIXELS, _head_of, open_picture
 
 # %% ../../nbs/cli/files.ipynb #69ad4d53
 def _read(path: Path, name: str) -> np.ndarray:
@@ -64,34 +65,69 @@ def decode_command(args: argparse.Namespace) -> Iterator[dict]:
     yield dict(out=str(args.out), shape=X.shape)
 
 # %% ../../nbs/cli/files.ipynb #e596071a
-def _picture(args: argparse.Namespace, name: str, *modes: str) -> np.ndarray:
-    "A picture (h, w) or (h, w, 3) of bytes, upright."
+def _opened(args: argparse.Namespace, name: str, *modes: str) -> Image.Image:
+    "A picture of bytes, upright."
     path, limit = getattr(args, name), args.max_pixels
     if not path.is_file(): raise FileNotFoundError(f'{name}: there is no file {path}')
     picture = open_picture(path, MAX_PIXELS if limit is None else limit, modes, name)
-    return np.array(ImageOps.exif_transpose(picture))
+    return ImageOps.exif_transpose(picture)
 
-def _save(path: Path, picture: np.ndarray) -> None:
+def _picture(args: argparse.Namespace) -> tuple[np.ndarray, Image.Image]:
+    "Pixels (h, w) or (h, w, 3), and the picture with all that comes back as it was."
+    whole = _opened(args, 'picture', 'LA', 'RGBA')
+    with _head_of(args.picture) as file:
+        frames, mode = getattr(file, 'n_frames', 1), file.mode
+        clear = mode.endswith('A') or 'transparency' in file.info
+    if frames > 1: _say(f'{args.picture} has {frames} frames; the first is taken')
+    if mode in ('CMYK', 'LAB', 'YCbCr') and whole.info.pop('icc_profile', None):
+        _say(f'{args.picture} is turned from {mode} to RGB, without its colour profile')
+    if not clear: whole = whole.convert(whole.mode[:-1])
+    return np.array(whole.convert('L' if whole.mode in ('L', 'LA') else 'RGB')), whole
+
+def _say(text: str) -> None: print(text, file=sys.stderr, flush=True)
+
+# %% ../../nbs/cli/files.ipynb #4c72497a
+_PARTS = {'icc_profile': 'colour profile', 'exif': 'date and other notes', 'dpi': 'resolution'}
+
+def _kind(path: Path) -> str:
     kind = Image.registered_extensions().get(path.suffix.lower())
-    if kind not in Image.SAVE:
-        raise ValueError(f'--out is {path}; its name must end in a kind of picture, .png say')
-    image = Image.fromarray(picture)
-    write_atomically(path, lambda fresh: image.save(fresh, format=kind))
+    if kind in Image.SAVE: return kind
+    raise ValueError(f'--out is {path}; its name must end in a kind of picture, .png say')
+
+def _save(path: Path, pixels: np.ndarray, whole: Image.Image) -> None:
+    "Write a picture with transparency and notes of the old one; say what is lost."
+    kind, image = _kind(path), Image.fromarray(pixels)
+    notes = {key: whole.info[key] for key in ('icc_profile', 'dpi') if whole.info.get(key)}
+    if len(whole.getexif()): notes['exif'] = whole.getexif().tobytes()
+    clear = image.copy()
+    if whole.mode.endswith('A'): clear.putalpha(whole.getchannel('A'))
+    try: write_atomically(path, lambda fresh: clear.save(fresh, format=kind, **notes))
+    except OSError:
+        if clear.mode == image.mode: raise
+        write_atomically(path, lambda fresh: image.save(fresh, format=kind, **notes))
+    with Image.open(path) as new:
+        lost = [_PARTS[key] for key in notes if not (
+            len(new.getexif()) if key == 'exif' else new.info.get(key))]
+        if clear.mode != image.mode and 'A' not in new.mode: lost.append('transparency')
+    if lost: _say(f'{path} cannot hold the {" or the ".join(lost)} of the picture')
 
 # %% ../../nbs/cli/files.ipynb #4c72497b
 def denoise_command(args: argparse.Namespace) -> Iterator[dict]:
     "`deep-sparse denoise`: a picture without its noise."
     from deep_sparse_nb.pictures import denoise
-    noisy, coder = _picture(args, 'picture', 'L', 'RGB'), _coder(args)
+    (noisy, whole), _ = _picture(args), _kind(args.out)
+    coder = None if args.learn else _coder(args)
     clean = denoise(coder, noisy, args.sigma, args.strength)
-    _save(args.out, clean)
+    _save(args.out, clean, whole)
     yield dict(out=str(args.out), shape=clean.shape)
 
 def inpaint_command(args: argparse.Namespace) -> Iterator[dict]:
     "`deep-sparse inpaint`: a picture, filled where the mask is white."
     from deep_sparse_nb.pictures import inpaint
-    picture, coder = _picture(args, 'picture', 'L', 'RGB'), _coder(args)
-    known = _picture(args, 'mask', 'L') < 128
+    (picture, whole), coder = _picture(args), _coder(args)
+    known = np.array(_opened(args, 'mask', 'L')) < 128
+    if known.all():
+        raise ValueError(f'mask: {args.mask} is nowhere white, so that nothing is to be filled')
     filled = inpaint(coder, picture, known, args.strength)
-    _save(args.out, filled)
+    _save(args.out, filled, whole)
     yield dict(out=str(args.out), shape=filled.shape, filled=int((~known).sum()))
