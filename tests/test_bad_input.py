@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader, TensorDataset
 import deep_sparse_nb
 from deep_sparse_nb.__main__ import main
 from deep_sparse_nb.checkpoints import save
-from deep_sparse_nb.data.datasets import Dataset, Split
+from deep_sparse_nb.data.datasets import Dataset, Split, load  # noqa: F401 not that of sae
 from deep_sparse_nb.decoders import HiddenDecoder, LinearDecoder
 from deep_sparse_nb.energy import Energy, planted
 from deep_sparse_nb.estimator import SparseCoder
