@@ -74,7 +74,8 @@ def _check_place(run: Run, path: Path) -> None:
     theirs, _, there = contents(path)
     def members(pairs: Any) -> list:                     # their number of epochs may change
         return [(replace(r, epochs=0), s) for r, s in pairs]
-    if members(theirs) != members(zip(run.model.recipes, run.model.seeds)):
+    # a fit of version 1 does not say its recipe; `resume` has compared its parameters
+    if theirs and members(theirs) != members(zip(run.model.recipes, run.model.seeds)):
         raise ValueError(f'{path} holds another run, of {there} epochs: name another file')
     if there > run.epoch:
         raise ValueError(f'{path} holds {there} epochs of this run, which is at epoch '

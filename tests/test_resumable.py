@@ -1,7 +1,13 @@
 "A fit goes on from its own file, and from no other."
+import json
+
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import save_file
 
+from deep_sparse_nb.checkpoints import _read
+from deep_sparse_nb.data.arrays import Scaling
 from deep_sparse_nb.energy import planted
 from deep_sparse_nb.estimator import SparseCoder
 from deep_sparse_nb.files import lock
@@ -59,3 +65,21 @@ def test_what_is_no_checkpoint_is_refused_and_left(content, file):
     file.write_bytes(content)
     with pytest.raises(ValueError, match='c is not a checkpoint'): coder(checkpoint=file).fit(X)
     assert file.read_bytes() == content
+
+def test_a_fit_of_version_1_is_gone_on_with(file):
+    "Written here as that version did: other names, no checksums, no recipe."
+    about, held = _read(file)
+    rows = json.loads(bytes(held['history'].numpy()))
+    old = dict(version=1, settings={k: v for k, v in about['origin'].items() if k != 'data'},
+               history=[row | dict(error=row['loss_decoder']) for row in rows],
+               alpha=held['lam'].item(), gap=held['gap'].item(), **about['steps'])
+    tensors = {k.replace('optimizer.', 'adam.'): v for k, v in held.items()
+               if k.startswith(('model.', 'optimizer.', 'step'))}
+    state = Scaling('standard').fit(X).state()
+    tensors |= {'data.rows': torch.tensor([120.]).double(), 'data.mean': state['mean'],
+                'data.squares': state['squares']}
+    file.unlink()
+    save_file(tensors, file, dict(fit=json.dumps(old)))
+    fitted = coder(checkpoint=file).fit(X)
+    assert fitted.n_iter_ == 4 and fitted._run.unstable_from.tolist() == [-1]
+    np.testing.assert_array_equal(fitted.components_, coder().fit(X).components_)
