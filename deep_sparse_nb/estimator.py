@@ -484,9 +484,9 @@ class SparseCoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
 
     def _prepare(self, X: Any) -> Any: # rows
         "Check everything, and forget all that was learned. Raises ValueError."
-        for name in {'model_', '_run'} & {*vars(self)}: delattr(self, name)
         _check_parameters(self.get_params(deep=False))
         rows = self._rows(X, reset=True)
+        for name in {'model_', '_run'} & {*vars(self)}: delattr(self, name)
         if self.regularization == 'variance' and _length(rows) == 1 and not _streamed(rows):
             raise ValueError('X has 1 sample; the hinge needs 2 (or another regularization)')
         self._seed = int(check_random_state(self.random_state).randint(2**31))

@@ -196,7 +196,7 @@ Autoencoder(D, recipes=Recipe(l=8), seeds=[0, 1, 2][:0]) -> seeds
 Autoencoder(D, recipes=Recipe(l=8, lam=-1.))     -> lam is -1
 Autoencoder(D, recipes=Recipe(l=8, beta=NAN))    -> beta is nan
 Autoencoder(D, recipes=Recipe(l=8, batch=0))     -> batch is 0
-Autoencoder(D, recipes=Recipe(l=8, epochs=0))    -> epochs is 0
+Autoencoder(D, recipes=Recipe(l=8, epochs=-1))    -> epochs is -1
 Autoencoder(D, recipes=Recipe(l=8, lr_decoder=-1.)) -> lr_decoder is -1
 Autoencoder(D, recipes=Recipe(l=8, lr_encoder=NAN)) -> lr_encoder is nan
 Autoencoder(D, recipes=Recipe(l=8, step=-1.))    -> step is -1
@@ -362,8 +362,8 @@ METHOD(torch.ones(0, 16))                -> X|0 sample
 METHOD(broken(NAN))                      -> X contains NaN
 METHOD(broken(INF))                      -> X contains infinity
 METHOD(broken(NAN, IMAGES))              -> X contains NaN
-METHOD(torch.from_numpy(broken(NAN)))    -> X contains NaN
-METHOD(torch.tensor(broken(INF)).half()) -> X contains infinity
+METHOD(torch.from_numpy(broken(NAN)))    -> X .*NaN|X has nan in row 7
+METHOD(torch.tensor(broken(INF)).half()) -> X .*infinity|X has inf in row 7
 METHOD(pd.DataFrame(broken(NAN)))        -> X contains NaN
 METHOD(pd.DataFrame(dict(a=['x', 'y']))) -> X
 METHOD(X*1j)                             -> [Cc]omplex
@@ -372,14 +372,14 @@ METHOD(csr_matrix(X))                    -> TypeError: [Ss]parse
 METHOD(iter([X]))                        -> X is a list_iterator, which can be gone through only
 METHOD(Y for Y in [X])                   -> X is a generator
 METHOD([broken(NAN)])                    -> X .*NaN|X has nan in row 7
-METHOD([X, broken(NAN)])                 -> X has nan in row 67
+METHOD([X, broken(NAN)])                 -> X .*NaN|X has nan in row 67
 METHOD([X, X[:, :9]])                    -> X has rows of shape \(16,\), then of \(9,\)
 METHOD(loader(broken(NAN)))              -> X .*NaN|X has nan in row 7
 METHOD(loader(broken(INF)))              -> X .*infinity|X has inf in row 7
 METHOD(mapped(broken(NAN), TMP))         -> X .*NaN|X has nan in row 7
-METHOD(mapped(X[0], TMP))                -> X has shape \(16,\); it must be \(N, d\)
-METHOD(mapped(X[:0], TMP))               -> X has shape \(0, 16\); a row and a feature are needed
-METHOD(mapped(X*1j, TMP))                -> complex
+METHOD(mapped(X[0], TMP))                -> X.*1D array|X has shape
+METHOD(mapped(X[:0], TMP))               -> X.*0 sample|X has shape
+METHOD(mapped(X*1j, TMP))                -> [Cc]omplex
 METHOD(Ragged())                         -> X cannot be stacked from row 0
 METHOD(DataLoader(TensorDataset(torch.ones(0, 16)))) -> X is empty
 '''
