@@ -128,7 +128,7 @@ def fitting(ranks, **options):
     Y = planted(100, noise=.05)[0].numpy()
     coder = SparseCoder(16, alpha=.02, max_epochs=2, batch_size=50, random_state=0, device='cpu',
                         **options)
-    coder.fit([Y[:50], Y[50:]])
+    coder.fit([Y[:60], Y[60:]])         # of one size, they would be images
     assert coder.model_.ranks is ALONE
     return {'everywhere components': torch.tensor(coder.components_),
             'everywhere codes': torch.tensor(coder.transform(Y)),

@@ -83,9 +83,10 @@ def test_a_dictionary_learns_alike(beta):
     agree(np.reshape(Z, (20, 16)), last[-1])
     codes = torch.tensor(Z, dtype=torch.double).view(20, 16)
     rate, adam = .02, torch.optim.Adam([decoder.W], lr=.02)
-    decoder.loss(codes, Y)
+    _, (gradient,) = decoder.loss(codes, Y)
     G, = javascript(['dictionaryGradient', [model, codes.flatten(), Y.flatten(), 20]])
-    agree(np.reshape(G, (64, 16)), decoder.W.grad)
+    agree(np.reshape(G, (64, 16)), gradient)
+    decoder.W.grad = gradient.contiguous()
     adam.step()
     agree(javascript(['adam', [{}, W.flatten(), G, rate]])[0], decoder.W.detach().flatten())
 
