@@ -31,6 +31,8 @@ def _tensor(picture: Picture, name: str) -> Tensor:
     "The numbers of a picture. Raises ValueError for what holds none."
     if isinstance(picture, Image.Image) and picture.mode not in ('L', 'RGB'):
         raise ValueError(f"{name} has mode {picture.mode}; convert it to 'L' or 'RGB'")
+    if isinstance(picture, np.ma.MaskedArray):
+        raise ValueError(f'{name} is a masked array; fill it, or give inpaint its mask')
     found: Any = picture if torch.is_tensor(picture) else np.asarray(picture)
     odd = found.is_complex() if torch.is_tensor(found) else found.dtype.kind not in 'uif'
     if odd or found.dtype == torch.bool:
