@@ -1,6 +1,6 @@
 """Sparse coding with linear and multi-layer decoders, under variance regularization.
 
-`SparseCoder` has scikit-learn's face. Beneath it, `Energy` says what is minimized, `fista` infers
+`SparseCoder` has scikit-learn's interface. Beneath it, `Energy` says what is minimized, `fista` infers
 codes under a decoder, and `train` learns an `Autoencoder`, alone or as a stack of many.
 Each name below is imported when it is asked for: without them, the package needs no PyTorch.
 """
