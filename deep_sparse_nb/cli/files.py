@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps
 from ..files import write_atomically
-from ..data.patches import MAX_PIXELS, _head_of, open_picture
+from ..data.patches import MAX_PIXELS, picture_head, open_picture
 
 # %% ../../nbs/cli/files.ipynb #69ad4d53
 def _read(path: Path, name: str) -> np.ndarray:
@@ -75,7 +75,7 @@ def _opened(args: argparse.Namespace, name: str, *modes: str) -> Image.Image:
 def _picture(args: argparse.Namespace) -> tuple[np.ndarray, Image.Image]:
     "Pixels (h, w) or (h, w, 3), and the picture with all that comes back as it was."
     whole = _opened(args, 'picture', 'LA', 'RGBA')
-    with _head_of(args.picture) as file:
+    with picture_head(args.picture) as file:
         frames, mode = getattr(file, 'n_frames', 1), file.mode
         clear = mode.endswith('A') or 'transparency' in file.info
     if frames > 1: _say(f'{args.picture} has {frames} frames; the first is taken')
