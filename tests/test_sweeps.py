@@ -252,7 +252,7 @@ def test_other_versions_and_columns_are_refused(tmp_path):
     with pytest.raises(ValueError, match='columns'): append(path, [ROW | dict(more=1)], ['model'])
     assert path.read_bytes() == before
     for text in ('model,lam,psnr,version\nVDL,0.02,17.7,0\n',
-                 'model,lam,psnr,version\nVDL,0.02,17.7,3\n', 'model,lam,psnr\nVDL,0.02,17.7\n'):
+                 'model,lam,psnr,version\nVDL,0.02,17.7,4\n', 'model,lam,psnr\nVDL,0.02,17.7\n'):
         path.write_text(text)
         with pytest.raises(ValueError, match='version'):
             append(path, [ROW | dict(model='SDL')], ['model'])
@@ -269,9 +269,7 @@ def test_stored_tables_are_read(name):
     table = read_table(RESULTS/name)
     assert {'step_rule', 'precision'} <= {*table}
     assert set(table.precision) <= {'float32', 'bfloat16'}
-    old = table[table.version == 1]              # rows that do not say it themselves
-    assert set(old.precision) <= {'float32'}
-    assert set(old.step_rule) <= {'safe' if name.stem.startswith('safe') else 'recipe'}
+    if name.stem.startswith('safe'): assert set(table.step_rule) == {'safe'}
     assert set(table.step_rule) <= {'recipe', 'safe', '1/L', 'coast'}
 
 def test_divergence_in_the_first_epoch_is_written_down(home, monkeypatch):
@@ -323,7 +321,8 @@ def published(folder, points, **changes):
     rows = [identity((replace(recipe('mnist', m, lam), epochs=changes.get('epochs', 200)), s),
                      origin('mnist', changes.get('sizes')))
             | dict(sigma=sigma, sparsity=sparsity, psnr=psnr, diverged=changes.get('diverged'),
-                   version=TABLE_VERSION) for m, lam, s, sigma, sparsity, psnr in points]
+                   unstable_from=changes.get('unstable_from'), version=TABLE_VERSION)
+            for m, lam, s, sigma, sparsity, psnr in points]
     append(folder/('mnist-nl.csv' if nl else 'mnist-linear.csv'), rows, [*KEY, 'sigma'])
     return report(folder)
 
@@ -338,7 +337,7 @@ def test_report_without_results_is_all_null(tmp_path):
                              'paper_sparsity', 'our_sparsity', 'epochs', 'seeds', 'within']
     records = json.loads(table.to_json(orient='records'), parse_constant=pytest.fail)
     assert len(records) == 30
-    ours = 'within', 'our_psnr', 'seeds', 'step_rule', 'precision'
+    ours = 'within', 'our_psnr', 'seeds', 'step_rule', 'precision', 'unstable_from'
     assert all(r[column] is None for r in records for column in ours)
 
 @pytest.mark.parametrize('model, figure, sigma, psnr, sparsity, verdict', [
@@ -389,7 +388,8 @@ def test_the_report_says_how_codes_were_inferred(tmp_path):
                for rule, precision in (('1/L', 'bfloat16'), ('1/L', 'bfloat16'),
                                        ('recipe', 'float32'))]
     rows = [identity((r, seed), origin('mnist'))
-            | dict(sigma=0., sparsity=.918, psnr=17. + seed, diverged=None, version=TABLE_VERSION)
+            | dict(sigma=0., sparsity=.918, psnr=17. + seed, diverged=None, unstable_from=None,
+                   version=TABLE_VERSION)
             for seed, r in enumerate(recipes)]
     append(tmp_path/'mnist-linear.csv', rows, [*KEY, 'sigma'])
     row = line(report(tmp_path), '2d')
@@ -398,11 +398,21 @@ def test_the_report_says_how_codes_were_inferred(tmp_path):
     stored = report(Path(__file__).parents[1]/'results').set_index(['figure', 'sigma'])
     assert tuple(stored.loc[('4a', 0)][['step_rule', 'precision']]) == ('1/L', 'bfloat16')
 
+@pytest.mark.parametrize('seen, told', [
+    ((None, None), None), ((0, None), 0), ((0, 66), 66), ((187, 90), 90)])
+def test_the_report_says_where_the_step_became_too_long(tmp_path, seen, told):
+    for seed, epoch in enumerate(seen):
+        points = [('VDL', .02, seed, 0, .918, 17.7)]
+        row = line(published(tmp_path, points, unstable_from=epoch), '2d')
+    found = row['unstable_from']
+    assert pd.isna(found) if told is None else found == told
+
 def test_a_whole_run_with_a_safe_step_counts_under_its_name(tmp_path):
     "A shorter one does not, and the paper's own step comes first."
     def add(table, epochs, rule, psnr):
         r = replace(recipe('mnist', 'VDL-NL', .02), epochs=epochs, step_rule=rule)
-        row = dict(sigma=0., sparsity=.922, psnr=psnr, diverged=None, version=TABLE_VERSION)
+        row = dict(sigma=0., sparsity=.922, psnr=psnr, diverged=None, unstable_from=None,
+                   version=TABLE_VERSION)
         append(tmp_path/table, [identity((r, 0), origin('mnist')) | row], [*KEY, 'sigma'])
         found = line(report(tmp_path), '4d', 'VDL-NL')
         return found['step_rule'], found['epochs'], found['our_psnr'], found['verdict']

@@ -67,7 +67,7 @@ def results_of(results: str | Path, dataset: str, model: str) -> pd.DataFrame:
 def _rows(results: str | Path, grid: str, model: str) -> pd.DataFrame:
     "A grid's rows of a model that did not diverge."
     path = Path(results)/f'{grid}.csv'
-    none = pd.DataFrame(columns=[*KEY, 'sigma', 'psnr', 'sparsity', 'diverged'])
+    none = pd.DataFrame(columns=[*KEY, 'sigma', 'psnr', 'sparsity', 'diverged', 'unstable_from'])
     rows = read_table(path) if path.is_file() else none
     return rows[(rows.model == model) & rows.diverged.isna()]
 
@@ -94,7 +94,14 @@ def _ours(point: Any, rows: pd.DataFrame) -> dict:
     return dict(our_psnr=round(here.psnr, 2), our_sparsity=round(here.sparsity, 1),
                 epochs=best.epochs, seeds=int(here.seeds), within=within,
                 train_images=best.train_images, verdict=verdict,
-                step_rule=best.step_rule, precision=best.precision)
+                step_rule=best.step_rule, precision=best.precision,
+                unstable_from=_unstable(rows[(rows[BUDGET] == best).all(axis=1)
+                                             & (rows.lam == point.lam)]))
+
+def _unstable(rows: pd.DataFrame) -> int | None:
+    "The first epoch of any seed in which the step lay beyond 2/L; 0: never; None: not recorded."
+    known = rows.unstable_from.dropna()
+    return None if known.empty else int(known[known > 0].min() if known.any() else 0)
 
 # %% ../../nbs/paper/report.ipynb #8617de02
 def report(results: str | Path = 'results') -> pd.DataFrame: # one row per row of `targets`
@@ -103,7 +110,9 @@ def report(results: str | Path = 'results') -> pd.DataFrame: # one row per row o
     Ours are of the largest budget there is. `within` is 'point', 'curve', False, or None where
     we have no number; `verdict` says the same in words, and tells runs of less than the
     paper's budget apart. `step_rule` and `precision` say how ours were inferred: the paper's
-    way is 'recipe' and 'float32'. Rows with a sigma compare reconstructions from noisy images.
+    way is 'recipe' and 'float32'. `unstable_from` is the first epoch of any seed in which that
+    step lay beyond 2/L: 0 for never, None where it was not recorded. Rows with a
+    sigma compare reconstructions from noisy images.
     """
     rows = []
     for point in targets().itertuples():
@@ -112,9 +121,10 @@ def report(results: str | Path = 'results') -> pd.DataFrame: # one row per row o
             figure=point.figure, dataset=point.dataset, model=point.model, lam=point.lam,
             paper_psnr=point.psnr, our_psnr=None, paper_sparsity=point.sparsity,
             our_sparsity=None, epochs=None, seeds=None, within=None, sigma=point.sigma,
-            train_images=None, verdict='not yet run', step_rule=None, precision=None)
+            train_images=None, verdict='not yet run', step_rule=None, precision=None,
+            unstable_from=None)
             | _ours(point, ours))
-    whole = dict.fromkeys(['epochs', 'seeds', 'train_images'], 'Int64')
+    whole = dict.fromkeys(['epochs', 'seeds', 'train_images', 'unstable_from'], 'Int64')
     words = dict.fromkeys(['within', 'step_rule', 'precision'], object)
     types = whole | dict(our_psnr=float, our_sparsity=float) | words
     return pd.DataFrame(rows).astype(types)

@@ -6,8 +6,6 @@
 __all__ = ['TABLE_VERSION', 'WORDS', 'KEY', 'commit', 'processor', 'provenance', 'read_table', 'append', 'identity']
 
 # %% ../../nbs/paper/results.ipynb #a102324a
-import csv
-import io
 import platform
 import re
 import subprocess
@@ -20,11 +18,10 @@ from pathlib import Path
 import pandas as pd
 import deep_sparse_nb
 from ..files import lock, write_atomically
-from .recipes import GRIDS, Member
+from .recipes import Member
 
 # %% ../../nbs/paper/results.ipynb #1529b5b7
-TABLE_VERSION = 2
-_ADDED = dict(step_rule='recipe', precision='float32')     # columns that version 1 lacked
+TABLE_VERSION = 3
 
 # %% ../../nbs/paper/results.ipynb #adfcc62a
 @cache
@@ -66,20 +63,9 @@ def provenance(device: str = 'cpu') -> dict:
 WORDS = dict.fromkeys('''dataset source model step_rule precision diverged
                          command commit device versions date'''.split(), str)
 
-# %% ../../nbs/paper/results.ipynb #6e51d700
-def _rule(path: Path) -> str:
-    "How a table of version 1 chose its steps."
-    grid = GRIDS.get(path.stem)
-    return grid.changes.get('step_rule', 'recipe') if grid else 'recipe'
-
-def _added(path: Path, columns: Sequence[str]) -> dict[str, str]:
-    "The columns that a table lacks because it is of version 1, with their values."
-    old = 'gamma' in columns and 'step_rule' not in columns
-    return _ADDED | dict(step_rule=_rule(path)) if old else {}
-
 # %% ../../nbs/paper/results.ipynb #5c378aea
 def read_table(path: str | Path) -> pd.DataFrame:
-    """A table of results, those of version 1 with the columns that they lack.
+    """A table of results.
 
     Raises FileNotFoundError, or ValueError when another version of this library wrote it.
     """
@@ -90,25 +76,10 @@ def read_table(path: str | Path) -> pd.DataFrame:
     try: table = pd.read_csv(path, dtype=WORDS)
     except ValueError as cause: raise ValueError(f'{path} is no table: {cause}') from cause
     found = table['version'].unique().tolist() if 'version' in table else []
-    if not found or max(found) > TABLE_VERSION or min(found) < 1:
-        raise ValueError(f'{path} has version {found or None}; this library reads 1 to '
+    if found != [TABLE_VERSION]:
+        raise ValueError(f'{path} has version {found or None}; this library reads '
                          f'{TABLE_VERSION}. Move it away to start a new one')
-    for i, (name, value) in enumerate(_added(path, [*table]).items(), 1):
-        table.insert(table.columns.get_loc('gamma') + i, name, value)
     return table
-
-# %% ../../nbs/paper/results.ipynb #1fa4fec6
-def _text(path: Path) -> str:
-    "A table as it is stored, in the columns of today."
-    text = path.read_text() if path.is_file() else ''
-    rows = [*csv.reader(io.StringIO(text))]
-    added = _added(path, rows[0] if rows else [])
-    if not added: return text
-    place, new = rows[0].index('gamma') + 1, io.StringIO()
-    columns = [[*added]] + [[*added.values()]]*(len(rows) - 1)
-    csv.writer(new, lineterminator='\n').writerows(
-        row[:place] + more + row[place:] for row, more in zip(rows, columns))
-    return new.getvalue()
 
 # %% ../../nbs/paper/results.ipynb #0042e8d5
 def append(path: str | Path, rows: list[dict], # of the same keys, 'version' among them
@@ -128,7 +99,7 @@ def append(path: str | Path, rows: list[dict], # of the same keys, 'version' amo
         there = set(old[key].itertuples(index=False, name=None))
         fresh = [k not in there for k in new[key].itertuples(index=False, name=None)]
         new = new[fresh].drop_duplicates(key)
-        text = (_text(path) if len(old) else '') + new.to_csv(
+        text = (path.read_text() if len(old) else '') + new.to_csv(
             index=False, header=not len(old), float_format=f'%.{digits}g')
         write_atomically(path, lambda fresh: fresh.write_text(text))
 
@@ -140,5 +111,5 @@ KEY = '''dataset source model lam beta T gamma step_rule precision seed epochs
 def identity(member: Member, origin: dict) -> dict:
     "The columns of `KEY` for a recipe and a seed, on images of this origin."
     r, seed = member
-    columns = _ADDED | asdict(r) | origin | dict(seed=seed)
+    columns = asdict(r) | origin | dict(seed=seed)
     return {k: columns[k] for k in KEY}

@@ -178,6 +178,7 @@ def score(run: Run, data: Dataset, origin: dict, diverged: str = '',
     model, past, rows = run.best_model(), provenance(device), []
     test, n = data.test.images, len(run.model.seeds)
     pixels = data.test.to_pixels(test)
+    unstable = [None if e < 0 else e for e in run.unstable_from.tolist()]   # < 0: not known
     for sigma in (0., *NOISE[ELDER[data.name]]):
         noise = add_noise(torch.zeros_like(test), sigma)
         scores = evaluate(model, data.test, noise=noise if sigma else None)
@@ -187,14 +188,14 @@ def score(run: Run, data: Dataset, origin: dict, diverged: str = '',
         for i, member in enumerate(zip(run.model.recipes, run.model.seeds)):
             found = {k: v[i] for k, v in scores.items()}
             spent = dict(diverged=diverged or None, seconds=run.seconds/n, members=n)
+            when = dict(best_epoch=run.best_epoch[i].item(), unstable_from=unstable[i])
             rows.append(identity(member, origin) | dict(sigma=sigma) | found
-                        | dict(psnr_input=given, best_epoch=run.best_epoch[i].item())
-                        | spent | past)
+                        | dict(psnr_input=given) | when | spent | past)
     return rows
 
 # %% ../../nbs/paper/sweeps.ipynb #2fe8b1dd
 HISTORY = '''epoch loss_decoder loss_encoder iterations valid_energy valid_psnr valid_sparsity
-             valid_l1 valid_dead norm_W norm_W1 norm_W2 seconds'''.split()
+             valid_l1 valid_dead norm_W norm_W1 norm_W2 unstable_from seconds'''.split()
 
 def history_rows(run: Run, origin: dict) -> list[dict]:
     "Rows for a table of histories: one per epoch and member."
