@@ -57,7 +57,7 @@ hooks: install
 # Everything in results/, from nothing or from where it stopped, and the pages that show it. With a folder of photographs
 # and a GPU: make results SWEEP='--images FOLDER --minutes 9'
 GRIDS := mnist-linear mnist-nl collapse knobs short-step safe-step safe-collapse safe-free safe-linear \
-	tied keeping-up keeping-up-gamma keeping-up-bounded keeping-up-rates mnist-steps sparse-steps \
+	tied keeping-up keeping-up-gamma keeping-up-bounded keeping-up-rates slow-sdl fast-vdl mnist-steps sparse-steps \
 	steps growth growth-bounded growth-halved growth-encoder \
 	$(if $(findstring --images,$(SWEEP)),patches-linear patches-nl safe-patches fast-encoder-patches contrast by-picture) labels labels-last stability
 results: install

@@ -23,7 +23,7 @@ from ..stacks import stack
 from ..encoders import LISTA
 from ..data.datasets import Dataset, load
 from ..metrics import stability
-from .recipes import GRIDS, PUBLISHED, SIZES, recipe_from
+from .recipes import GRIDS, PUBLISHED, RATES, SIZES, recipe_from
 from ..training import Autoencoder, choose_device, data_order
 from ..checkpoints import origin, restore
 from .results import KEY, append, identity, provenance, read_table
@@ -318,7 +318,7 @@ def best_lambda(table: 'pd.DataFrame') -> 'pd.DataFrame': # the rows of labels.c
 
 # %% ../../nbs/paper/probes.ipynb #a64dca34
 @torch.no_grad()
-def stable_atoms(grids: Sequence[str] = PUBLISHED, models: Sequence[str] | None = None,
+def stable_atoms(grids: Sequence[str] = (*PUBLISHED, *RATES), models: Sequence[str] | None = None,
                  lams: Sequence[float] | None = None, seeds: int | None = None,
                  data_dir: str | Path | None = None, images: str | Path | None = None,
                  results: str | Path = 'results', runs: str | Path = 'runs') -> None:
@@ -328,8 +328,9 @@ def stable_atoms(grids: Sequence[str] = PUBLISHED, models: Sequence[str] | None 
     ValueError where all models have one seed.
     """
     grids = [g for g in grids if (Path(runs)/g).is_dir()] or grids
-    found = finished(runs, grids, models, lams, seeds)
-    kinds = {kind: files for kind, files in found.items() if len(files) > 1}
+    kinds = {(grid, kind): files for grid in grids
+             for kind, files in finished(runs, [grid], models, lams, seeds).items()
+             if len(files) > 1}
     if not kinds:
         raise ValueError(f'the finished models of {", ".join(grids)} in {runs} have one seed '
                          'each; stability needs two')
@@ -337,12 +338,13 @@ def stable_atoms(grids: Sequence[str] = PUBLISHED, models: Sequence[str] | None 
         sizes = min(5000, SIZES[name][0]), 250, 250
         own = images if name == 'patches' else None
         return load(name, data_dir, own, sizes=sizes).train.images
-    samples, rows = {name: sample(name) for name in {dict(k)['dataset'] for k in kinds}}, []
-    for kind, files in kinds.items():
-        X = samples[dict(kind)['dataset']]
+    samples, rows = {name: sample(name) for name in {GRIDS[grid].dataset for grid, _ in kinds}}, []
+    for (grid, kind), files in kinds.items():
+        X = samples[GRIDS[grid].dataset]
         trained = [member(kind, s, place, results) for s, place in files.items()]
-        rows.append(dict(kind) | _stability(trained, X) | provenance())
-    append(Path(results)/'stability.csv', rows, [k for k in rows[0] if k in KEY] + ['seeds'])
+        rows.append(dict(grid=grid) | dict(kind) | _stability(trained, X) | provenance())
+    key = ['grid', *(k for k in KEY if k in rows[0]), 'seeds']
+    append(Path(results)/'stability.csv', rows, key)
 
 # %% ../../nbs/paper/probes.ipynb #5d0c1b01
 @torch.no_grad()
