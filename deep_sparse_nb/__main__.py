@@ -11,6 +11,7 @@ import inspect
 import json
 import os
 import re
+import signal
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -302,6 +303,10 @@ def _say(text: str) -> None:
         raise OSError(f'stdout takes no more ({cause.strerror}); '
                       'what was made is kept') from cause
 
+def _leave(number: int, frame: Any) -> None:
+    "When a system shuts down, say: end as after an error, so that no half a file is left."
+    raise SystemExit(128 + number)
+
 def _complain(text: str) -> None:
     with suppress(OSError): print(text, file=sys.stderr, flush=True)
 
@@ -309,6 +314,8 @@ def _complain(text: str) -> None:
 def _perform(args: argparse.Namespace) -> None:
     "Do what was asked for, and say its results."
     if args.command == 'report': return _report(args)
+    if out := getattr(args, 'out', None):
+        import_module('deep_sparse_nb.files').check_place('--out', out)
     commands = import_module('deep_sparse_nb.cli.commands')
     for row in commands.perform(args): _say(json.dumps(row))
 
@@ -318,6 +325,7 @@ def main(argv: list[str] | None = None) -> int: # exit code
     if argv is None:                                      # as a program
         os.environ['MPLBACKEND'] = 'agg'                  # pictures go to files
         if 'OMP_WAIT_POLICY' not in os.environ: os.environ.setdefault('GOMP_SPINCOUNT', '5000')
+        signal.signal(signal.SIGTERM, _leave)
     args = parser().parse_args(argv)
     args.check(args)
     try: _perform(args)

@@ -47,7 +47,7 @@ class ConvDecoder(Decoder):
         self.maps = _maps(self.image_shape, counts, self.kernels, self.strides)
         self.W = nn.ParameterList(_filters([*counts, self.image_shape[0]], self.kernels,
                                            self.strides, generator(seed)))
-        self.b = nn.ParameterList(torch.zeros(c) for c in counts[1:])
+        self.b = nn.ParameterList(torch.zeros(c, dtype=torch.float32) for c in counts[1:])
 
     @property
     def code_shape(self) -> torch.Size:          # type: ignore[override]
@@ -87,7 +87,8 @@ def _filters(maps: list[int], kernels: list[int], strides: list[int],
              rng: torch.Generator) -> Iterator[Tensor]: # (maps, next maps, kernel, kernel)
     "Uniform within 1/sqrt(numbers that a pixel is made of) of zero."
     for c, o, k, stride in zip(maps, maps[1:], kernels, strides):
-        yield (2*torch.rand(c, o, k, k, generator=rng) - 1)/(c*(k/stride)**2)**.5
+        drawn = torch.rand(c, o, k, k, generator=rng, dtype=torch.float32)
+        yield (2*drawn - 1)/(c*(k/stride)**2)**.5
 
 # %% ../nbs/more/convolution.ipynb #c0a00012
 def _by_layer(channels: int | Sequence[int], kernel: int | Sequence[int],

@@ -158,7 +158,8 @@ def generator(seed: int) -> torch.Generator:
 
 def uniform(outputs: int, inputs: int, rng: torch.Generator) -> nn.Parameter:
     "Weights (outputs, inputs), uniform within 1/sqrt(inputs) of 0, as PyTorch's layers begin."
-    return nn.Parameter((2*torch.rand(outputs, inputs, generator=rng) - 1) / inputs**0.5)
+    drawn = torch.rand(outputs, inputs, generator=rng, dtype=torch.float32)
+    return nn.Parameter((2*drawn - 1)/inputs**.5)
 
 # %% ../nbs/book/02_decoders.ipynb #e72133ab
 class Quadratic(Gradient):
@@ -366,7 +367,8 @@ class HiddenDecoder(Decoder):
         super().__init__()
         check_sizes(l=l, m=m, d=d)
         rng = generator(seed)
-        self.W1, self.b1 = uniform(m, l, rng), nn.Parameter(torch.zeros(m))
+        self.W1 = uniform(m, l, rng)
+        self.b1 = nn.Parameter(self.W1.new_zeros(m))
         self.W2 = uniform(d, m, rng)
 
     @property

@@ -63,7 +63,7 @@ class LISTA(nn.Module):
         rng, self.L, self.positive = generator(seed), L, positive
         self.U = nn.Parameter(uniform(l, d, rng).detach().T.contiguous())
         self.S = uniform(l, l, rng)
-        self.b = nn.Parameter(torch.zeros(l) if positive else torch.full((l,), .05))
+        self.b = nn.Parameter(torch.full((l,), 0. if positive else .05, dtype=torch.float32))
 
     def layers(self, Y: Tensor) -> list[Tensor]: # L + 1 of (..., n, l)
         "The codes after each iteration; the last are the encoder's."

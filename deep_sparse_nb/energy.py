@@ -28,12 +28,14 @@ def planted(n: int,             # images to draw
         raise ValueError(f'n is {n}, side is {side}; at least 0 and 1 are needed')
     if not 1 <= k <= 2*side:
         raise ValueError(f'k is {k}; an image has between 1 and 2*side = {2*side} bars')
-    rng, eye = torch.Generator().manual_seed(seed), torch.eye(side)
+    rng, real = torch.Generator().manual_seed(seed), torch.float32
+    eye = torch.eye(side, dtype=real)
     rows, columns = eye[:, :, None].expand(-1, -1, side), eye[:, None, :].expand(-1, side, -1)
     D = torch.cat([rows, columns]).reshape(2*side, -1).T / math.sqrt(side)      # (d, l)
-    chosen = torch.rand(n, 2*side, generator=rng).argsort(1)[:, :k]             # (n, k)
-    Z = torch.zeros(n, 2*side).scatter(1, chosen, 1 + torch.rand(n, k, generator=rng))
-    return Z @ D.T + noise*torch.randn(n, side**2, generator=rng), D, Z
+    chosen = torch.rand(n, 2*side, generator=rng, dtype=real).argsort(1)[:, :k] # (n, k)
+    values = 1 + torch.rand(n, k, generator=rng, dtype=real)
+    Z = D.new_zeros(n, 2*side).scatter(1, chosen, values)
+    return Z @ D.T + noise*torch.randn(n, side**2, generator=rng, dtype=real), D, Z
 
 # %% ../nbs/book/01_energy.ipynb #4d9a764d
 def deviation(Z: Tensor,   # codes (..., n, l)

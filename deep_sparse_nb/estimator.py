@@ -25,12 +25,12 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 from torch.utils.data import Dataset
 from .checkpoints import fingerprint, resume, save
-from .data.arrays import Scaling, as_rows, batches
+from .data.arrays import Scaling, as_rows, batches, check_kind
 from .decoders import HiddenDecoder, LinearDecoder, atoms, frozen, generator
 from .distributed import Ranks, choose_device, joined
 from .encoders import LISTA
 from .energy import Energy
-from .files import lock
+from .files import check_place, lock
 from .inference import fista, lipschitz
 from .metrics import dead, explained_variance, sparsity
 from .model import Autoencoder
@@ -38,6 +38,7 @@ from .online import AtomByAtom, closed_form
 from .paper.recipes import Recipe, recipe_from
 from .pretrained import hub, locate, read_folder, refusing, write_folder
 from .training import BATCHES, Run, tiny_is_zero, train
+from .validation import all_finite
 
 # %% ../nbs/book/10_estimator.ipynb #5e110016
 _CHOICES: dict[str, tuple] = dict(
@@ -59,8 +60,10 @@ def _check_parameters(given: dict[str, Any]) -> None:
             refuse(name, 'it must be a positive whole number')
     alpha, target = given['alpha'], given['target_sparsity']
     for name, value in dict(alpha=alpha, target_sparsity=target).items():
-        if value is not None and not isinstance(value, (int, float, np.number)):
+        if isinstance(value, bool) or not isinstance(value, (int, float, np.number, type(None))):
             refuse(name, 'it must be a number or None')
+    for name in ('positive', 'revive', 'verbose'):
+        if not isinstance(given[name], (int, np.bool_)): refuse(name, 'it must be True or False')
     if alpha is not None and target is not None:
         refuse('alpha', f'target_sparsity is {target}: give one')
     if alpha is not None and not 0 <= alpha < math.inf: refuse('alpha', 'it must be at least 0')
@@ -78,11 +81,19 @@ def _check_parameters(given: dict[str, Any]) -> None:
     calls = given['callbacks']
     if not isinstance(calls, Sequence) or not all(callable(call) for call in calls):
         refuse('callbacks', 'it must be a list of functions that take the history')
-    if (path := given['checkpoint']) is None: return
-    if not isinstance(path, (str, os.PathLike)) or not str(path) or Path(path).is_dir():
+    seed, path, whole = given['random_state'], given['checkpoint'], (int, np.integer)
+    if isinstance(seed, whole) and not 0 <= seed < 2**32:
+        refuse('random_state', 'it must be at least 0 and below 2**32')
+    fits = seed is None or seed is np.random or isinstance(seed, (*whole, np.random.RandomState))
+    if not fits or isinstance(seed, bool):
+        refuse('random_state', 'it must be a whole number, a numpy RandomState, or None')
+    if path is None: return
+    if not isinstance(path, (str, os.PathLike)) or not str(path):
         refuse('checkpoint', 'it must be the path of a file, or None')
-    if not isinstance(given['random_state'], (int, np.integer)):
+    if not isinstance(seed, whole):
         refuse('random_state', 'to go on from a checkpoint it must be a whole number')
+    check_place('checkpoint', path)
+    if Path(path).is_dir(): refuse('checkpoint', 'it must be the path of a file, or None')
 
 # %% ../nbs/book/10_estimator.ipynb #5e110010
 _LARGEST = 2**30    # bytes of a memory-mapped file that is read into memory
@@ -115,9 +126,14 @@ def _streamed(X: Any) -> bool:
 
 def _table(X: Any) -> tuple[Any, tuple[int, ...]]: # rows, and the shape of one
     "Images as rows; all else as it is."
-    if torch.is_tensor(X): X = as_rows(X, 'X', torch.promote_types(X.dtype, torch.float32)).numpy()
+    if torch.is_tensor(X):
+        kind = torch.float64 if X.dtype == torch.float64 else torch.float32
+        X = as_rows(X.detach(), 'X', kind).cpu().numpy()
     if getattr(X, 'toarray', None): return X, ()            # for scikit-learn to refuse
-    if not isinstance(getattr(X, 'shape', None), tuple): X = np.asarray(X)
+    check_kind(X, 'X')
+    if not isinstance(getattr(X, 'shape', None), tuple): check_kind(X := np.asarray(X), 'X')
+    if any(isinstance(value, (str, bytes)) for value in _objects(X)):
+        raise ValueError('X holds words, not numbers')
     shape = tuple(X.shape[1:])
     return (np.asarray(X).reshape(len(X), -1) if len(shape) > 1 else X), shape
 
@@ -129,6 +145,12 @@ def _batches(rows: Any, batch_size: int, d: int, dtype: torch.dtype = torch.floa
         if Y.flatten(1).shape[1] != d:
             raise ValueError(f'X has rows of shape {tuple(Y.shape[1:])}; {d} numbers are needed')
         yield Y.flatten(1)
+
+def _objects(X: Any) -> Iterator[Any]:
+    "What an array of Python's objects, or such columns of a table, hold."
+    frame = getattr(X, 'columns', None) is not None
+    held = np.asarray(X) if frame or X.dtype == object else np.zeros(0)
+    yield from held.flat if held.dtype.kind in 'OSU' else ()
 
 def _length(rows: Any) -> int | None: # in rows, samples or batches; None: not known
     try: return len(rows)
@@ -148,7 +170,10 @@ class _Scaled:
         self.rows, self.held = Y[order[n:]], Y[order[:n]].to(self.like) if n else None
 
     def scaled(self, Y: Tensor) -> Tensor: # float32, where the model is
-        return self.scaling.apply(Y, 'X').to(self.like)
+        made = self.scaling.apply(Y, 'X').to(self.like)
+        if all_finite(made): return made
+        raise ValueError(f'X has numbers up to {Y.abs().max():.3g}, which are not finite as '
+                         f'float32 with scaling={self.scaling.kind!r}')
 
     def __call__(self, epoch: int) -> Iterator[Tensor]: # (n, d)
         ready = torch.is_tensor(self.rows)
@@ -249,8 +274,9 @@ def _met(model: Autoencoder, Y: Tensor, alpha: float, step: float, guessed: bool
     share(_crossing(share, target, .02*size))
     reached = sparsity(_codes(model, Y, turned, step, guessed)).item()
     if abs(reached - target) > .01 + .5/len(Y):
+        never = 'the encoder gives no zeros; ' if guessed and not reached else ''
         warnings.warn(f'target_sparsity is {target:g}, but {reached:.1%} of the codes are zero: '
-                      'try more epochs (max_epochs) or more data, another encoder, or '
+                      f'{never}try more epochs (max_epochs) or more data, another encoder, or '
                       "transform_algorithm='inference'", ConvergenceWarning, stacklevel=3)
     return turned
 
@@ -389,9 +415,11 @@ class SparseCoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         return np.concatenate(made)
 
     def inverse_transform(self, Z: Any, like: Any = None) -> np.ndarray: # (N, d) or images
-        """Reconstructions in units, shape and floating type of the data; contrast from `like`.
+        """Reconstructions in units and shape of the data; contrast from `like`.
 
-        Raises ValueError naming Z or `like`, NotFittedError before `fit`.
+        They have the floating type of Z, but float32 where it is a smaller one, or none; and
+        are an array, also where `set_output` makes `transform` give tables, as everywhere in
+        scikit-learn. Raises ValueError naming Z or `like`, NotFittedError before `fit`.
         """
         check_is_fitted(self)
         codes, l, maps = as_rows(Z, 'Z', torch.float64), self.model_.shared.l, None
@@ -403,9 +431,10 @@ class SparseCoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
             if len(data) != len(codes):
                 raise ValueError(f'like has {len(data)} rows, Z {len(codes)}; they must agree')
             maps = self.scaling_.maps(data, 'like')
-        kind = getattr(Z, 'dtype', None)
+        kind: Any = getattr(Z, 'dtype', None)
+        large = getattr(kind, 'kind', '') == 'f' and kind.itemsize >= 8
         made = self.scaling_.undo(self._decoded(codes), maps).numpy().astype(
-            kind if getattr(kind, 'kind', '') == 'f' else np.float32)
+            np.float64 if large else np.float32)
         return made.reshape(-1, *self.image_shape_)
 
     def score(self, X: Any, y: Any = None) -> float:

@@ -80,7 +80,8 @@ def match(A: Tensor, # atoms (..., l, d), one per row, as `atoms(decoder)` gives
         raise ValueError(f'{shapes}; number and size of their atoms must agree')
     for name, atoms in dict(A=A, B=B).items():
         if not atoms.isfinite().all(): raise ValueError(f'{name} is not finite')
-    unit = torch.nn.functional.normalize
+    unit, kind = torch.nn.functional.normalize, torch.promote_types(A.dtype, B.dtype)
+    A, B = (X.to(torch.promote_types(kind, torch.float32)) for X in (A, B))
     cosine = unit(A, dim=-1) @ unit(B, dim=-1).mT    # (..., l, l)
     from scipy.optimize import linear_sum_assignment
     tables = cosine.detach().cpu().reshape(-1, *cosine.shape[-2:]).numpy()

@@ -6,6 +6,7 @@
 __all__ = ['Autoencoder']
 
 # %% ../nbs/book/07_model.ipynb #6b000003
+import inspect
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
@@ -155,7 +156,9 @@ def _papers_parts(recipes: Sequence[Recipe], seeds: Sequence[int], d: int) -> tu
 def _modules(given: Any, seeds: Sequence[int], name: str) -> list[nn.Module]:
     "One module for each seed. Raises ValueError naming the argument."
     if isinstance(given, nn.Module): made = [given]*len(seeds)
-    elif callable(given): made = [_seeded_call(given, s) for s in seeds]
+    elif callable(given):
+        _check_makes(given, name)
+        made = [_seeded_call(given, s) for s in seeds]
     else: made = list(given) if isinstance(given, Sequence) else [given]
     if strange := [m for m in made if not isinstance(m, nn.Module)]:
         raise ValueError(f'{name} is or makes a {type(strange[0]).__name__}; it must be an '
@@ -163,6 +166,15 @@ def _modules(given: Any, seeds: Sequence[int], name: str) -> list[nn.Module]:
     if len(made) != len(seeds):
         raise ValueError(f'{name} has {len(made)} modules for {len(seeds)} members')
     return made
+
+def _check_makes(make: Callable, name: str) -> None:
+    "Raises ValueError for a class or function that needs arguments."
+    try: inspect.signature(make).bind()
+    except TypeError as cause:
+        raise ValueError(f'{name} is {getattr(make, "__name__", make)}, which cannot be called '
+                         f'without arguments ({cause}); give a module, or a function without '
+                         'arguments that makes one') from cause
+    except ValueError: pass                            # not known before it is called
 
 def _seeded_call(make: Callable[[], Any], seed: int) -> Any:
     with torch.random.fork_rng(devices=[]):

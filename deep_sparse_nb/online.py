@@ -32,8 +32,8 @@ class AtomByAtom(torch.optim.Optimizer):
     def __init__(self, W: nn.Parameter):
         super().__init__([W], dict(lr=1.))      # a factor of the weight of a batch
         _, d, l = W.shape
-        self.state[W] = dict(step=torch.zeros(()), A=torch.zeros(1, l, l),
-                             B=torch.zeros(1, d, l))
+        self.state[W] = dict(step=W.new_zeros(()), A=W.new_zeros(1, l, l),
+                             B=W.new_zeros(1, d, l))
 
     @torch.no_grad()
     def renew(self, A: Tensor, B: Tensor) -> None:
@@ -63,7 +63,7 @@ def dictionary_step(model: Autoencoder,  # of one member, see `closed_form`
     loss = ranks.sum((Y[0] - Z @ W.T).square().sum())/(n*d)
     atoms.renew(ranks.sum(Z.T @ Z)/n, ranks.sum(Y[0].T @ Z)/n)
     account = Inference(Z[None], torch.zeros(1, len(Z)), found.converged[None])
-    return torch.stack([loss, torch.zeros(())])[:, None], account
+    return torch.stack([loss, loss.new_zeros(())])[:, None], account
 
 # %% ../nbs/more/online.ipynb #0d1e0010
 def closed_form(model: Autoencoder) -> bool:

@@ -7,6 +7,7 @@ __all__ = ['Picture', 'noise_weight', 'noise_level', 'denoise', 'inpaint']
 
 # %% ../nbs/more/pictures.ipynb #46fe3ecb
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 import numpy as np
@@ -15,13 +16,14 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 from PIL import Image
 from .cleaning import clean as in_three_passes, fill, own_atoms
-from .data.arrays import Scaling
+from .data.arrays import Scaling, check_kind
 from .decoders import Decoder, Gradient, Quadratic, atoms
 from .energy import Energy
 from .estimator import SparseCoder
 from .inference import fista, lipschitz
 from .data.patches import cut, join
 from .training import Autoencoder
+from .validation import check_given, check_positive
 
 # %% ../nbs/more/pictures.ipynb #1efa5f3a
 Picture: TypeAlias = 'np.ndarray | Tensor | Image.Image'
@@ -31,6 +33,7 @@ def _tensor(picture: Picture, name: str) -> Tensor:
     "The numbers of a picture. Raises ValueError for what holds none."
     if isinstance(picture, Image.Image) and picture.mode not in ('L', 'RGB'):
         raise ValueError(f"{name} has mode {picture.mode}; convert it to 'L' or 'RGB'")
+    check_kind(picture, name)
     if isinstance(picture, np.ma.MaskedArray):
         raise ValueError(f'{name} is a masked array; fill it, or give inpaint its mask')
     found: Any = picture if torch.is_tensor(picture) else np.asarray(picture)
@@ -51,7 +54,7 @@ def _planes(picture: Picture, name: str) -> Tensor: # (c, h, w), float32 or floa
     "The planes of a picture: one of grey, or three of colour."
     found = _tensor(picture, name)
     if _channels_last(found.shape, name): found = found.movedim(2, 0)
-    kind = torch.promote_types(found.dtype, torch.float32)
+    kind = torch.float64 if found.dtype == torch.float64 else torch.float32
     return found.reshape(-1, *found.shape[-2:]).to(kind)
 
 def _like(planes: Tensor, picture: Picture) -> Picture:
@@ -227,7 +230,6 @@ def _mender(model: 'Autoencoder | SparseCoder', scaling: str | Scaling | None,
     if len(model.seeds) > 1:
         raise ValueError(f'model is a stack of {len(model.seeds)}; model.member(0) is its '
                          'first')
-    if not strength > 0: raise ValueError(f'strength is {strength}; it must be positive')
     last = len(form) == 3 and form[2] == 3
     if size is None and len(form) > 1:
         h, w = form[:2] if last else form[-2:]
@@ -293,9 +295,8 @@ def denoise(model: 'Autoencoder | SparseCoder | None', # None: learn from the pi
     """
     planes = _planes(picture, 'picture')
     if not planes.isfinite().all(): raise ValueError('picture is not finite')
-    if sigma is not None and not 0 < sigma < math.inf:
-        raise ValueError(f'sigma is {sigma}; it must be positive and finite')
-    if not strength > 0: raise ValueError(f'strength is {strength}; it must be positive')
+    if sigma is not None: _check_number('sigma', sigma)
+    _check_cutting(strength, size, stride)
     sigma = noise_level(picture) if sigma is None else sigma
     if model is None and (scaling is not None or stride is not None):
         raise ValueError('model is None, which takes neither scaling nor stride')
@@ -316,7 +317,9 @@ def denoise(model: 'Autoencoder | SparseCoder | None', # None: learn from the pi
 # %% ../nbs/more/pictures.ipynb #106124b5
 def _known(mask: Picture, shape: torch.Size) -> Tensor: # (c, h, w) bool
     "Which numbers of planes of that shape are known."
-    mask = torch.as_tensor(mask)
+    try: mask = torch.as_tensor(mask)
+    except (TypeError, ValueError, RuntimeError):
+        raise ValueError(f'mask is a {type(mask).__name__}; it must be an array of bool') from None
     if mask.dtype != torch.bool:
         raise ValueError(f'mask holds {mask.dtype}; it must be bool, True where a pixel is '
                          'known')
@@ -326,6 +329,18 @@ def _known(mask: Picture, shape: torch.Size) -> Tensor: # (c, h, w) bool
                          f'{shape[1]} x {shape[2]} pixels and {shape[0]} channel(s)')
     if not mask.any(): raise ValueError('mask is False everywhere; something must be known')
     return mask.expand(shape)
+
+def _check_number(name: str, given: Any) -> None:
+    if np.ndim(given): raise TypeError(f'{name} is {given!r}; it must be one number')
+    check_positive(name, given)
+
+def _check_cutting(strength: float, size: Any, stride: int | None) -> None:
+    "Raises TypeError and ValueError naming the argument."
+    _check_number('strength', strength)
+    check_given(stride=stride)
+    pair = size if isinstance(size, Sequence) and not isinstance(size, str) else (size,)*2
+    if len(pair) != 2: raise ValueError(f'size is {size}; it must be one number or two')
+    for side in pair: check_given(size=side)
 
 def _side(size: int | tuple[int, int] | None, planes: Tensor) -> int:
     "The side of patches that are learned here."
@@ -371,6 +386,7 @@ def inpaint(model: 'Autoencoder | SparseCoder',
     mask marks what is known, as in `fista`; scikit-image's masks mark what is missing: pass
     `~mask`. Raises ValueError, which names the argument.
     """
+    _check_cutting(strength, size, stride)
     planes = _planes(picture, 'picture')
     known = _known(mask, planes.shape).to(planes.device)
     planes = torch.where(known, planes, 0)

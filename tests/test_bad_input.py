@@ -63,6 +63,22 @@ class Ragged(torch.utils.data.Dataset):
     def __len__(self): return 4
     def __getitem__(self, i): return torch.ones(3 + i % 2)
 
+class Dicts(torch.utils.data.Dataset):
+    def __len__(self): return 4
+    def __getitem__(self, i): return dict(image=torch.ones(16), label=1)
+
+class Lazy:
+    "As polars has them."
+    def collect(self): return X
+
+class Unknown:
+    "As dask has them, where rows were chosen by a condition."
+    shape = NAN, 16
+    def __len__(self): raise ValueError('not known')
+    def __getitem__(self, i): return X[i]
+
+NESTED = torch.nested.nested_tensor([torch.ones(3, 16), torch.ones(4, 16)])
+
 class Wide(nn.Module):
     def forward(self, Z): return torch.ones(len(Z), 9)
 
@@ -262,8 +278,8 @@ first_of_each(torch.zeros(3).long(), 9)          -> k is 9; a class has only 3
 ConvDecoder((8, 8), channels=(4,))               -> image_shape is \(8, 8\); it must be \(c, height
 ConvDecoder((1, 8, 8), channels=(4,), kernel=0)  -> kernel is 0; it must be positive
 ConvDecoder((1, 8, 8), channels=(4,), stride=0)  -> stride is 0; it must be positive
-denoise(AE, 'picture.png')                       -> picture
-denoise(AE, None)                                -> picture
+denoise(AE, 'picture.png')                       -> picture is a str; it must be an array
+denoise(AE, None)                                -> picture is a NoneType
 inpaint(AE, torch.rand(9, 9), torch.rand(9, 9))  -> mask
 inpaint(AE, torch.rand(9, 9), torch.ones(5) > 0) -> mask
 inpaint(AE, torch.rand(9, 9), torch.ones(9, 9) < 0) -> mask is False everywhere
@@ -272,6 +288,14 @@ inpaint(AE, torch.rand(9, 9), torch.ones(9, 9) > 0, stride=0) -> stride is 0
 inpaint(AE, torch.rand(9, 9), torch.ones(9, 9) > 0, strength=0.) -> strength is 0.0; it must be
 inpaint(AE, torch.rand(9, 9), torch.ones(9, 9) > 0, scaling='best') -> kind is 'best'
 denoise(AE, torch.rand(9, 9), sigma=-1.)         -> sigma is -1.0; it must be positive
+denoise(AE, torch.rand(9, 9), sigma='a')         -> TypeError: sigma is 'a'; it must be a number
+denoise(AE, torch.rand(9, 9), sigma=[1, 2])      -> TypeError: sigma is \[1, 2\]; it must be one
+denoise(AE, torch.rand(9, 9), strength='a')      -> TypeError: strength is 'a'; it must be a number
+denoise(AE, torch.rand(9, 9), size='a')          -> TypeError: size is 'a'; it must be a whole
+denoise(AE, torch.rand(9, 9), size=(4,))         -> size is \(4,\); it must be one number or two
+denoise(AE, torch.rand(9, 9), stride=1.5)        -> TypeError: stride is 1.5; it must be a whole
+denoise(AE, torch.empty(9, 9, device='meta'))    -> picture has no values
+inpaint(AE, torch.rand(9, 9), 'mask')            -> mask is a str; it must be an array of bool
 denoise(AE, torch.rand(3, 9))                    -> size is \(4, 4\); the picture has 3 x 9 pixels
 denoise(AE, np.full((9, 9), 'a'))                -> picture holds <U1
 denoise(nn.Linear(8, 16), torch.rand(9, 9))      -> model is a Linear; it must be an Autoencoder
@@ -311,7 +335,24 @@ small(transform_algorithm='omp').fit(X)  -> transform_algorithm is 'omp'; it mus
 small(scaling='minmax').fit(X)           -> scaling is 'minmax'; it must be one of none, mean
 small(scaling='contrast').fit(X)         -> 'contrast' needs an image
 small(device='tpu').fit(X)               -> device is 'tpu'
-small(random_state='x').fit(X)           -> 'x' cannot be used to seed
+small(random_state='x').fit(X)           -> random_state is 'x'; it must be a whole number
+small(random_state=-1).fit(X)            -> random_state is -1; it must be at least 0 and below
+small(random_state=True).fit(X)          -> random_state is True
+small(random_state=np.random.default_rng(0)).fit(X) -> random_state is Generator.*a whole number
+small(alpha=True).fit(X)                 -> alpha is True; it must be a number
+small(positive='no').fit(X)              -> positive is 'no'; it must be True or False
+small(revive='no').fit(X)                -> revive is 'no'; it must be True or False
+small(verbose='no').fit(X)               -> verbose is 'no'; it must be True or False
+small(decoder=nn.Linear).fit(X)          -> decoder is Linear, which cannot be called without arg
+small(encoder=lambda d, l: nn.Linear(d, l)).fit(X) -> encoder is <lambda>, which cannot be called
+small(checkpoint='').fit(X)              -> checkpoint is ''; it must be the path of a file
+small(checkpoint=3).fit(X)               -> checkpoint is 3; it must be the path of a file
+small(checkpoint='a\0b').fit(X)          -> checkpoint is 'a.*which no file can be called
+small(checkpoint='a'*5000).fit(X)        -> OSError: checkpoint is a+\.\.\., which cannot be written
+small(checkpoint=TMP/'file'/'c').fit(X)  -> OSError: checkpoint is .*file/c, which cannot be written
+small(checkpoint=TMP/'empty').fit(X)     -> checkpoint is .*empty.*path of a file
+small().fit(X.astype(float)*1e160)       -> X has numbers up to .*e\+160; the square of each
+small(scaling='none').fit(X.astype(float)*1e60) -> X has numbers up to .*e\+60, which are not finite
 small(revive=True, decoder=nn.Linear(8, 16)).fit(X) -> revive is True; it needs decoder='linear'
 small(callbacks=[3]).fit(X)              -> callbacks is \[3\]
 SparseCoder(8, .1)                       -> TypeError: positional
@@ -327,6 +368,11 @@ small().fit(X[:1])                       -> X has 1 sample; the hinge needs 2
 small().partial_fit(X[:1])               -> X has 1 sample; the hinge needs 2
 CODER.inverse_transform(CODES[:, :5])        -> Z has shape \(3, 5\); it must be \(N, 8\)
 CODER.inverse_transform(CODES[0])            -> Z has shape \(8,\)
+CODER.inverse_transform(csr_matrix(CODES))   -> Z is sparse; pass Z.toarray\(\)
+CODER.inverse_transform(CODES.astype(str))   -> Z holds <U32, not numbers
+CODER.inverse_transform(torch.empty(3, 8, device='meta')) -> Z has no values
+CODER.inverse_transform('Z.npy')             -> Z is a str; it must be an array
+CODER.inverse_transform(None)                -> Z is a NoneType; it must be an array
 PICTURES.inverse_transform(CODES)            -> like is None
 PICTURES.inverse_transform(CODES, X[:3, :9]) -> like has shape
 CODER.get_feature_names_out(['a', 'b'])  -> input_features
@@ -336,6 +382,12 @@ small().score(X)                         -> NotFittedError: not fitted
 CODER.save_pretrained(TMP/'file')        -> folder is .*file, a file
 CODER.save_pretrained(TMP/'file'/'sub')  -> OSError: sub
 CODER.save_pretrained(None)              -> TypeError: folder is None
+CODER.save_pretrained('')                -> folder is empty; it must be a path
+CODER.save_pretrained('a\0b')            -> folder is 'a.*, which no file can be called
+CODER.save_pretrained('gr\udcf6\udcdfe')  -> folder is 'gr.*, a name that is not UTF-8
+CODER.save_pretrained('a'*5000)          -> OSError: folder is a+\.\.\., which cannot be written
+SparseCoder.from_pretrained('a'*5000)    -> name is 'a+\.\.\.', neither a folder
+SparseCoder.from_pretrained('a/' + 'a'*5000) -> name is 'a/a+\.\.\.', neither a folder
 SparseCoder.from_pretrained(None)        -> name is None
 SparseCoder.from_pretrained(3)           -> name is 3
 SparseCoder.from_pretrained(TMP/'own')   -> decoder is missing: .* Linear
@@ -349,12 +401,26 @@ read_folder(TMP/'none')                  -> none has no config.json; a model nee
 ROWS = r'''
 METHOD(X[0])                             -> X|Reshape your data
 METHOD(3.)                               -> X|Reshape your data
-METHOD('rows.npy')                       -> X
-METHOD(b'rows')                          -> X
-METHOD(None)                             -> X
-METHOD({'a': 1})                         -> TypeError: X
+METHOD('rows.npy')                       -> X is a str; it must be an array
+METHOD(TMP/'X.npy')                      -> X is a .*Path; it must be an array
+METHOD(b'rows')                          -> X is a bytes
+METHOD(None)                             -> X is a NoneType
+METHOD({'a': 1})                         -> X is a dict; it must be an array
 METHOD([])                               -> X
-METHOD([['a', 'b']])                     -> X
+METHOD([['a', 'b']])                     -> X holds <U1, not numbers
+METHOD(X.astype(str))                    -> X holds <U32, not numbers
+METHOD(X.astype(str).astype(object))     -> X holds words, not numbers
+METHOD(X.astype('m8[s]'))                -> X holds timedelta64\[s\], not numbers
+METHOD([X.astype(str)]*2)                -> X holds <U32, not numbers
+METHOD(np.ones(9, [('a', float)]))       -> X holds .*not numbers
+METHOD(pd.DataFrame(dict(a=['1', '2'])))  -> X holds words
+METHOD(pd.DataFrame(dict(a=pd.to_datetime(['2020', '2021'])))) -> X has columns that
+METHOD(Lazy())                           -> X is a Lazy, which is not read yet; pass X.collect\(\)
+METHOD(Unknown())                        -> X has shape \(nan, 16\), in which the number of rows
+METHOD(Dicts())                          -> X gives dicts of image, label; it must give images
+METHOD(torch.empty(9, 16, device='meta')) -> X has no values: it is on the device 'meta'
+METHOD(torch.ones(9, 16).to_sparse())    -> X is a sparse tensor
+METHOD(NESTED)                           -> X is a nested tensor
 METHOD([[1., 2.], [3.]])                 -> X
 METHOD(np.ones((0, 16)))                 -> X|0 sample
 METHOD(np.ones((5, 0)))                  -> X|0 feature
@@ -367,7 +433,7 @@ METHOD(torch.tensor(broken(INF)).half()) -> X .*infinity|X has inf in row 7
 METHOD(pd.DataFrame(broken(NAN)))        -> X contains NaN
 METHOD(pd.DataFrame(dict(a=['x', 'y']))) -> X
 METHOD(X*1j)                             -> [Cc]omplex
-METHOD(np.array([['2020-01-01']], 'datetime64[D]')) -> X
+METHOD(np.array([['2020-01-01']], 'datetime64[D]')) -> X holds datetime64
 METHOD(csr_matrix(X))                    -> TypeError: [Ss]parse
 METHOD(iter([X]))                        -> X is a list_iterator, which can be gone through only
 METHOD(Y for Y in [X])                   -> X is a generator

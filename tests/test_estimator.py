@@ -51,6 +51,35 @@ def test_scikit_learn_checks(changes):
     skipped = {check['check_name'] for check in done if check['status'] == 'skipped'}
     assert not skipped - {'check_array_api_input', 'check_estimator_sparse_tag'}, skipped
 
+@pytest.fixture
+def double_by_default():
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+PARTS = dict(linear=dict(), hidden=dict(decoder='hidden'),
+             atoms=dict(encoder=None, regularization='unit_norm'))
+ONCE = {name: small(**changes).fit(TRAIN[:300]).transform(TEST) for name, changes in PARTS.items()}
+
+@pytest.mark.parametrize('name', PARTS)
+def test_the_type_that_torch_defaults_to_changes_nothing(name, double_by_default):
+    again = small(**PARTS[name]).fit(TRAIN[:300]).transform(TEST)
+    np.testing.assert_array_equal(again, ONCE[name])
+
+@pytest.mark.parametrize('kind', [np.float16, np.float32, np.float64])
+def test_reconstructions_do_not_overflow(kind):
+    X = TRAIN*1e5                                              # up to 1.6 million
+    coder = small().fit(X)
+    back = coder.inverse_transform(coder.transform(X).astype(kind))
+    assert np.isfinite(back).all() and back.max() > 1e5
+    assert back.dtype == (np.float64 if kind == np.float64 else np.float32)
+
+def test_tensors_of_eight_bits_and_of_gradients_are_rows_too(fitted):
+    X = torch.from_numpy(TEST).round()                         # 0 to 16: exact in eight bits
+    expected = fitted.transform(X.float())
+    for given in (X.to(torch.float8_e4m3fn), X.float().requires_grad_()):
+        np.testing.assert_allclose(fitted.transform(given), expected, atol=1e-6)
+
 def test_works_in_a_pipeline_and_in_a_grid_search():
     labels = load_digits().target[:400]
     pipeline = make_pipeline(small(n_components=16), LogisticRegression(max_iter=50))

@@ -101,6 +101,12 @@ def test_match_of_stacks_broadcasts():
     assert torch.allclose(similarity[2, 1], alone[0], atol=1e-12)
     assert torch.equal(partner[2, 1], alone[1])
 
+@pytest.mark.parametrize('kind', [torch.bfloat16, torch.float16, torch.float64])
+def test_match_in_any_precision(kind):
+    A = torch.randn(6, 9, generator=torch.Generator().manual_seed(0))
+    similarity, partner = match(A.to(kind), A.flip(0))
+    assert partner.tolist() == [5, 4, 3, 2, 1, 0] and (similarity > .99).all()
+
 def test_match_of_a_zero_atom_is_zero():
     A = torch.eye(3); A[1] = 0
     assert match(A, torch.eye(3))[0].tolist() == [1, 0, 1]

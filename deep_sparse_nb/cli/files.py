@@ -38,8 +38,10 @@ def _coder(args: argparse.Namespace) -> Any:
 def fit_command(args: argparse.Namespace) -> Iterator[dict]:
     "`deep-sparse fit`: learn from the rows or images of a file, and save the model."
     from deep_sparse_nb.estimator import SparseCoder
+    from deep_sparse_nb.pretrained import check_folder
     if args.out.exists() and (args.out.is_file() or any(args.out.iterdir())):
         raise ValueError(f'--out is {args.out}, which is there already; name a new folder')
+    check_folder('--out', args.out)
     coder = SparseCoder(
         args.components, alpha=args.alpha, target_sparsity=args.target_sparsity,
         decoder=args.decoder, encoder=None if args.encoder == 'none' else args.encoder,
@@ -105,7 +107,7 @@ def _save(path: Path, pixels: np.ndarray, whole: Image.Image) -> None:
     except OSError:
         if clear.mode == image.mode: raise
         write_atomically(path, lambda fresh: image.save(fresh, format=kind, **notes))
-    with Image.open(path) as new:
+    with picture_head(path) as new:
         lost = [_PARTS[key] for key in notes if not (
             len(new.getexif()) if key == 'exif' else new.info.get(key))]
         if clear.mode != image.mode and 'A' not in new.mode: lost.append('transparency')
@@ -121,11 +123,17 @@ def denoise_command(args: argparse.Namespace) -> Iterator[dict]:
     _save(args.out, clean, whole)
     yield dict(out=str(args.out), shape=clean.shape)
 
+def _opaque(mask: Image.Image) -> Image.Image:
+    "Raises ValueError for a mask that is transparent anywhere: is that what is to be filled?"
+    if mask.getchannel('A').getextrema()[0] == 255: return mask
+    raise ValueError('mask is transparent in places; save it without an alpha channel, white '
+                     'where the picture is to be filled')
+
 def inpaint_command(args: argparse.Namespace) -> Iterator[dict]:
     "`deep-sparse inpaint`: a picture, filled where the mask is white."
     from deep_sparse_nb.pictures import inpaint
     (picture, whole), coder = _picture(args), _coder(args)
-    known = np.array(_opened(args, 'mask', 'L')) < 128
+    known = np.array(_opaque(_opened(args, 'mask', 'LA', 'RGBA')).convert('L')) < 128
     if known.all():
         raise ValueError(f'mask: {args.mask} is nowhere white, so that nothing is to be filled')
     filled = inpaint(coder, picture, known, args.strength)

@@ -8,6 +8,7 @@ __all__ = ['as_rows', 'batches', 'Scaling']
 # %% ../../nbs/data/arrays.ipynb #bd039423
 import math
 import mmap
+import os
 import sys
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -29,7 +30,8 @@ def as_rows(X: Any,                      # array, tensor, table or list: (N, d),
     Raises ValueError naming what is wrong and in which row: no numbers, complex numbers, no
     rows, a single row without its dimension, rows of different lengths, NaN, or infinity.
     """
-    X = X if torch.is_tensor(X) else _to_numpy(X, name)
+    check_kind(X, name)
+    X = given = X if torch.is_tensor(X) else _to_numpy(X, name)
     if 'complex' in str(X.dtype):
         raise ValueError(f'{name} has complex numbers; '
                          'pass real and imaginary parts as features')
@@ -41,7 +43,7 @@ def as_rows(X: Any,                      # array, tensor, table or list: (N, d),
     if not all_finite(rows):
         finite = rows.isfinite()
         row = int((~finite).flatten(1).any(1).nonzero()[0])
-        value = rows[row][~finite[row]][0].item()
+        value = given[row].reshape(-1)[int((~finite[row]).flatten().nonzero()[0])].item()
         number = row if numbers is None else numbers[row]
         raise ValueError(f'{name} has {value} in row {number}; '
                          f'every number must be finite as {str(dtype).removeprefix("torch.")}')
@@ -55,6 +57,9 @@ def _check_shape(shape: tuple[int, ...], name: str):
     if len(shape) < 2:
         raise ValueError(f'{name} has shape {tuple(shape)}; it must be (N, d), or (N, ...) '
                          f'for images: a single row is {name}[None]')
+    if not all(size == size for size in shape):     # NaN: a part of a file not yet gone through
+        raise ValueError(f'{name} has shape {tuple(shape)}, in which the number of rows is not '
+                         'known; dask finds it by compute_chunk_sizes()')
     if math.prod(shape) == 0:
         raise ValueError(f'{name} has shape {tuple(shape)}; a row and a feature are needed')
 
@@ -66,6 +71,28 @@ def _to_numpy(X: Any, name: str) -> np.ndarray: # of numbers
     if X.dtype.kind not in _NUMBERS:
         raise ValueError(f'{name} holds {X.dtype}, not numbers')
     return X
+
+def check_kind(X: Any, name: str) -> None:
+    "Raises ValueError for what holds no numbers, or none that are at hand."
+    if torch.is_tensor(X):
+        if X.is_meta: raise ValueError(f"{name} has no values: it is on the device 'meta'")
+        if X.is_quantized: raise ValueError(f'{name} is quantized; pass {name}.dequantize()')
+        if X.is_nested or X.layout != torch.strided:
+            kind = 'nested' if X.is_nested else 'sparse'
+            raise ValueError(f'{name} is a {kind} tensor; its rows are needed in a dense one')
+    elif getattr(X, 'toarray', None):
+        raise ValueError(f'{name} is sparse; pass {name}.toarray()')
+    elif X is None or isinstance(X, (str, bytes, dict, os.PathLike)):
+        raise ValueError(f'{name} is a {type(X).__name__}; it must be an array, a tensor, a '
+                         'data frame, or a list of rows')
+    elif callable(getattr(X, 'collect', None)) and not _has_rows(X):
+        raise ValueError(f'{name} is a {type(X).__name__}, which is not read yet; pass '
+                         f'{name}.collect()')
+    elif _is_frame(X):
+        if odd := [str(c) for c, kind in X.dtypes.items() if kind.kind not in _NUMBERS + 'O']:
+            raise ValueError(f'{name} has columns that are not numbers: {", ".join(odd)}')
+    elif getattr(getattr(X, 'dtype', None), 'kind', 'f') not in _NUMBERS + 'O':
+        raise ValueError(f'{name} holds {X.dtype}, not numbers')
 
 def _is_frame(X: object) -> bool:
     "Whether X is a table of pandas, which is imported where there is one."
@@ -109,8 +136,7 @@ def batches(X: Any,                  # rows by number, rows on disk, or an itera
 def _by_number(X: Any, name: str) -> Any:
     "X, or an array of X's rows if it is a list of them. ValueError for what has no rows."
     if isinstance(X, (list, tuple)) and len(X) and np.ndim(X[0]) < 2: X = _to_numpy(X, name)
-    if getattr(X, 'toarray', None):
-        raise ValueError(f'{name} is sparse; pass {name}.toarray()')
+    if torch.is_tensor(X) or getattr(X, 'toarray', None): check_kind(X, name)
     if _has_rows(X): _check_shape(X.shape, name)
     elif isinstance(X, (str, bytes, dict)) or not isinstance(X, (Dataset, Iterable)):
         raise ValueError(f'{name} is a {type(X).__name__}; it must be an array, a tensor, '
@@ -192,6 +218,9 @@ def _collated(X: Any, batch_size: int, rng: np.random.Generator | None,
             raise ValueError(f'{name} cannot be stacked from row {seen} on: '
                              f'{error}') from error
         part = part[0] if isinstance(part, (tuple, list)) else part
+        if isinstance(part, dict):
+            raise ValueError(f'{name} gives dicts of {", ".join(map(str, part))}; it must give '
+                             'images alone, or tuples that begin with them')
         end = seen + len(part) if np.ndim(part) else seen
         numbers = range(seen, end) if order is None else order[seen:end]
         found = as_rows(part, name, dtype, numbers)
@@ -283,6 +312,9 @@ class _Learning(_Learned):
         else: # of every image, its mean local deviation and its mean size
             values = contrast_maps(self._images(X))[0], X.abs()
             self._moments.add(torch.stack([v.flatten(1).mean(1) for v in values], 1))
+        if not all_finite(self._moments.squares):
+            raise ValueError(f'{name} has numbers up to {X.abs().max():.3g}; the square of each '
+                             'must be finite: divide them by a constant')
         return self
 
 # %% ../../nbs/data/arrays.ipynb #63802db1

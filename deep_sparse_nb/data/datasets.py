@@ -276,4 +276,4 @@ def add_noise(Y: Tensor,     # normalized images (..., n, d)
     "Gaussian noise, the same for a seed on every device. ValueError for a negative sigma."
     if not 0 <= sigma < math.inf:
         raise ValueError(f'sigma is {sigma}; it must be finite and at least 0')
-    return Y + sigma*torch.randn(Y.shape, generator=generator(seed)).to(Y)
+    return Y + sigma*torch.randn(Y.shape, generator=generator(seed), dtype=torch.float32).to(Y)

@@ -12,7 +12,8 @@ import math
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from threading import Lock
+from contextlib import contextmanager
+from threading import RLock
 from typing import TYPE_CHECKING
 import numpy as np
 import torch
@@ -28,13 +29,19 @@ def open_picture(path: str | Path,
                  name: str = 'images',                  # what errors call it
                  ) -> 'Image.Image':
     "A picture of bytes. Raises ValueError naming a file that is broken or too large."
-    try:
+    def opened() -> 'Image.Image | str':           # or why it is refused
         with picture_head(path) as file:
-            refused = _why_refused(file.mode, file.size, max_pixels)
-            if not refused: return file.convert(modes[0 if file.mode in '1LA' else -1])
+            return (_why_refused(file.mode, file.size, max_pixels)
+                    or file.convert(modes[0 if file.mode in '1LA' else -1]))
+    try:
+        try: found = opened()
+        except ValueError as error:
+            if 'MAX_TEXT' not in str(error): raise
+            with _unlimited(): found = opened()             # texts after the pixels
     except Exception as error:              # Pillow raises a dozen kinds for broken files
         raise ValueError(f'{name}: {path} cannot be read as a picture: {error}') from error
-    raise ValueError(f'{name}: {path} {refused}')
+    if not isinstance(found, str): return found
+    raise ValueError(f'{name}: {path} {found}')
 
 def read_picture(path: str | Path,
                  max_pixels: int = MAX_PIXELS,
@@ -58,15 +65,22 @@ def _why_refused(mode: str, size: tuple[int, int], max_pixels: int) -> str:   # 
     return f'has {width} x {height} pixels; max_pixels is {max_pixels:,}'
 
 # %% ../../nbs/data/patches.ipynb #45a1a2fb
-_OPENING = Lock()
+_OPENING = RLock()
+
+@contextmanager
+def _unlimited() -> Iterator[None]:
+    "Without Pillow's limits, in this thread alone; texts may have 64 MB."
+    from PIL import Image, PngImagePlugin as png
+    with _OPENING:
+        before = Image.MAX_IMAGE_PIXELS, png.MAX_TEXT_CHUNK
+        Image.MAX_IMAGE_PIXELS, png.MAX_TEXT_CHUNK = None, png.MAX_TEXT_MEMORY
+        try: yield
+        finally: Image.MAX_IMAGE_PIXELS, png.MAX_TEXT_CHUNK = before
 
 def picture_head(path: str | Path) -> 'Image.Image': # of any size; its pixels are not read yet
     "A picture's file, opened: mode, size and what is said of it. Raises OSError."
     from PIL import Image
-    with _OPENING:
-        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-        try: return Image.open(path)
-        finally: Image.MAX_IMAGE_PIXELS = limit
+    with _unlimited(): return Image.open(path)
 
 # %% ../../nbs/data/patches.ipynb #2a2c700d
 PHOTOGRAPHS = dict(
@@ -172,9 +186,10 @@ def blur(x: Tensor,        # (..., h, w)
          keep_size: bool = False, # cut windows off at the border rather than leave it out
          ) -> Tensor:      # (..., h - width + 1, w - width + 1); (..., h, w) with `keep_size`
     "Mean over a Gaussian window, without padding."
-    g = torch.exp(-(torch.arange(width) - width//2)**2 / (2*sigma**2))
+    g = torch.exp(-(torch.arange(width).float() - width//2)**2 / (2*sigma**2))
     weights = g/g.sum()
-    def band(n): return sum(w*torch.eye(n)[k:k + n - width + 1] for k, w in enumerate(weights))
+    def band(n):
+        return sum(w*torch.eye(n).float()[k:k + n - width + 1] for k, w in enumerate(weights))
     def cut_off(n): # the band of a larger picture, without what lies outside this one
         inside = band(n + width - 1)[:, width//2:width//2 + n].to(x)
         return inside/inside.sum(1, keepdim=True)
@@ -261,8 +276,9 @@ def random_patches(paths: list[Path],
 
     Raises ValueError when the pictures have none.
     """
-    images, rows, done = torch.empty(n, 784), torch.randperm(n, generator=rng), 0
-    scale, shift = (torch.empty(n, 784), torch.empty(n, 784)) if maps else (None, None)
+    images, scale, shift = (torch.empty(n, 784).float() if use else None
+                            for use in (True, maps, maps))
+    rows, done = torch.randperm(n, generator=rng), 0
     while done < n:
         before = done
         for crops in _crop_batches(paths, max(n - done, 1000), rng, max_pixels):
@@ -283,7 +299,7 @@ def random_symmetry(patches: Tensor, # (N, 784)
     "Each patch mirrored and turned at random, by one of the square's eight symmetries."
     x = patches.reshape(-1, 28, 28)
     for symmetry in (lambda x: x.flip(-1), lambda x: x.flip(-2), lambda x: x.mT):
-        chosen = torch.rand(len(x), 1, 1, generator=rng) < .5
+        chosen = torch.rand(len(x), 1, 1, generator=rng, dtype=torch.float32) < .5
         x = torch.where(chosen, symmetry(x), x)
     return x.flatten(1)
 
