@@ -13,15 +13,16 @@ import os
 import platform
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as serialized
 from torch import Tensor
 import deep_sparse_nb
-from .files import check_place, write_atomically
+from .files import check_place, write_together
 
 # %% ../nbs/more/pretrained.ipynb #5e120020
 _FORMAT, _VERSION = 'deep_sparse_nb.SparseCoder', 1
@@ -42,15 +43,16 @@ def write_folder(folder: str | Path, config: dict[str, Any],
     """
     folder = check_folder('folder', folder)
     stored = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
-    write_atomically(folder/_WEIGHTS, lambda fresh: save_file(stored, fresh))
+    weights = serialized(stored)
     versions = dict(deep_sparse_nb=deep_sparse_nb.__version__, torch=torch.__version__,
                     python=platform.python_version())
-    head = dict(format=_FORMAT, version=_VERSION, weights=_digest(folder/_WEIGHTS))
+    head = dict(format=_FORMAT, version=_VERSION, weights=_digest(weights))
     whole = _finite(head | config | dict(versions=versions))
     text = json.dumps(whole, indent=1, allow_nan=False) + '\n'
     card = model_card(whole, folder.resolve().name)
-    write_atomically(folder/_CARD, lambda fresh: fresh.write_text(card, encoding='utf-8'))
-    write_atomically(folder/_CONFIG, lambda fresh: fresh.write_text(text, encoding='utf-8'))
+    made = {_WEIGHTS: weights, _CONFIG: text.encode(), _CARD: card.encode()}
+    write_together({folder/name: partial(Path.write_bytes, data=content)
+                    for name, content in made.items()})
 
 # %% ../nbs/more/pretrained.ipynb #5e120022
 def check_folder(name: str, folder: str | Path) -> Path: # `name` is the argument's
@@ -61,7 +63,7 @@ def check_folder(name: str, folder: str | Path) -> Path: # `name` is the argumen
     check_place(name, folder/_CONFIG)
     return folder
 
-def _digest(path: Path) -> str: return hashlib.sha256(path.read_bytes()).hexdigest()
+def _digest(weights: bytes) -> str: return hashlib.sha256(weights).hexdigest()
 
 # %% ../nbs/more/pretrained.ipynb #5e120023
 def read_folder(folder: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -70,15 +72,15 @@ def read_folder(folder: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     for path in (config, weights):
         if not path.is_file():
             raise ValueError(f'{folder} has no {path.name}; a model needs it')
-    try: about = json.loads(config.read_text(encoding='utf-8'))
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f'{config} is not JSON: {error}') from error
+    about, digest = _described(config), _digest(weights.read_bytes())
+    if isinstance(about, dict) and about.get('weights') != digest:
+        about = _other(config, digest) or about
     if not isinstance(about, dict) or about.get('format') != _FORMAT:
         raise ValueError(f'{config} does not describe a {_FORMAT}; it has another origin')
     if not isinstance(about.get('version'), int) or about['version'] > _VERSION:
         raise ValueError(f"{config} has version {about.get('version')}; this library reads up "
                          f'to {_VERSION}: a newer deep_sparse_nb is needed')
-    if about.get('weights') != _digest(weights):
+    if about.get('weights') != digest:
         raise ValueError(f'{weights} is not the file that {config.name} was written with')
     try:
         with safe_open(weights, 'pt') as file:
@@ -87,6 +89,21 @@ def read_folder(folder: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         raise ValueError(f'{weights} is no safetensors: {error}') from error
     names = [name for name in tensors if not name.endswith('.unit')]
     return about, {name: _unpacked(name, tensors) for name in names}
+
+# %% ../nbs/more/pretrained.ipynb #17532623
+def _described(config: Path) -> Any:
+    "What a file of JSON says. Raises ValueError."
+    try: return json.loads(config.read_text(encoding='utf-8'))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f'{config} is not JSON: {error}') from error
+
+def _other(config: Path, digest: str) -> dict[str, Any] | None:
+    "What a process that was killed while it saved has said of weights with that checksum."
+    for path in config.parent.glob(f'{config.name}.*.new'):
+        with suppress(ValueError, OSError):
+            about = _described(path)
+            if isinstance(about, dict) and about.get('weights') == digest: return about
+    return None
 
 # %% ../nbs/more/pretrained.ipynb #5e120024
 @contextmanager

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from .files import write_atomically
+from .files import write_together
 from .kernels.active_set import Prepared
 
 # %% ../nbs/sae/sae.ipynb #5ae10006
@@ -296,9 +296,9 @@ class Origin(NamedTuple):
             if value.shape != old.shape: value = value.flatten()[0].reshape(old.shape)
             tensors[name] = value.to(old.dtype).contiguous().clone()
         save = torch.save if self.weights.endswith('.pt') else save_file
-        write_atomically(folder/self.weights, lambda path: save(tensors, path))
         text = _dumps(self.config, self.settings)
-        write_atomically(folder/self.settings, lambda path: path.write_text(text, 'utf-8'))
+        write_together({folder/self.weights: lambda path: save(tensors, path),
+                        folder/self.settings: lambda path: path.write_text(text, 'utf-8')})
 
 def _dumps(config: dict, name: str) -> str:
     if name.endswith('.json'): return json.dumps(config, indent=1)

@@ -6,6 +6,7 @@ import random
 import signal
 import sys
 import time
+from functools import partial
 
 import pytest
 import torch
@@ -70,21 +71,21 @@ def work(kind, folder, started, n=0, stage=None):
 
 def fatal(n, stage):
     "The n-th file from now on will not be written beyond a stage."
-    whole, fsync, rename, written = files.write_atomically, os.fsync, os.replace, []
+    whole, fsync, rename, written = files.write_together, os.fsync, os.replace, []
     def die(now):
         if stage == now and len(written) == n: os.kill(os.getpid(), signal.SIGKILL)
-    def write_atomically(path, write):
-        def begin_to(fresh):
+    def write_together(parts):
+        def begin_to(fresh, path, write):
             written.append(path)
             write(fresh)
             if stage == 'half' and len(written) == n: os.truncate(fresh, fresh.stat().st_size//2)
             die('half')
-        whole(path, begin_to)
+        whole({path: partial(begin_to, path=path, write=write) for path, write in parts.items()})
     def flush(file): die('fsync'); fsync(file)
     def replace_(fresh, path): die('replace'); rename(fresh, path); die('replaced')
     for name, module in list(sys.modules.items()):
-        if name.startswith('deep_sparse_nb') and hasattr(module, 'write_atomically'):
-            module.write_atomically = write_atomically
+        if name.startswith('deep_sparse_nb') and hasattr(module, 'write_together'):
+            module.write_together = write_together
     os.fsync, os.replace = flush, replace_
 
 def started(kind, folder, *fate):

@@ -1,6 +1,7 @@
 """Models kept in folders, loaded by name, shared: what comes back, and what is refused."""
 import importlib
 import json
+import os
 import re
 import sys
 from pathlib import Path
@@ -114,6 +115,66 @@ def test_spoilt_folders_are_refused(spoil, message, kept, tmp_path):
     for file in kept[1].iterdir(): (tmp_path/file.name).write_bytes(file.read_bytes())
     spoil(tmp_path)
     with pytest.raises(ValueError, match=message): SparseCoder.from_pretrained(tmp_path)
+
+# ---- a disk that fills up, a process that is killed ----
+
+@pytest.fixture
+def two_models(tmp_path):
+    "A folder with one model, another to be saved there, and the codes of both."
+    one, other = small().fit(X[:300]), small(random_state=1, alpha=.02).fit(X[:300])
+    one.save_pretrained(tmp_path/'model')
+    return tmp_path/'model', other, [coder.transform(X[:9]) for coder in (one, other)]
+
+def which(folder, codes):
+    "Which of the models the folder holds, whole: its codes, and what it says of itself."
+    found = SparseCoder.from_pretrained(folder)
+    (number,) = [i for i, Z in enumerate(codes) if np.array_equal(found.transform(X[:9]), Z)]
+    assert found.alpha == (None, .02)[number]
+    return number
+
+@pytest.mark.parametrize('n', range(3))
+def test_a_disk_that_fills_up_keeps_the_old_model(n, two_models, monkeypatch):
+    (folder, other, codes), written, flush = two_models, [], os.fsync
+    def full(file):
+        written.append(file)
+        if len(written) > n: raise OSError(28, 'No space left on device')
+        flush(file)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, 'fsync', full)
+        with pytest.raises(OSError, match='is as it was before: .*No space left'):
+            other.save_pretrained(folder)
+    assert which(folder, codes) == 0 and len(list(folder.iterdir())) == 3
+    other.save_pretrained(folder)
+    assert which(folder, codes) == 1 and len(list(folder.iterdir())) == 3
+
+@pytest.mark.skipif(not hasattr(os, 'fork'), reason='needs a process to be killed')
+@pytest.mark.parametrize('n', range(4))
+def test_a_process_killed_between_two_files_leaves_one_model(n, two_models, monkeypatch):
+    (folder, other, codes), named, rename = two_models, [], os.replace
+    def killed(fresh, path):
+        if len(named) == n: os._exit(9)
+        named.append(path)
+        rename(fresh, path)
+    if not (child := os.fork()):
+        os.replace = killed
+        other.save_pretrained(folder)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == (9 if n < 3 else 0)
+    assert which(folder, codes) == (n > 0)
+    for left in folder.glob('*.new'): os.utime(left, (0, 0))
+    other.save_pretrained(folder)
+    assert which(folder, codes) == 1 and len(list(folder.iterdir())) == 3
+
+def test_a_name_that_cannot_be_given_loses_no_model(two_models, monkeypatch):
+    (folder, other, codes), rename = two_models, os.replace
+    def refused(fresh, path):
+        if path.name == 'config.json': raise PermissionError(13, 'Permission denied')
+        rename(fresh, path)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, 'replace', refused)
+        with pytest.raises(OSError, match='could not be renamed to config.json, as model.safe'):
+            other.save_pretrained(folder)
+    assert which(folder, codes) == 1
 
 @pytest.mark.parametrize('name', ['../models/digits', 'digits/../digits', '/etc', '..', '', 'mnist',
                                   'DIGITS', './digits', '../../etc/passwd', 'digits\0'])
