@@ -159,7 +159,7 @@ Split(Y, scale=1.)                               -> shift
 SPLIT.to_pixels(Y[:, :9])                        -> Y has shape
 Split(Y).to_pixels(Y)                            -> this split has no way back
 add_noise(Y, -1.)                                -> sigma is -1
-split_rows(5, (3, 3), 'bars', 0)                 -> sizes is \(3, 3\), 6 images in all; bars has 5
+_split_rows(5, (3, 3), 'bars', 0)                 -> sizes is \(3, 3\), 6 images in all; bars has 5
 load('cifar')                                    -> name is 'cifar'; it must be one of mnist
 load('')                                         -> name is ''
 load('digits', sizes=(1, 2))                     -> sizes is \(1, 2\); three positive
@@ -200,8 +200,8 @@ stability(W.T[None])                             -> A has
 show_images(Y, shape=(3, 3))                     -> images
 show_images(Y, shape=(4, 4), ncols=0)            -> ncols is 0
 show_pairs({}, shape=(4, 4))                     -> pairs
-show_code(AE, SPLIT, i=99, shape=(4, 4))         -> i is 99
-show_code(AE, SPLIT, member=5, shape=(4, 4))     -> member is 5
+_show_code(AE, SPLIT, i=99, shape=(4, 4))         -> i is 99
+_show_code(AE, SPLIT, member=5, shape=(4, 4))     -> member is 5
 recipe('cifar', 'VDL', .1)                       -> dataset is 'cifar'; it must be one of
 recipe('mnist', 'XDL', .1)                       -> model is 'XDL'; it must be one of
 recipe('mnist', 'VDL', -1.)                      -> lam is -1
@@ -269,7 +269,7 @@ sweep('digits', stack=0)                         -> stack is 0; .*at least 1
 few_labels(['digits'], draws=0)                  -> draws is 0; .*at least 1
 few_labels(['digits'], epochs=0)                 -> epochs is 0; .*at least 1
 few_labels(['digits'], seeds=0)                  -> seeds is 0; .*at least 1
-only_labelled(DATA, (1, 0), 1)                   -> per_class is 0
+_only_labelled(DATA, (1, 0), 1)                   -> per_class is 0
 few_labels(['none'], results=TMP, runs=TMP)      -> FileNotFoundError: no finished .* of none
 stable_atoms(['digits'], results=TMP, runs=TMP)  -> FileNotFoundError: no finished checkpoint
 by_contrast(results=TMP, runs=TMP, images=TMP)   -> FileNotFoundError: no finished checkpoint

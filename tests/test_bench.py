@@ -92,7 +92,7 @@ def test_the_obvious_way_computes_the_same(decoder, beta):
     energy = Energy(.01, beta=beta, gamma=1.)
     for max_iter in (1, 5, 60):
         options = dict(tol=1e-3, max_iter=max_iter)
-        plain, k = rivals.autograd_fista(Y, decoder, energy, Z + .1, .1, **options)
+        plain, k = rivals._autograd_fista(Y, decoder, energy, Z + .1, .1, **options)
         found = fista(Y, decoder, energy, encoded=Z + .1, step=.1, **options)
         assert (plain - found.codes).norm() < 2e-3*plain.norm()
         assert abs(k - found.iterations.max()) <= 1
@@ -104,7 +104,7 @@ def test_the_step_by_the_gram_matrix_computes_the_same():
     decoder, before = LinearDecoder(96, 24), D.clone()
     decoder.W.data = D.clone()
     found = fista(Y, decoder, Energy(.005), step='auto', tol=1e-30, max_iter=20).codes
-    assert (rivals.gram_step(D, Y, .005, 20) - found).norm() < 1e-3*found.norm()
+    assert (rivals._gram_step(D, Y, .005, 20) - found).norm() < 1e-3*found.norm()
     assert not torch.equal(D, before) and torch.allclose(D.norm(dim=0), torch.ones(96))
 
 @pytest.mark.parametrize('m', [0, 29])     # 2 d or more: no Gram matrix of the upper layer
@@ -115,36 +115,36 @@ def test_products_are_those_of_inference(m):
     with FlopCounterMode(display=False) as counter:
         fista(Y, decoder, Energy(.01), start=torch.rand(7, 5), step=1e-3, tol=1e-30, max_iter=4,
               kernel='plain')
-    listed = rivals.inference_products(7, 13, 5, m, 4)
+    listed = rivals._inference_products(7, 13, 5, m, 4)
     assert counter.get_total_flops() == sum(2*a*b*c*times for a, b, c, times in listed)
 
 @pytest.mark.slow
 def test_judge():
-    Y, D = rivals.convex_problem(load('digits'), 20, l=30)
+    Y, D = rivals._convex_problem(load('digits'), 20, l=30)
     assert Y.shape == (20, 784) and D.shape == (784, 30)
     assert torch.allclose(D.norm(dim=0), torch.ones(30, dtype=torch.double))
     Z = exact_codes(Y, D, .005).codes
-    assert rivals.largest_gap(Y, D, Z, .005) < 1e-6
-    assert rivals.largest_gap(Y, D, 1.01*Z, .005) > 1e-6
-    assert rivals.largest_gap(Y, D, -Z, .005) > .1
+    assert rivals._largest_gap(Y, D, Z, .005) < 1e-6
+    assert rivals._largest_gap(Y, D, 1.01*Z, .005) > 1e-6
+    assert rivals._largest_gap(Y, D, -Z, .005) > .1
 
 @pytest.mark.slow
 @pytest.mark.parametrize('positive', [True, False])
 def test_dictionaries_are_judged_and_learned(positive):
-    X, held = rivals.patches_to_learn(1500)
+    X, held = rivals._patches_to_learn(1500)
     assert X.shape == (1500, 64) and held.shape == (2000, 64)
     for Y in (X, held):
         torch.testing.assert_close(Y.norm(dim=1), torch.ones(len(Y)))
         assert Y.mean(1).abs().max() < 1e-6
-    task = rivals.DictionaryTask(X, 24, .3/64, positive)
-    def energy(D): return rivals.dictionary_energy(held[:300], D, task.lam, positive)
+    task = rivals._DictionaryTask(X, 24, .3/64, positive)
+    def energy(D): return rivals._dictionary_energy(held[:300], D, task.lam, positive)
     D = X[:24].T
-    Z = fista(held[:300].double(), rivals.as_dictionary(D.double()), Energy(task.lam), step='auto',
+    Z = fista(held[:300].double(), rivals._as_dictionary(D.double()), Energy(task.lam), step='auto',
               positive=positive, restart=True, tol=1e-9, max_iter=2000).codes
     value = ((held[:300] - Z @ D.T.double())**2).mean(1) + task.lam*Z.abs().sum(1)
     assert energy(D) == pytest.approx(value.mean().item(), rel=1e-4)
     assert energy(3*D) == pytest.approx(energy(D), rel=1e-6)
-    learners = rivals.dictionary_learners(task)
+    learners = rivals._dictionary_learners(task)
     assert ('scikit-learn, lars' in learners) == (not positive)
     for name, (size, learn) in learners.items():
         if learn: assert energy(learn(1500//size)) < .97*energy(D), name
@@ -152,16 +152,16 @@ def test_dictionaries_are_judged_and_learned(positive):
 def test_a_learner_stops_as_soon_as_it_is_good_enough():
     seen = []
     def learn(batches): seen.append(batches); return batches
-    assert rivals.fewest_batches(learn, 100, -12., lambda k: -float(k)) == (14, -14.)
+    assert rivals._fewest_batches(learn, 100, -12., lambda k: -float(k)) == (14, -14.)
     assert seen == [4, 6, 9, 14]
-    assert rivals.fewest_batches(learn, 10, -12., lambda k: -float(k)) == (10, -10.)
+    assert rivals._fewest_batches(learn, 10, -12., lambda k: -float(k)) == (10, -10.)
 
 def test_missing_solvers_are_said_to_be_missing(monkeypatch):
     monkeypatch.setattr(rivals.importlib.util, 'find_spec', lambda name: None)
-    Y, D = rivals.convex_problem(load('digits'), 20, l=30)
-    rows = rivals.other_solvers(Y.numpy(), D.numpy(), .005, 1)
+    Y, D = rivals._convex_problem(load('digits'), 20, l=30)
+    rows = rivals._other_solvers(Y.numpy(), D.numpy(), .005, 1)
     assert [name for name, (_, run) in rows.items() if run is None] == ['SPAMS lasso', 'celer']
-    learners = rivals.dictionary_learners(rivals.DictionaryTask(Y.float(), 9, .005, True))
+    learners = rivals._dictionary_learners(rivals._DictionaryTask(Y.float(), 9, .005, True))
     assert [name for name, (_, learn) in learners.items() if learn is None] == ['SPAMS']
 
 @pytest.mark.parametrize('ratio, code', [(1.5, 0), (2.5, 3)])

@@ -17,7 +17,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from deep_sparse_nb import __version__
-from deep_sparse_nb.__main__ import main, parser
+from deep_sparse_nb.__main__ import main, _parser
 from deep_sparse_nb.checkpoints import restore
 from deep_sparse_nb.files import lock
 from deep_sparse_nb.paper.recipes import Recipe
@@ -144,7 +144,7 @@ def test_every_field_of_a_recipe_is_an_option(tmp_path):
     assert main([*SMALL, *words, '--out', str(tmp_path)]) == 0
     r = restore(tmp_path/'checkpoint.safetensors').model.shared
     assert (r.T, r.l, r.step, r.encoder, r.unit_columns, r.batch) == (.25, 32, .2, False, True, 100)
-    options = parser().parse_args([*SMALL, '--out', 'x'])
+    options = _parser().parse_args([*SMALL, '--out', 'x'])
     assert {f.name for f in fields(Recipe)} <= set(vars(options))
 
 def test_an_unforeseen_error_is_one_line_too(tmp_path, monkeypatch, capsys):

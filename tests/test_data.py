@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings, strategies as st
 from deep_sparse_nb.data.arrays import Scaling
-from deep_sparse_nb.data.datasets import Split, add_noise, load, own_data, split_rows
+from deep_sparse_nb.data.datasets import Split, add_noise, load, own_data, _split_rows
 
 FOLDER = os.environ.get('DEEP_SPARSE_DATA')
 seeds = st.integers(0, 2**31)
@@ -31,9 +31,9 @@ def test_to_pixels_takes_a_stack_of_reconstructions():
 @given(sizes=st.tuples(*[st.integers(1, 30)]*3), spare=st.integers(0, 20), seed=seeds)
 def test_split_rows_is_disjoint_and_nested(sizes, spare, seed):
     n = sum(sizes) + spare
-    rows = split_rows(n, sizes, 'toy', seed)
+    rows = _split_rows(n, sizes, 'toy', seed)
     assert tuple(map(len, rows)) == sizes and len(torch.cat(rows).unique()) == sum(sizes)
-    fewer = split_rows(n, (1, *sizes[1:]), 'toy', seed)
+    fewer = _split_rows(n, (1, *sizes[1:]), 'toy', seed)
     assert fewer[0][0] == rows[0][0] and torch.equal(fewer[1], rows[1])
     assert torch.equal(fewer[2], rows[2])
 

@@ -19,7 +19,7 @@ from deep_sparse_nb.model import Autoencoder
 from deep_sparse_nb.checkpoints import restore
 from deep_sparse_nb.data.datasets import Dataset, Split
 from deep_sparse_nb.decoders import HiddenDecoder, LinearDecoder
-from deep_sparse_nb.distributed import ALONE, ProcessRanks, joined
+from deep_sparse_nb.distributed import ALONE, _ProcessRanks, joined
 from deep_sparse_nb.energy import Energy, hinge_gradient, planted
 from deep_sparse_nb.estimator import SparseCoder
 from deep_sparse_nb.inference import Diverged, fista
@@ -176,7 +176,7 @@ def work(rank, size, port, folder):
                        MASTER_ADDR='localhost', MASTER_PORT=str(port))
     torch.set_num_threads(1)
     with joined('cpu') as ranks:
-        assert isinstance(ranks, ProcessRanks) and (ranks.rank, ranks.size) == (rank, size)
+        assert isinstance(ranks, _ProcessRanks) and (ranks.rank, ranks.size) == (rank, size)
         torch.save({case.__name__: case(ranks) for case in CASES}, folder/f'{rank}')
     assert not dist.is_initialized()
 

@@ -24,7 +24,7 @@ from deep_sparse_nb.encoders import LISTA
 from deep_sparse_nb.energy import planted
 from deep_sparse_nb.estimator import SparseCoder, _center_biases_
 from deep_sparse_nb.stacks import stack
-from deep_sparse_nb.training import L1Weight
+from deep_sparse_nb.training import _L1Weight
 
 TRAIN, TEST = train_test_split(load_digits().data, random_state=0)
 BARS, MORE_BARS = (planted(n, noise=.05, seed=seed)[0].numpy() for n, seed in ((2000, 0), (500, 1)))
@@ -158,19 +158,19 @@ def test_alpha_is_left_alone():
 
 
 def test_the_weight_turns_the_right_way():
-    weight = L1Weight(torch.ones(2), torch.tensor([.8, 0.]))           # the second is fixed
+    weight = _L1Weight(torch.ones(2), torch.tensor([.8, 0.]))           # the second is fixed
     weight.turn(torch.tensor([.5, .5]), None)
     once = weight.lam.clone()
     assert 1 < once[0] <= 1.11 and once[1] == 1
     weight.turn(torch.tensor([.99, .99]), torch.tensor([.99, .99]))
     assert weight.lam[0] < once[0] and weight.lam[1] == 1
-    weight = L1Weight(torch.ones(1), torch.tensor([.8]))
+    weight = _L1Weight(torch.ones(1), torch.tensor([.8]))
     for _ in range(50): weight.turn(torch.tensor([.7]), torch.tensor([.8]))
     assert weight.gap.item() == pytest.approx(.1, abs=1e-4)
 
 
 def test_a_weight_does_not_run_away_where_codes_in_use_cannot_follow():
-    weight = L1Weight(torch.ones(2), torch.full((2,), .8))
+    weight = _L1Weight(torch.ones(2), torch.full((2,), .8))
     for _ in range(500): weight.turn(1 - torch.exp(-weight.lam), torch.tensor([0., 1.]))
     assert (1 - torch.exp(-weight.lam)).tolist() == pytest.approx([.9, .4], abs=1e-3)
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from deep_sparse_nb.data.datasets import Dataset, Split, add_noise
-from deep_sparse_nb.explore import explore, show_code
+from deep_sparse_nb.explore import explore, _show_code
 from deep_sparse_nb.paper.recipes import recipe
 from deep_sparse_nb.training import Autoencoder
 
@@ -28,7 +28,7 @@ def little(seeds=(0, 1)):
 @pytest.mark.parametrize('member, sigma', [(0, 0.), (1, .3)])
 def test_bars_are_the_strongest_components(member, sigma):
     model, data = little()
-    fig = show_code(model, data.test, 2, sigma, top=6, shape=(8, 8), member=member)
+    fig = _show_code(model, data.test, 2, sigma, top=6, shape=(8, 8), member=member)
     code = model.encode(add_noise(data.test.images[2:3], sigma, seed=2))[member, 0]
     bars = [patch.get_height() for ax in fig.axes for patch in ax.patches]
     assert bars == pytest.approx(code.sort(descending=True).values[:6].tolist())
@@ -42,7 +42,7 @@ def test_sliders_need_ipywidgets(monkeypatch):
 def test_sliders_draw(monkeypatch):
     pytest.importorskip('ipywidgets')
     seen = []
-    monkeypatch.setattr('deep_sparse_nb.explore.show_code', lambda *given: seen.append(given[2:]))
+    monkeypatch.setattr('deep_sparse_nb.explore._show_code', lambda *given: seen.append(given[2:]))
     sliders = explore(*little(), member=1)
     image, noise, components = sliders.children[:3]
     assert image.max == 4

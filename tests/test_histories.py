@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from deep_sparse_nb.paper.results import TABLE_VERSION, read_table
+from deep_sparse_nb.paper.results import _TABLE_VERSION, read_table
 
 TOP = Path(__file__).parents[1]
 LIMIT, SHARE, WORDS = 200, .1, 'limit of 200'
@@ -53,7 +53,7 @@ def test_every_training_at_the_limit_is_known():
 
 def test_it_would_be_seen(tmp_path):
     rows = pd.DataFrame(dict(model='VDL', lam=.01, epoch=range(1, 21), iterations=30.,
-                            version=TABLE_VERSION))
+                            version=_TABLE_VERSION))
     for many, seen in ((1, set()), (2, {('made-up', 'VDL', .01)})):
         rows.loc[rows.epoch > 20 - many, 'iterations'] = 200.
         rows.to_csv(tmp_path/'made-up.csv', index=False)

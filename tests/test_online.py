@@ -11,7 +11,7 @@ from deep_sparse_nb.inference import Diverged
 from deep_sparse_nb.kernels import jit
 from deep_sparse_nb.kernels.active_set import exact_codes
 from deep_sparse_nb.metrics import match
-from deep_sparse_nb.online import AtomByAtom, closed_form, dictionary_step, renew_atoms_
+from deep_sparse_nb.online import AtomByAtom, closed_form, dictionary_step, _renew_atoms_
 from deep_sparse_nb.paper.recipes import Recipe
 
 ALONE = dict(beta=0., gamma=0., unit_columns=True, encoder=False, step='auto')
@@ -30,7 +30,7 @@ def test_an_atom_is_the_best_of_unit_length_beside_the_others():
     "Against ten thousand random ones, and a dictionary of which only that atom may move."
     W, Y, Z, A, B = statistics()
     renewed = W.clone()
-    renew_atoms_(renewed, A, B)
+    _renew_atoms_(renewed, A, B)
     best = W.clone()
     best[:, 0] = renewed[:, 0]                      # the first, when the others were still old
     rng = torch.Generator().manual_seed(1)
@@ -43,7 +43,7 @@ def test_turns_never_raise_the_error():
     W, Y, Z, A, B = statistics()
     last = error(W, Y, Z)
     for _ in range(20):
-        renew_atoms_(W, A, B)
+        _renew_atoms_(W, A, B)
         assert error(W, Y, Z) <= last + 1e-12
         last = error(W, Y, Z)
 
@@ -52,7 +52,7 @@ def test_atoms_that_nobody_uses_stay():
     A[3], A[:, 3], B[:, 3] = 0, 0, 0
     B[:, 5] = W @ A[5] - A[5, 5]*W[:, 5]            # what is left for it is nothing
     before = W.clone()
-    renew_atoms_(W, A, B)
+    _renew_atoms_(W, A, B)
     assert torch.equal(W[:, 3], before[:, 3]) and W.isfinite().all()
 
 def test_old_batches_fade():

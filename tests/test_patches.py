@@ -9,7 +9,7 @@ from hypothesis import given, settings, strategies as st
 from PIL import Image
 from deep_sparse_nb.data.datasets import load
 from deep_sparse_nb.decoders import generator
-from deep_sparse_nb.data.patches import (blur, contrast_maps, cut, has_contrast,
+from deep_sparse_nb.data.patches import (_blur, _contrast_maps, cut, has_contrast,
                                     join, local_contrast, normalize_contrast, normalize_grey,
                                     photographs, random_crops, read_picture, split_files)
 
@@ -63,10 +63,10 @@ def test_overlaps_are_averaged():
 @given(h=st.integers(1, 40), w=st.integers(1, 40), seed=seeds)
 def test_contrast_of_whole_pictures_is_undone_and_agrees_inside(h, w, seed):
     x = torch.randn(2, h, w, generator=generator(seed), dtype=torch.double)
-    s, m = contrast_maps(x)
+    s, m = _contrast_maps(x)
     v = s.clamp(min=.1)
     assert s.shape == m.shape == x.shape and torch.allclose(v*((x - m)/v) + m, x)
-    constant = contrast_maps(torch.full((h, w), 3., dtype=torch.double))
+    constant = _contrast_maps(torch.full((h, w), 3., dtype=torch.double))
     assert constant[0].max() < 1e-12
     assert torch.allclose(constant[1], torch.full((h, w), 3., dtype=torch.double))
     if min(h, w) > 24:
@@ -83,7 +83,7 @@ def test_blur_is_convolution(h, w, half, sigma, seed):
     width = 2*half + 1
     x = torch.rand(2, h + width - 1, w + width - 1, generator=generator(seed))
     g = torch.exp(-(torch.arange(width) - half)**2 / (2*sigma**2)); g /= g.sum()
-    assert torch.allclose(blur(x, width, sigma),
+    assert torch.allclose(_blur(x, width, sigma),
                           F.conv2d(x[:, None], torch.outer(g, g)[None, None])[:, 0], atol=1e-5)
 
 @settings(deadline=None, max_examples=30)

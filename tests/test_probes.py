@@ -5,13 +5,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from deep_sparse_nb.paper.contrast import (by_picture, mean_over_pictures, patches_by_picture,
-    shrink_picture)
+from deep_sparse_nb.paper.contrast import (by_picture, _mean_over_pictures, _patches_by_picture,
+    _shrink_picture)
 from deep_sparse_nb.data.datasets import load
 from deep_sparse_nb.stacks import stack
 from deep_sparse_nb.paper.recipes import recipe
 from deep_sparse_nb.data.patches import photographs, read_picture
-from deep_sparse_nb.paper.probes import Classifier, few_labels, fit, stored
+from deep_sparse_nb.paper.probes import _Classifier, few_labels, _fit, _stored
 from deep_sparse_nb.paper.results import read_table
 from deep_sparse_nb.paper.weights import load_model
 from deep_sparse_nb.paper.sweeps import sweep
@@ -35,9 +35,9 @@ def test_last_keeps_the_weights_of_the_last_epoch():
     g = torch.Generator().manual_seed(0)
     X, labels = torch.randn(1, 60, 20, generator=g), torch.randint(3, (60,), generator=g)
     V, v = torch.randn(1, 40, 20, generator=g), torch.randint(3, (40,), generator=g)
-    made, alone = stack([Classifier(20, 3)]), Classifier(20, 3)
+    made, alone = stack([_Classifier(20, 3)]), _Classifier(20, 3)
     rate = torch.tensor([.05])
-    when, loss = fit(made, X, labels, (V, v), torch.tensor([0]), [0], rate, 30, 25, last=True)
+    when, loss = _fit(made, X, labels, (V, v), torch.tensor([0]), [0], rate, 30, 25, last=True)
     adam = torch.optim.Adam(alone.parameters(), lr=.05)
     losses = []
     for epoch in range(1, 31):
@@ -53,7 +53,7 @@ def test_last_keeps_the_weights_of_the_last_epoch():
 def test_few_labels_with_last_weights_go_on_from_stored_ones(home):
     sweep('digits', **QUICK, **home)
     options = dict(grids=['digits'], per_class=(1, 5), epochs=5, device='cpu', last=True)
-    (kind, places), = stored(home['results'], ['digits']).items()
+    (kind, places), = _stored(home['results'], ['digits']).items()
     assert places == {0: None} and dict(kind)['train_images'] == 500
     assert few_labels(**options, **home) == 0
     table = read_table(home['results']/'labels-last.csv')
@@ -79,29 +79,29 @@ def test_few_labels_need_no_checkpoint_where_weights_are_stored(home, tmp_path):
 
 def test_mean_over_pictures_ignores_how_many_patches_a_picture_lends():
     values = torch.tensor([1., 2., 4., 7.])
-    mean, error = mean_over_pictures(values, torch.tensor([3, 5, 6, 9]))
+    mean, error = _mean_over_pictures(values, torch.tensor([3, 5, 6, 9]))
     assert mean == 3.5 and error == pytest.approx(values.std().item()/2)
-    copied = mean_over_pictures(values.repeat_interleave(9), torch.arange(4).repeat_interleave(9))
+    copied = _mean_over_pictures(values.repeat_interleave(9), torch.arange(4).repeat_interleave(9))
     assert copied == pytest.approx((mean, error))
     rng = torch.Generator().manual_seed(0)                # against the deviation of many draws
     pictures = torch.randn(4000, 20, 1, generator=rng)
     noise = torch.randn(4000, 20, 5, generator=rng)
     draws, which = (pictures + noise).flatten(1), torch.arange(20).repeat_interleave(5)
-    errors = [mean_over_pictures(draw, which)[1] for draw in draws[:400]]
+    errors = [_mean_over_pictures(draw, which)[1] for draw in draws[:400]]
     assert torch.tensor(errors).mean().item() == pytest.approx(draws.mean(1).std().item(), rel=.05)
 
 def test_patches_come_from_every_picture_and_readings_differ():
     paths = [path for split in ('train', 'test') for path in photographs(split)]
-    plain, picture = patches_by_picture(paths, 'plain', 40)
-    raw, fewer = patches_by_picture(paths, 'raw', 40)
-    shrunk, _ = patches_by_picture(paths, 'shrunk', 40)
+    plain, picture = _patches_by_picture(paths, 'plain', 40)
+    raw, fewer = _patches_by_picture(paths, 'raw', 40)
+    shrunk, _ = _patches_by_picture(paths, 'shrunk', 40)
     assert set(picture.tolist()) == set(range(len(paths))) and len(plain) == len(picture)
     assert len(raw) < len(plain) and set(fewer.tolist()) <= set(picture.tolist())
     assert (plain.images.std(1) >= .5).all() and (shrunk.images.std(1) >= .5).all()
     assert shrunk.scale.mean() > plain.scale.mean()        # what is shrunk has more contrast
     picture = read_picture(paths[0])
-    assert min(shrink_picture(picture, 1.46).shape) == round(256/1.46)
-    half = shrink_picture(picture, 2).float().mean()
+    assert min(_shrink_picture(picture, 1.46).shape) == round(256/1.46)
+    half = _shrink_picture(picture, 2).float().mean()
     assert half.item() == pytest.approx(picture.float().mean().item(), rel=.01)
 
 def test_by_picture_scores_stored_models(home, pictures):
@@ -117,7 +117,7 @@ def test_by_picture_scores_stored_models(home, pictures):
         assert whole[column]['all'] == pytest.approx(mixed, rel=1e-5)
     model = load_model('patches', 'VDL', .005, results=home['results'])
     paths = sorted(pictures.iterdir(), key=lambda p: p.name)
-    patches, _ = patches_by_picture([Path(p) for p in paths], 'plain', 30)
+    patches, _ = _patches_by_picture([Path(p) for p in paths], 'plain', 30)
     here = (model.encode(patches.images)[0] == 0).float().mean().item()
     assert whole.sparsity['all'] == pytest.approx(here, abs=.05)       # other crops of the same
     with pytest.raises(ValueError, match='learned from photographs'):

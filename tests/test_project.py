@@ -356,13 +356,13 @@ def test_readme_python_runs_as_it_stands(tmp_path):
 
 def test_readme_commands_exist(tmp_path):
     "Each `make` has its target, each `deep-sparse` its options; the rest are others' commands."
-    from deep_sparse_nb.__main__ import parser
+    from deep_sparse_nb.__main__ import _parser
     lines = [line for snippet in readme_snippets('bash') for line in snippet.splitlines()]
     words = [shlex.split(line, comments=True) for line in lines]
     assert {w[0] for w in words if w} <= {'make', 'deep-sparse', 'export', 'pip', 'git', 'cd'}
     for w in words:
         if w and w[0] == 'make': run('make', '--dry-run', *w[1:], cwd=ROOT)
-        if w and w[0] == 'deep-sparse': parser().parse_args(w[1:])
+        if w and w[0] == 'deep-sparse': _parser().parse_args(w[1:])
 
 # ---- documentation ----
 

@@ -202,12 +202,13 @@ SHELL = [(str(f), block) for f in [*(Path('nbs')/f for f in NOTEBOOKS), Path('RE
 @pytest.mark.parametrize('page, block', SHELL, ids=[f for f, _ in SHELL])
 def test_shell_on_pages_is_understood(page, block):
     "Bash reads it, each `deep-sparse` has its options, and each `make` knows what it would do."
-    from deep_sparse_nb.__main__ import parser
+    from deep_sparse_nb.__main__ import _parser
     assert subprocess.run(['bash', '-n'], input=block, text=True).returncode == 0
     for line in block.replace('\\\n', ' ').splitlines():
         words = shlex.split(line, comments=True)
-        if words[:1] == ['deep-sparse']: parser().parse_args(words[1:])
-        if 'deep_sparse_nb' in words: parser().parse_args(words[words.index('deep_sparse_nb') + 1:])
+        if words[:1] == ['deep-sparse']: _parser().parse_args(words[1:])
+        if 'deep_sparse_nb' in words:
+            _parser().parse_args(words[words.index('deep_sparse_nb') + 1:])
         if words[:1] == ['make']:
             done = subprocess.run([*words, '-n'], cwd=ROOT, capture_output=True, text=True)
             assert done.returncode == 0, done.stderr

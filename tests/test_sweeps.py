@@ -18,17 +18,17 @@ from deep_sparse_nb.stacks import stack
 from deep_sparse_nb.data.datasets import load
 from deep_sparse_nb.data.patches import photographs
 from deep_sparse_nb.inference import Diverged
-from deep_sparse_nb.paper.recipes import GRIDS, LAMBDAS, PUBLISHED, recipe, table_row, targets
+from deep_sparse_nb.paper.recipes import GRIDS, _LAMBDAS, PUBLISHED, recipe, _table_row, targets
 from deep_sparse_nb.training import Autoencoder, Run, data_order, evaluate, train
 from deep_sparse_nb.checkpoints import origin, contents, restore, save
 from deep_sparse_nb.paper.results import (
-    KEY, TABLE_VERSION, append, identity, provenance, read_table)
-from deep_sparse_nb.paper.weights import compact, load_model, unpacked, worth_storing
-from deep_sparse_nb.paper.sweeps import choose, file_name, finished, plan, sweep
+    _KEY, _TABLE_VERSION, append, _identity, provenance, read_table)
+from deep_sparse_nb.paper.weights import _compact, load_model, _unpacked, _worth_storing
+from deep_sparse_nb.paper.sweeps import _choose, _file_name, _finished, _plan, sweep
 from deep_sparse_nb.paper.report import report
 from deep_sparse_nb.paper import contrast
 from deep_sparse_nb.paper.contrast import by_contrast
-from deep_sparse_nb.paper.probes import (Classifier, best_lambda, few_labels, first_of_each, fit,
+from deep_sparse_nb.paper.probes import (_Classifier, best_lambda, few_labels, first_of_each, _fit,
     stable_atoms)
 
 SIZES = (500, 250, 250)
@@ -47,7 +47,7 @@ def table_of(home, name='digits'): return read_table(home['results']/f'{name}.cs
 def test_published_grids_are_table_3(name):
     grid = GRIDS[name]
     assert grid.seeds == 5
-    theirs = [(m, lam) for m in grid.models for lam in LAMBDAS[table_row(grid.dataset, m)]]
+    theirs = [(m, lam) for m in grid.models for lam in _LAMBDAS[_table_row(grid.dataset, m)]]
     assert [(r.model, r.lam) for r in grid.recipes()] == theirs
     assert all(r == recipe(grid.dataset, r.model, r.lam) for r in grid.recipes())
 
@@ -56,24 +56,25 @@ def test_knobs_turn_one_coefficient_each():
     changed = [[k for k in ('beta', 'T', 'gamma') if getattr(r, k) != getattr(plain, k)]
                for r in GRIDS['knobs'].recipes()]
     assert changed[0] == [] and all(len(c) == 1 for c in changed[1:])
-    assert len(plan(choose('knobs'), Path('nowhere'), origin('mnist'), 30)) == 1
+    assert len(_plan(_choose('knobs'), Path('nowhere'), origin('mnist'), 30)) == 1
 
 def test_stored_weights_fit_a_repository():
     total = 0
     points = targets()[['dataset', 'model', 'lam']].drop_duplicates()
     for dataset, model, lam in points.itertuples(index=False):
-        if worth_storing(dataset, lam, model, 0):
-            weights = compact(Autoencoder.from_recipes(recipe(dataset, model, lam)),
+        if _worth_storing(dataset, lam, model, 0):
+            weights = _compact(Autoencoder.from_recipes(recipe(dataset, model, lam)),
                               eight_bits=dataset == 'patches' and 'NL' in model)
             total += sum(w.numel()*w.element_size() for w in weights.values())
     assert 5e6 < total < 25e6
-    assert not worth_storing('mnist', .02, 'VDL', 1) and not worth_storing('mnist', .003, 'VDL', 0)
+    assert not _worth_storing('mnist', .02, 'VDL', 1)
+    assert not _worth_storing('mnist', .003, 'VDL', 0)
 
 # ---- stacks and files ----
 
 def test_stacks_hold_members_that_may_be_trained_together(tmp_path):
-    members = choose('patches-nl')
-    units = plan(members, tmp_path, origin('patches'), 30)
+    members = _choose('patches-nl')
+    units = _plan(members, tmp_path, origin('patches'), 30)
     assert sorted(map(len, (group for _, group in units))) == [5, 30, 30]
     assert sorted(str(m) for _, group in units for m in group) == sorted(map(str, members))
     for _, group in units: Autoencoder.from_recipes(*zip(*[(replace(r, m=8), s) for r, s in group]))
@@ -81,25 +82,25 @@ def test_stacks_hold_members_that_may_be_trained_together(tmp_path):
 def test_names_keep_trials_apart():
     r = recipe('mnist', 'VDL', .02)
     def name(recipes, came=origin('mnist')):
-        return file_name([(r, i) for i, r in enumerate(recipes)], came)
+        return _file_name([(r, i) for i, r in enumerate(recipes)], came)
     assert name([r]) == 'VDL_0.02_s0.safetensors'
     assert len({name([r]), name([replace(r, epochs=3)]), name([replace(r, beta=3)]),
                 name([r], origin('mnist', SIZES)), name([r, r])}) == 5
 
 def test_checkpoints_are_known_by_content(tmp_path):
     came = origin('digits')
-    members = choose('digits')
+    members = _choose('digits')
     first, second = (Autoencoder.from_recipes(*member) for member in members[:2])
     save(Run(first, origin=dict(dataset='digits')), tmp_path/'any-name.safetensors')   # no more
     save(Run(second, origin=dict(dataset='digits', train_images=500)),
          tmp_path/'other.safetensors')
     assert contents(tmp_path/'any-name.safetensors') == ([members[0]], came, 0)
-    units = plan(members, tmp_path, came, 1)
+    units = _plan(members, tmp_path, came, 1)
     assert units[0] == (tmp_path/'any-name.safetensors', [members[0]])
     assert tmp_path/'other.safetensors' not in dict(units)
     assert [group for _, group in units] == [[m] for m in members]
     (tmp_path/'foreign.safetensors').write_text('no checkpoint')
-    with pytest.raises(ValueError, match='foreign'): plan(members, tmp_path, came, 1)
+    with pytest.raises(ValueError, match='foreign'): _plan(members, tmp_path, came, 1)
 
 # ---- sweeps ----
 
@@ -131,7 +132,7 @@ def test_stopped_sweep_goes_on_where_it_was(home, tmp_path):
     assert not sweep('digits', **QUICK, **home)
     alone = dict(results=tmp_path/'b', runs=tmp_path/'b')
     sweep('digits', **QUICK, **alone)
-    columns = [*KEY, 'sigma', 'psnr', 'sparsity', 'best_epoch']
+    columns = [*_KEY, 'sigma', 'psnr', 'sparsity', 'best_epoch']
     pd.testing.assert_frame_equal(table_of(home)[columns], table_of(alone)[columns])
 
 def test_lost_rows_are_made_again_without_training(home):
@@ -148,7 +149,7 @@ def test_stack_and_single_agree(home, tmp_path):
     other = dict(results=tmp_path/'b', runs=tmp_path/'b')
     assert not sweep('digits', **quick, **home) and not sweep('digits', stack=4, **quick, **other)
     assert len(list((other['runs']/'digits').glob('*.safetensors'))) == 1
-    one, four = (t.sort_values([*KEY, 'sigma']).reset_index()
+    one, four = (t.sort_values([*_KEY, 'sigma']).reset_index()
                  for t in (table_of(home), table_of(other)))
     assert len(one) == len(four) == 12 and set(four.members) == {4}
     assert (one.psnr - four.psnr).abs().max() < .01
@@ -168,7 +169,7 @@ def test_divergence_splits_a_stack_and_is_written_down(home, monkeypatch):
     assert len(list((home['runs']/'digits').glob('*.safetensors'))) == 2
 
 def test_misnamed_checkpoint_is_not_overwritten(home):
-    path = home['runs']/'digits'/file_name([(replace(recipe('digits', 'VDL', .005), epochs=3), 0)],
+    path = home['runs']/'digits'/_file_name([(replace(recipe('digits', 'VDL', .005), epochs=3), 0)],
                                            origin('digits', SIZES))
     other = Autoencoder.from_recipes(recipe('digits', 'VDL', .001))
     save(Run(other, origin=dict(dataset='digits')), path)
@@ -190,8 +191,8 @@ def test_eight_bits_round_to_half_a_unit():
     model = Autoencoder.from_recipes(recipe('digits', 'VDL-NL', .01))
     # a dead component must not become NaN
     model.decoder.W1.data[..., 3] = 0
-    weights = compact(model, eight_bits=True)
-    back = unpacked(weights)
+    weights = _compact(model, eight_bits=True)
+    back = _unpacked(weights)
     assert set(back) == set(model.state_dict()) and weights['decoder.W2'].dtype == torch.int8
     assert weights['decoder.b1'].dtype == torch.half
     for name in ('decoder.W1', 'decoder.W2', 'encoder.U', 'encoder.S'):
@@ -228,7 +229,7 @@ def test_weights_of_the_checkout_are_found_from_anywhere(tmp_path, monkeypatch):
 
 # ---- tables ----
 
-ROW = dict(model='VDL', lam=.02, psnr=17.7, version=TABLE_VERSION)
+ROW = dict(model='VDL', lam=.02, psnr=17.7, version=_TABLE_VERSION)
 
 def test_append_keeps_every_old_byte(tmp_path):
     path = tmp_path/'t.csv'
@@ -300,7 +301,7 @@ def test_two_processes_lose_no_row(tmp_path):
 import sys
 from deep_sparse_nb.paper.results import append
 for i in range(15):
-    row = dict(who=int(sys.argv[1]), i=i, version={TABLE_VERSION})
+    row = dict(who=int(sys.argv[1]), i=i, version={_TABLE_VERSION})
     append({str(tmp_path/"t.csv")!r}, [row], ['who', 'i'])'''
     both = [subprocess.Popen([sys.executable, '-c', code, str(who)]) for who in (1, 2)]
     assert [p.wait() for p in both] == [0, 0]
@@ -318,12 +319,12 @@ def test_provenance_tells_no_folder(monkeypatch):
 def published(folder, points, **changes):
     "A made-up table: (model, lam, seed, sigma, sparsity, psnr)."
     nl = points[0][0].endswith('-NL')
-    rows = [identity((replace(recipe('mnist', m, lam), epochs=changes.get('epochs', 200)), s),
+    rows = [_identity((replace(recipe('mnist', m, lam), epochs=changes.get('epochs', 200)), s),
                      origin('mnist', changes.get('sizes')))
             | dict(sigma=sigma, sparsity=sparsity, psnr=psnr, diverged=changes.get('diverged'),
-                   unstable_from=changes.get('unstable_from'), version=TABLE_VERSION)
+                   unstable_from=changes.get('unstable_from'), version=_TABLE_VERSION)
             for m, lam, s, sigma, sparsity, psnr in points]
-    append(folder/('mnist-nl.csv' if nl else 'mnist-linear.csv'), rows, [*KEY, 'sigma'])
+    append(folder/('mnist-nl.csv' if nl else 'mnist-linear.csv'), rows, [*_KEY, 'sigma'])
     return report(folder)
 
 def line(table, figure, model='VDL', sigma=0):
@@ -387,11 +388,11 @@ def test_the_report_says_how_codes_were_inferred(tmp_path):
     recipes = [replace(recipe('mnist', 'VDL', .02), step_rule=rule, precision=precision)
                for rule, precision in (('1/L', 'bfloat16'), ('1/L', 'bfloat16'),
                                        ('recipe', 'float32'))]
-    rows = [identity((r, seed), origin('mnist'))
+    rows = [_identity((r, seed), origin('mnist'))
             | dict(sigma=0., sparsity=.918, psnr=17. + seed, diverged=None, unstable_from=None,
-                   version=TABLE_VERSION)
+                   version=_TABLE_VERSION)
             for seed, r in enumerate(recipes)]
-    append(tmp_path/'mnist-linear.csv', rows, [*KEY, 'sigma'])
+    append(tmp_path/'mnist-linear.csv', rows, [*_KEY, 'sigma'])
     row = line(report(tmp_path), '2d')
     assert (row['step_rule'], row['precision'], row['our_psnr'], row['seeds']) == (
         'recipe', 'float32', 19., 1)              # the paper's way comes before more seeds
@@ -412,8 +413,8 @@ def test_a_whole_run_with_a_safe_step_counts_under_its_name(tmp_path):
     def add(table, epochs, rule, psnr):
         r = replace(recipe('mnist', 'VDL-NL', .02), epochs=epochs, step_rule=rule)
         row = dict(sigma=0., sparsity=.922, psnr=psnr, diverged=None, unstable_from=None,
-                   version=TABLE_VERSION)
-        append(tmp_path/table, [identity((r, 0), origin('mnist')) | row], [*KEY, 'sigma'])
+                   version=_TABLE_VERSION)
+        append(tmp_path/table, [_identity((r, 0), origin('mnist')) | row], [*_KEY, 'sigma'])
         found = line(report(tmp_path), '4d', 'VDL-NL')
         return found['step_rule'], found['epochs'], found['our_psnr'], found['verdict']
     assert add('mnist-nl.csv', 26, 'recipe', 18.) == ('recipe', 26, 18., 'shorter run')
@@ -442,23 +443,23 @@ def test_draws_of_labelled_images_differ_and_can_be_had_again():
 
 def test_only_labelled_keeps_the_images_of_each_task():
     data = load('digits', sizes=(300, 50, 50))
-    kept, rows = probes.only_labelled(data, (1, 3), 2)
+    kept, rows = probes._only_labelled(data, (1, 3), 2)
     assert len(kept.train) < 100 and set(rows) == {(1, 0), (1, 1), (3, 0), (3, 1)}
     for (k, draw), chosen in rows.items():
         assert torch.equal(kept.train.images[chosen],
                            data.train.images[first_of_each(data.train.labels, k, draw)])
-    assert [*probes.only_labelled(data, (None,), 3)[1]] == [(None, 0)]
+    assert [*probes._only_labelled(data, (None,), 3)[1]] == [(None, 0)]
 
 @pytest.mark.parametrize('l', [0, 16])
 def test_a_stack_of_classifiers_is_each_alone(l):
     g = torch.Generator().manual_seed(0)
     X, labels = torch.randn(2, 60, 20, generator=g), torch.randint(3, (60,), generator=g)
     V, v = torch.randn(2, 40, 20, generator=g), torch.randint(3, (40,), generator=g)
-    made = stack([Classifier(20, 3, l, s) for s in (0, 1)])
+    made = stack([_Classifier(20, 3, l, s) for s in (0, 1)])
     lr = torch.tensor([1e-3, 1e-2])
-    when, loss = fit(made, X, labels, (V, v), torch.arange(2), [0, 1], lr, epochs=8, batch=25)
+    when, loss = _fit(made, X, labels, (V, v), torch.arange(2), [0, 1], lr, epochs=8, batch=25)
     for i in (0, 1):   # one at a time, by plain Adam
-        alone, lowest = Classifier(20, 3, l, i), torch.inf
+        alone, lowest = _Classifier(20, 3, l, i), torch.inf
         adam = torch.optim.Adam(alone.parameters(), lr=lr[i].item())
         for epoch in range(1, 9):
             for rows in data_order([i], epoch, 60)[0].split(25):
@@ -472,7 +473,7 @@ def test_a_stack_of_classifiers_is_each_alone(l):
 
 def test_top_errors():
     scores = torch.tensor([[[4., 3, 2, 1], [1, 2, 3, 4], [1, 2, 3, 4]]])
-    found = probes.top_errors(scores, torch.tensor([0, 2, 0]))
+    found = probes._top_errors(scores, torch.tensor([0, 2, 0]))
     assert found['top1'].tolist() == pytest.approx([2/3])
     assert found['top3'].tolist() == pytest.approx([1/3])
 
@@ -481,7 +482,7 @@ def test_few_labels_and_stability(home):
     quick = QUICK | dict(models=['SDL', 'VDL'], seeds=2)
     with pytest.raises(FileNotFoundError, match='sweep digits'): few_labels(['digits'], **home)
     sweep('digits', minutes=1e-6, **quick, **home)
-    with pytest.raises(FileNotFoundError, match='no finished'): finished(home['runs'], ['digits'])
+    with pytest.raises(FileNotFoundError, match='no finished'): _finished(home['runs'], ['digits'])
     sweep('digits', **quick, **home)
     options = dict(grids=['digits'], seeds=2, per_class=(1, 5), epochs=5, device='cpu', **home)
     # four kinds of features, two numbers of labels
@@ -521,7 +522,7 @@ def test_contrast_of_the_test_patches(home, tmp_path):
     sweep('patches-linear', **QUICK | dict(epochs=1), **home, images=images)
     by_contrast(**home, images=images)
     table = table_of(home, 'contrast').query('sigma == 1').sort_values('share')
-    assert table.share.tolist() == sorted(contrast.SHARES)
+    assert table.share.tolist() == sorted(contrast._SHARES)
     assert table.psnr_input.is_monotonic_increasing and table.psnr_input.nunique() == len(table)
     # of noisy images: errors scale with the contrast, too
     assert table.psnr.is_monotonic_increasing

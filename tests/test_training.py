@@ -6,8 +6,8 @@ from deep_sparse_nb import training
 from deep_sparse_nb.data.datasets import Dataset, Split, load
 from deep_sparse_nb.energy import planted
 from deep_sparse_nb.inference import Diverged
-from deep_sparse_nb.paper.recipes import LAMBDAS, MODELS, recipe
-from deep_sparse_nb.training import Autoencoder, Run, evaluate, rates_left, train
+from deep_sparse_nb.paper.recipes import _LAMBDAS, MODELS, recipe
+from deep_sparse_nb.training import Autoencoder, Run, evaluate, _rates_left, train
 from deep_sparse_nb.checkpoints import restore, save
 
 @pytest.fixture(scope='module')
@@ -140,13 +140,13 @@ def test_training_takes_slow_tiny_numbers_as_zero(bars, monkeypatch):
 
 def test_learning_rates_halve_and_fall():
     run = Run(Autoencoder.from_recipes(recipe('mnist', 'VDL-NL', .01)))
-    run.epoch = 29; assert rates_left(run)['decoder'] == 1
-    run.epoch = 60; assert rates_left(run) == dict(decoder=1/4, encoder=1)
+    run.epoch = 29; assert _rates_left(run)['decoder'] == 1
+    run.epoch = 60; assert _rates_left(run) == dict(decoder=1/4, encoder=1)
     run.model.recipes = replace(run.model.shared, halve_encoder=True),
-    assert rates_left(run) == dict(decoder=1/4, encoder=1/4)
+    assert _rates_left(run) == dict(decoder=1/4, encoder=1/4)
     run = Run(Autoencoder.from_recipes(replace(recipe('mnist', 'VDL', .01), epochs=10, falling=.5)))
     for run.epoch, left in ((4, 1), (5, 1), (6, .8), (9, .2)):
-        assert rates_left(run) == pytest.approx(dict(decoder=left, encoder=left))
+        assert _rates_left(run) == pytest.approx(dict(decoder=left, encoder=left))
 
 def test_saving_is_atomic(bars, tmp_path, monkeypatch):
     run = fit(run_of([small()], [0]), bars, epochs=1, after_epoch=keep(tmp_path))
@@ -171,7 +171,7 @@ def test_recipes_of_the_paper():
     assert not recipe('mnist', 'DO', .01).encoder and recipe('mnist', 'DO', .01).gamma == 0
     assert recipe('mnist', 'Free', .01).beta == 0
     assert recipe('digits', 'VDL', .01) == recipe('mnist', 'VDL', .01)
-    assert sum(map(len, LAMBDAS.values())) == 49
+    assert sum(map(len, _LAMBDAS.values())) == 49
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')
 def test_on_a_gpu():

@@ -82,7 +82,7 @@ MUTANTS = [Mutant(*m) for m in [
     ('data.datasets', 'scale=std, shift=mean', 'scale=std, shift=-mean', 'test_data.py'),
 
     ('data.patches', 's.clamp(min=max(floor, 1e-4))', 's.clamp(min=1e-4)', 'test_patches.py'),
-    ('data.patches', 'GREY_MEAN + GREY_STD*m\n', 'GREY_STD*m\n', 'test_patches.py'),
+    ('data.patches', '_GREY_MEAN + _GREY_STD*m\n', '_GREY_STD*m\n', 'test_patches.py'),
 
     ('data.arrays', 'delta.square()*self.count*n/total', 'delta.square()*n/total',
      'test_arrays.py'),

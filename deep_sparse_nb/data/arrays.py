@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 from ..validation import all_finite
-from .patches import contrast_maps
+from .patches import _contrast_maps
 
 # %% ../../nbs/data/arrays.ipynb #a1c38bab
 def as_rows(X: Any,                      # array, tensor, table or list: (N, d), (N, h, w) ...
@@ -310,7 +310,7 @@ class _Learning(_Learned):
         self._features = tuple(X.shape[1:])
         if not self.shape: self._moments.add(X.flatten(1))
         else: # of every image, its mean local deviation and its mean size
-            values = contrast_maps(self._images(X))[0], X.abs()
+            values = _contrast_maps(self._images(X))[0], X.abs()
             self._moments.add(torch.stack([v.flatten(1).mean(1) for v in values], 1))
         if not all_finite(self._moments.squares):
             raise ValueError(f'{name} has numbers up to {X.abs().max():.3g}; the square of each '
@@ -333,7 +333,7 @@ class _Maps(_Learning):
         if self.kind == 'none': return _ONE, 0*_ONE
         self._check(X, name)
         if self.shape:
-            deviation, shift = contrast_maps(self._images(X))
+            deviation, shift = _contrast_maps(self._images(X))
             floor, size = self._moments.mean.tolist()
             floor = floor if floor > 1e-12*size else 1.     # images without any contrast
             return deviation.clamp(min=floor).reshape(X.shape), shift.reshape(X.shape)

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from .jit import compiled, inlined
+from .jit import _compiled, _inlined
 
 # %% ../../nbs/kernels/exact.ipynb #202406e5
 class _Workspace(NamedTuple):
@@ -32,7 +32,7 @@ class _Workspace(NamedTuple):
 # %% ../../nbs/kernels/exact.ipynb #7c1d52e3
 _DEPENDENT = 1e-8 # an atom with less than this share outside the support depends on it
 
-@inlined
+@_inlined
 def _schur_complement(inverse, k, own, h, u):
     "Sets u = inverse(H_SS) h. Returns s = H_jj - h'u, the Schur complement."
     s = own
@@ -43,7 +43,7 @@ def _schur_complement(inverse, k, own, h, u):
         s -= w*h[a]
     return s
 
-@inlined
+@_inlined
 def _border(inverse, G, support, k, j, own, h, u, s):
     "Atom j becomes the last of the support, from h, u and s."
     for a in range(k):
@@ -56,7 +56,7 @@ def _border(inverse, G, support, k, j, own, h, u, s):
 # %% ../../nbs/kernels/exact.ipynb #3b26e54e
 _ILL_CONDITIONED = 1e4 # a removal that costs this factor in accuracy builds the inverse anew
 
-@inlined
+@_inlined
 def _rebuild(inverse, G, support, k, h, u):
     "The inverse of G, atom by atom."
     for a in range(k):
@@ -64,7 +64,7 @@ def _rebuild(inverse, G, support, k, h, u):
         s = _schur_complement(inverse, a, G[a, a], h, u)
         _border(inverse, G, support, a, support[a], G[a, a], h, u, max(s, _DEPENDENT*G[a, a]))
 
-@inlined
+@_inlined
 def _remove_atom(inverse, G, support, k, p, h, u):
     "Remove the atom at place p; the last one takes its place. Returns the new size."
     k -= 1
@@ -83,7 +83,7 @@ def _remove_atom(inverse, G, support, k, p, h, u):
     return k
 
 # %% ../../nbs/kernels/exact.ipynb #7e7ce369
-@inlined
+@_inlined
 def _minimize_on_support(inverse, G, support, z, excess, k, h, u):
     "Move z to the minimum on its support, without atoms that reach zero. Returns the size."
     while True:
@@ -111,7 +111,7 @@ def _minimize_on_support(inverse, G, support, z, excess, k, h, u):
         z[p], excess[p] = z[k], excess[k]
 
 # %% ../../nbs/kernels/exact.ipynb #9c84bd93
-@inlined
+@_inlined
 def _add_atom(inverse, G, support, z, excess, k, j, own, h, c, u):
     "Let z_j grow from zero until its correlation, c above lam, is lam. Returns the new size."
     if c <= 0 or own <= 0: return k
@@ -140,7 +140,7 @@ def _add_atom(inverse, G, support, z, excess, k, j, own, h, c, u):
     return k+1
 
 # %% ../../nbs/kernels/exact.ipynb #9750d60a
-@inlined
+@_inlined
 def _correlations(H, b, support, z, k, c):
     "c = b - H z, four columns of H at a time."
     for i in range(b.shape[0]): c[i] = b[i]
@@ -150,7 +150,7 @@ def _correlations(H, b, support, z, k, c):
         z0, z1, z2, z3 = z[a], z[a+1], z[a+2], z[a+3]
         for i in range(b.shape[0]): c[i] -= z0*h0[i] + z1*h1[i] + z2*h2[i] + z3*h3[i]
 
-@inlined
+@_inlined
 def _largest_in_lanes(c, top, atom):
     "The largest of every eighth correlation (eight lanes, one pass), and whose it is."
     for i in range(8): top[i] = 0.
@@ -162,7 +162,7 @@ def _largest_in_lanes(c, top, atom):
 _ROUNDING = 1e-12     # correlations are not known better than this share of the largest
 _ATOMS_A_ROUND = 4    # may be added with one computation of the correlations
 
-@inlined
+@_inlined
 def _solve_image(H, b, lam, tol, most, rounds, work, cancelled):
     "Find support and z of one image. Returns k, the residual, and whether it is small enough."
     inverse, G, support, z, excess, h, u, c, top, atom = work
@@ -193,7 +193,7 @@ def _solve_image(H, b, lam, tol, most, rounds, work, cancelled):
     return k, max(residual, 0.), residual <= slack
 
 # %% ../../nbs/kernels/exact.ipynb #cc2574b3
-@compiled
+@_compiled
 def _solve_rows(H, B, lam, tol, most, cancelled, codes, residual, converged):
     "A problem for every row of B (n, l). Fills codes (n, l), residual and converged (n,)."
     n, l = B.shape
@@ -211,13 +211,13 @@ def _solve_rows(H, B, lam, tol, most, cancelled, codes, residual, converged):
 # %% ../../nbs/kernels/exact.ipynb #e8a10002
 _CANDIDATES = 64 # atoms at most that one pass over the dictionary proposes
 
-@inlined
+@_inlined
 def _dot(x, y):
     w = 0.
     for i in range(x.shape[0]): w += x[i]*y[i]
     return w
 
-@inlined
+@_inlined
 def _remainder(A, y, support, z, k, r):
     "r = y less what the code explains."
     for i in range(y.shape[0]): r[i] = y[i]
@@ -225,7 +225,7 @@ def _remainder(A, y, support, z, k, r):
         w, atom = z[a], A[support[a]]
         for i in range(y.shape[0]): r[i] -= w*atom[i]
 
-@inlined
+@_inlined
 def _start_from(A, own, ridge, old, values, inverse, G, support, z, h, u):
     "The support begins as the independent ones of the atoms `old`. Returns its size."
     k = 0
@@ -239,7 +239,7 @@ def _start_from(A, own, ridge, old, values, inverse, G, support, z, h, u):
         k += 1
     return k
 
-@inlined
+@_inlined
 def _solve_among(A, own, y, e, ridge, lam, slack, most, among, m, place, inverse, G, support, z, k,
                  excess, h, u, c, r, rounds):
     "Solve for one image with the atoms of the support and `among` (m,) alone. Returns k."
@@ -273,7 +273,7 @@ def _solve_among(A, own, y, e, ridge, lam, slack, most, among, m, place, inverse
     for i in range(m): place[among[i]] = -1
     return k
 
-@inlined
+@_inlined
 def _most_violated(c, lam, largest, among, counts):
     "Fills `among` with up to _CANDIDATES atoms whose correlations are the largest above lam."
     scale, least, total, m = 63.999/(largest - lam), 63, 0, 0
@@ -316,7 +316,7 @@ def _with_room(block: _Block, room: int) -> _Block:
     new.inverse[:, :old, :old], new.G[:, :old, :old] = block.inverse, block.G
     return block._replace(support=new.support, z=new.z, inverse=new.inverse, G=new.G)
 
-@compiled
+@_compiled
 def _begin(A, own, ridge, Y, starts, old, values, R, block):
     "Starts the supports from codes in CSR form, and sets remainders R (n, d)."
     h, u = np.empty(block.z.shape[1]), np.empty(block.z.shape[1])
@@ -327,7 +327,7 @@ def _begin(A, own, ridge, Y, starts, old, values, R, block):
         for j in old[row]: block.top[i] = max(block.top[i], _dot(A[j], Y[i]))
         _remainder(A, Y[i], block.support[i], block.z[i], block.size[i], R[i])
 
-@compiled
+@_compiled
 def _advance(A, own, Y, E, ridge, lam, tol, most, rows, C, R, first, last, block):
     "A round for images `rows`, from correlations C (m, l). Sets their state and remainders R."
     l, room = A.shape[0], max(_CANDIDATES, block.z.shape[1])
@@ -361,7 +361,7 @@ def _advance(A, own, Y, E, ridge, lam, tol, most, rows, C, R, first, last, block
             if k == block.limit[row]: block.limit[row] *= 2
             _remainder(A, y, support, z, k, R[i])
 
-@compiled
+@_compiled
 def _refit_rows(A, own, Y, starts, old, values, refitted):
     "Non-negative least squares on the support of each row of codes in CSR form."
     room = 1

@@ -17,7 +17,7 @@ from torch import Tensor
 from ..decoders import Quadratic
 from ..energy import Energy
 from ..iteration import Iteration, Solver
-from .jit import compiled, inlined
+from .jit import _compiled, _inlined
 
 # %% ../../nbs/kernels/cpu.ipynb #cb106043
 class State(NamedTuple):
@@ -53,13 +53,13 @@ class Options(NamedTuple):
     restart: bool
     freeze: bool              # samples that are done move no more
 
-@inlined
+@_inlined
 def weights_of(s, state):
     w = state.weights[s]
     return Weights(w[0], w[1], w[2], w[3], w[4], w[5])
 
 # %% ../../nbs/kernels/cpu.ipynb #8355c02e
-@inlined
+@_inlined
 def shrunk_step(x, z, c, f, g, mean, stretch, w, positive):
     "g becomes the new code v. Returns |v - z|^2, |z|^2 and <x - v, v - z>."
     zero, eta, alpha, hinged = x.dtype.type(0), w.eta, w.eta*w.lam, w.beta > 0
@@ -81,7 +81,7 @@ def shrunk_step(x, z, c, f, g, mean, stretch, w, positive):
 RUNNING, DONE, OVERFLOWN = 0, 1, 2
 TINY = 1e-30    # below it sums of float32 squares have lost digits
 
-@inlined
+@_inlined
 def status(distance, length, tol, v, z):
     "What the stopping rule says of the new code v."
     if distance >= TINY and distance + length < inf:
@@ -96,7 +96,7 @@ def status(distance, length, tol, v, z):
 
 
 # %% ../../nbs/kernels/cpu.ipynb #ea502afc
-@inlined
+@_inlined
 def finish_step(x, z, c, f, g, mean, stretch, t, w, options):
     "A step by the decoder's gradient f to a new code g. Returns the next t and the status."
     distance, length, uphill = shrunk_step(x, z, c, f, g, mean, stretch, w,
@@ -111,7 +111,7 @@ def finish_step(x, z, c, f, g, mean, stretch, t, w, options):
     return following, now
 
 # %% ../../nbs/kernels/cpu.ipynb #60fb9f93
-@inlined
+@_inlined
 def add_to_sums(x, mean, sums, squares):
     "Add a sample's point to the sums of its model."
     for j in range(x.shape[0]):
@@ -119,7 +119,7 @@ def add_to_sums(x, mean, sums, squares):
         sums[j] += centred
         squares[j] += centred*centred
 
-@inlined
+@_inlined
 def update_hinge(n, mean, stretch, sums, squares, w):
     "Mean and stretch of each component from the sums, which start again from zero."
     number = mean.dtype.type
@@ -134,7 +134,7 @@ def update_hinge(n, mean, stretch, sums, squares, w):
         sums[j] = squares[j] = zero
 
 # %% ../../nbs/kernels/cpu.ipynb #014ce67b
-@inlined
+@_inlined
 def first_hinge(X, mean, stretch, sums, squares, w):
     "Mean and stretch of each component at the start, from a mean of zero."
     for _ in range(2):
@@ -142,12 +142,12 @@ def first_hinge(X, mean, stretch, sums, squares, w):
         update_hinge(X.shape[0], mean, stretch, sums, squares, w)
 
 # %% ../../nbs/kernels/cpu.ipynb #5a9b3faf
-@inlined
+@_inlined
 def copy(a, b):
     "b becomes a, faster than by `b[:] = a`."
     for j in range(a.shape[0]): b[j] = a[j]
 
-@inlined
+@_inlined
 def keep(i, k, v, now, still, codes, iterations, stop):
     "Keep the code of a sample that has just become done. Returns whether it still runs."
     if now == OVERFLOWN: stop[0] = 1
@@ -158,7 +158,7 @@ def keep(i, k, v, now, still, codes, iterations, stop):
 
 
 # %% ../../nbs/kernels/cpu.ipynb #5a9b3fb0
-@compiled
+@_compiled
 def advance_model(s, k, G, state, options):
     "`Iteration.advance` for the samples of a model, in place. Returns how many are not done."
     X, Z, C, t, w = state.X[s], state.Z[s], state.C[s], state.t[s], weights_of(s, state)
@@ -237,7 +237,7 @@ class DenseIteration(CompiledIteration):
             if not left or state.stop[0]: return
 
 # %% ../../nbs/kernels/cpu.ipynb #50e7a76d
-@inlined
+@_inlined
 def multiply(x, H, g, support, strength):
     "g = H x, from the components of x that are not zero, eight rows of H = H' at a time."
     k = 0
@@ -255,7 +255,7 @@ def multiply(x, H, g, support, strength):
                      + (x4*h4[j] + x5*h5[j] + x6*h6[j] + x7*h7[j]))
 
 # %% ../../nbs/kernels/cpu.ipynb #3f3bf05b
-@compiled
+@_compiled
 def infer_samples(s, first, last, H, state, options):
     "All iterations of some samples of a model without a hinge, in place."
     X, Z, C, H, stop = state.X[s], state.Z[s], state.C[s], H[s], state.stop
@@ -273,7 +273,7 @@ def infer_samples(s, first, last, H, state, options):
             if now != RUNNING: still = keep(i, k, g, now, still, codes, iterations, stop)
 
 # %% ../../nbs/kernels/cpu.ipynb #9e91c092
-@compiled
+@_compiled
 def infer_batch(s, k, last, H, state, options):
     "Iterations k + 1 to `last` of a model with a hinge. Returns how many are not done."
     X, H, iterations, l = state.X[s], H[s], state.iterations[s], state.X.shape[2]

@@ -8,12 +8,12 @@ __all__ = []
 # %% ../../nbs/kernels/pursuit.ipynb #b0fb2d20
 from typing import NamedTuple
 import numpy as np
-from .jit import compiled, inlined
+from .jit import _compiled, _inlined
 
 # %% ../../nbs/kernels/pursuit.ipynb #d2a0431d
 _DEPENDENT = 1e-6 # an atom with less than this share outside the chosen ones depends on them
 
-@inlined
+@_inlined
 def _grow(G, L, atoms, k, j):
     "Atom j becomes row k of the factor L. False if it depends on those already there."
     s = float(G[j, j])
@@ -26,7 +26,7 @@ def _grow(G, L, atoms, k, j):
     L[k, k], atoms[k] = np.sqrt(s), j
     return True
 
-@inlined
+@_inlined
 def _amounts(L, a, k, z):
     "z from L' z = a."
     for p in range(k - 1, -1, -1):
@@ -35,13 +35,13 @@ def _amounts(L, a, k, z):
         z[p] = t/L[p, p]
 
 # %% ../../nbs/kernels/pursuit.ipynb #97e84df8
-@inlined
+@_inlined
 def _chosen_before(atoms, k, j):
     for p in range(k):
         if atoms[p] == j: return True
     return False
 
-@compiled
+@_compiled
 def _pursue(B, G, energy, limit, atoms, amounts, count):
     "Fills atoms and amounts (n, most) and count (n,) for correlations B (n, l)."
     n, l = B.shape
@@ -110,7 +110,7 @@ def pursue(X: np.ndarray,                # rows (n, d)
     return found
 
 # %% ../../nbs/kernels/pursuit.ipynb #baf8dabd
-@compiled
+@_compiled
 def _pursue_known(X, known, D, given, limit, atoms, amounts, count):
     "As `_pursue`, for rows X (n, d) of which `known` counts; D (l, d) begins with `given` atoms."
     (n, d), l = X.shape, len(D)
@@ -181,7 +181,7 @@ def pursue_known(X: np.ndarray,     # rows (n, d)
     return found
 
 # %% ../../nbs/kernels/pursuit.ipynb #2dabae9b
-@compiled
+@_compiled
 def _alike(P, down, right, size, reach, group):
     "For each of the patches at (down, right) of planes P (c, h, w), the numbers of those like it."
     c, h, w = P.shape
@@ -213,13 +213,13 @@ def _alike(P, down, right, size, reach, group):
         for p in range(k, K): group[r, p] = -1
 
 # %% ../../nbs/kernels/pursuit.ipynb #53ce0462
-@inlined
+@_inlined
 def _kept(total, noise, n):
     "The share of the distance from a group's mean that is kept."
     if n <= 3: return 1.
     return max(0., 1 - (n - 3)*noise/(total + 1e-30))
 
-@inlined
+@_inlined
 def _noise_of(L, k, p, v):
     "The p-th diagonal entry of the inverse of LL', with v as scratch."
     total = 0.
@@ -230,7 +230,7 @@ def _noise_of(L, k, p, v):
         total += v[i]*v[i]
     return total
 
-@inlined
+@_inlined
 def _pull(x, n, noise):
     "Numbers x (n,) towards their mean, in place. Returns the noise that is left, of 1."
     mean, total = 0., 0.
@@ -241,7 +241,7 @@ def _pull(x, n, noise):
     return (f*f*(n - 1) + 1)/n
 
 # %% ../../nbs/kernels/pursuit.ipynb #ef7c94fd
-@compiled
+@_compiled
 def _pursue_groups(X, levels, D, A, G, groups, noise, limit, most, made, weight):
     "Adds up estimates (N, d), with weights (N,), of patches X less levels (N, c), in groups."
     (d, l), c, K = D.shape, levels.shape[1], groups.shape[1]
@@ -326,7 +326,7 @@ def pursue_alike(planes: np.ndarray,  # noisy (c, h, w)
     return overlapped(made, weight, planes.shape, size)
 
 # %% ../../nbs/kernels/pursuit.ipynb #c9300571
-@compiled
+@_compiled
 def _overlap(rows, weight, total, share, size):
     c, h, w = total.shape
     across = w - size + 1
@@ -361,7 +361,7 @@ def overlapped(rows: np.ndarray,   # (N, c*size*size): all patches, row by row o
     with np.errstate(invalid='ignore'): return total/share
 
 # %% ../../nbs/kernels/pursuit.ipynb #de263324
-@compiled
+@_compiled
 def _expect(X, A, G, atoms, amounts, count, noise, made, weight):
     "Estimates (n, d) of rows X, and their weights, from expected sizes of their amounts."
     n, d = X.shape

@@ -27,7 +27,7 @@ from deep_sparse_nb.inference import lipschitz
 from deep_sparse_nb.kernels.pursuit import centred, overlapped, pursue
 from deep_sparse_nb.metrics import dead, explained_variance, sparsity
 from deep_sparse_nb.paper.results import append, provenance, read_table
-from deep_sparse_nb.paper.weights import compact
+from deep_sparse_nb.paper.weights import _compact
 from deep_sparse_nb.pictures import denoise, inpaint
 from deep_sparse_nb.pretrained import as_data, write_folder
 
@@ -89,7 +89,7 @@ def model(name, patches, start, about):
     scaling = {k: v for k, v in tensors.items() if k.startswith('scaling.')}
     shutil.rmtree(MODELS/name, ignore_errors=True)
     write_folder(MODELS/name, config | dict(about=about, provenance=provenance()),
-                 compact(coder.model_, False) | scaling)
+                 _compact(coder.model_, False) | scaling)
     print(name, coder.metrics_, flush=True)
 
 

@@ -19,7 +19,7 @@ from deep_sparse_nb.energy import Energy
 from deep_sparse_nb.files import write_atomically
 from deep_sparse_nb.metrics import psnr
 from deep_sparse_nb.paper.recipes import Recipe
-from deep_sparse_nb.data.patches import blur, photographs, read_picture
+from deep_sparse_nb.data.patches import _blur, photographs, read_picture
 from deep_sparse_nb.paper.results import append, provenance, read_table
 from deep_sparse_nb.training import Run, train
 
@@ -42,7 +42,7 @@ def pictures(split):
     paths = photographs(split)
     for path in paths:
         x = read_picture(path).float()/255
-        windows = (x - blur(x, keep_size=True)).unfold(0, SIDE, 1).unfold(1, SIDE, 1)
+        windows = (x - _blur(x, keep_size=True)).unfold(0, SIDE, 1).unfold(1, SIDE, 1)
         i, j = (torch.rand(N[split]//len(paths) + 1, 2, generator=rng)
                 * torch.tensor(windows.shape[:2])).long().T
         found.append(windows[i, j].flatten(1))

@@ -20,7 +20,7 @@ from deep_sparse_nb.inference import lipschitz
 from deep_sparse_nb.metrics import dead, explained_variance, sparsity
 from deep_sparse_nb.data.patches import cut, photographs, read_picture
 from deep_sparse_nb.pretrained import read_folder, write_folder
-from deep_sparse_nb.paper.weights import compact, load_model
+from deep_sparse_nb.paper.weights import _compact, load_model
 
 ROOT = Path(__file__).resolve().parents[2]
 MODELS = ROOT/'deep_sparse_nb'/'models'
@@ -84,7 +84,7 @@ def write(name, coder, about):
     coder.save_pretrained(MODELS/name)
     config, tensors = read_folder(MODELS/name)
     config['history'] = config['history'][-1:]
-    weights = compact(coder.model_, eight_bits=name.endswith('-nl'))
+    weights = _compact(coder.model_, eight_bits=name.endswith('-nl'))
     scaling = {k: v for k, v in tensors.items() if k.startswith('scaling.')}
     write_folder(MODELS/name, config | dict(about=about), weights | scaling)
 

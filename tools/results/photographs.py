@@ -19,7 +19,7 @@ from deep_sparse_nb.data.patches import photographs, read_picture
 from deep_sparse_nb.pictures import denoise
 from deep_sparse_nb.pretrained import read_folder, write_folder
 from deep_sparse_nb.paper.results import append, provenance, read_table
-from deep_sparse_nb.paper.weights import compact
+from deep_sparse_nb.paper.weights import _compact
 
 RESULTS = Path(__file__).resolve().parents[2]/'results'
 TABLE, MODELS = RESULTS/'photographs.csv', RESULTS/'photographs'
@@ -60,7 +60,7 @@ def coder(name):
         config, tensors = read_folder(MODELS/name)
         scaling = {k: v for k, v in tensors.items() if k.startswith('scaling.')}
         about = dict(about=ABOUT, provenance=provenance())
-        write_folder(MODELS/name, config | about, compact(fitted.model_, False) | scaling)
+        write_folder(MODELS/name, config | about, _compact(fitted.model_, False) | scaling)
     return SparseCoder.from_pretrained(MODELS/name, decoder=own, device='cpu')
 
 
