@@ -15,7 +15,7 @@ from .kernels.pursuit import (centred, expect, overlapped, pursue, pursue_alike,
 from .online import AtomByAtom
 
 # %% ../nbs/more/cleaning.ipynb #fba63645
-def cosines(size: int, # of a patch
+def _cosines(size: int, # of a patch
             l: int,    # atoms
             ) -> np.ndarray: # (size*size, l)
     "Products of cosines, more of them than pixels, without means and of unit length."
@@ -26,7 +26,7 @@ def cosines(size: int, # of a patch
     return D/np.linalg.norm(D, axis=0)
 
 # %% ../nbs/more/cleaning.ipynb #92fbb679
-def learn_atoms(rows: np.ndarray,   # patches (n, d) without their means
+def _learn_atoms(rows: np.ndarray,   # patches (n, d) without their means
                 start: np.ndarray,  # the first dictionary (d, l)
                 limit: float,       # squared error of a row to stop at
                 passes: int = 6,
@@ -84,7 +84,7 @@ def _three_passes(planes, D, size, sigma):
 # %% ../nbs/more/cleaning.ipynb #088d471d
 _TILE, _MARGIN = 384, 32
 
-def clean(planes: np.ndarray, # (c, h, w), 1 or 3 planes
+def _clean(planes: np.ndarray, # (c, h, w), 1 or 3 planes
           D: np.ndarray,      # atoms (size*size, l), or (3*size*size, l) of colour patches
           sigma: float,       # deviation of the noise
           ) -> np.ndarray:    # (c, h, w) float64
@@ -106,7 +106,7 @@ def clean(planes: np.ndarray, # (c, h, w), 1 or 3 planes
     return made if whole or c == 1 else np.tensordot(_COLOURS.T, made, 1)
 
 # %% ../nbs/more/cleaning.ipynb #aa5ecd7a
-def own_atoms(planes: np.ndarray, # (c, h, w), 1 or 3 planes, noisy
+def _own_atoms(planes: np.ndarray, # (c, h, w), 1 or 3 planes, noisy
               sigma: float,
               size: int = 8,      # of a patch
               l: int = 256,       # atoms
@@ -122,12 +122,12 @@ def own_atoms(planes: np.ndarray, # (c, h, w), 1 or 3 planes, noisy
     chosen = rng.permutation(down*right)[:most]
     rows = windows[chosen//right, chosen % right].reshape(-1, size*size)
     rows = (rows - rows.mean(1, keepdims=True)).astype(np.float32)
-    return learn_atoms(rows, cosines(size, l), _ALONE**2*size**2)
+    return _learn_atoms(rows, _cosines(size, l), _ALONE**2*size**2)
 
 # %% ../nbs/more/cleaning.ipynb #6f35399f
 _SHARE = .25    # of a patch, that has to be known
 
-def fill(planes: np.ndarray, # (c, h, w)
+def _fill(planes: np.ndarray, # (c, h, w)
          known: np.ndarray,  # bool (c, h, w)
          D: np.ndarray,      # atoms (c*size*size, l), c of this many planes
          size: int,

@@ -59,9 +59,9 @@ class ConvDecoder(Decoder):
     def forward(self, Z: Tensor) -> Tensor: return _layers(self, self.W, Z)[-1].flatten(-3)
 
     @torch.no_grad()
-    def reconstruction_gradient(self, Y: Tensor) -> 'ConvGradient':
+    def reconstruction_gradient(self, Y: Tensor) -> '_ConvGradient':
         "By the chain rule, for images Y (n, d) or (..., n, d), in Y's precision."
-        return ConvGradient(self, Y)
+        return _ConvGradient(self, Y)
 
     def made_with(self) -> dict[str, Any]:
         return dict(image_shape=self.image_shape, kernel=self.kernels, stride=self.strides,
@@ -126,7 +126,7 @@ def _maps(image: tuple[int, ...], counts: list[int], kernels: list[int],
     return found
 
 # %% ../nbs/more/convolution.ipynb #c0a00013
-class ConvGradient(Gradient):
+class _ConvGradient(Gradient):
     "Gradient of a convolutional decoder's reconstruction term."
     def __init__(self, decoder: ConvDecoder, Y: Tensor):
         self.decoder, self.Y = decoder, Y

@@ -11,13 +11,13 @@ from functools import reduce
 from typing import Any
 import torch
 from torch import Tensor, nn
-from .decoders import (Loss, as_matrix, generator, gradients_of, renew_columns_,
+from .decoders import (_Loss, _as_matrix, generator, _gradients_of, _renew_columns_,
                                      uniform, where_positive)
-from .validation import check_sizes
-from .stacks import each_member, stack
+from .validation import _check_sizes
+from .stacks import _each_member, stack
 
 # %% ../nbs/book/05_encoders.ipynb #e0c0a001
-def shrink_towards_zero(V: Tensor, b: Tensor) -> Tensor:
+def _shrink_towards_zero(V: Tensor, b: Tensor) -> Tensor:
     "Signed shrinkage of V (..., n, l) by the thresholds |b|, (..., l)."
     return V.sign()*(V.abs() - b.abs()[..., None, :]).relu()
 
@@ -29,8 +29,8 @@ def _algorithm_1(u: Tensor, S: Tensor, b: Tensor, L: int, positive: bool) -> lis
         Z = [u.relu()]
         for _ in range(L): Z.append((Z[-1] @ S.mT).add_(u).relu_())
     else:
-        Z = [shrink_towards_zero(u, b)]
-        for _ in range(L): Z.append(shrink_towards_zero(Z[-1] @ S.mT + u, b))
+        Z = [_shrink_towards_zero(u, b)]
+        for _ in range(L): Z.append(_shrink_towards_zero(Z[-1] @ S.mT + u, b))
     return Z
 
 # %% ../nbs/book/05_encoders.ipynb #e0c0a005
@@ -58,7 +58,7 @@ class LISTA(nn.Module):
 
     def __init__(self, d: int, l: int, L: int = 3, seed: int = 0, positive: bool = True):
         super().__init__()
-        check_sizes(d=d, l=l)
+        _check_sizes(d=d, l=l)
         if L < 0: raise ValueError(f'L is {L}; the number of iterations is at least 0')
         rng, self.L, self.positive = generator(seed), L, positive
         self.U = nn.Parameter(uniform(l, d, rng).detach().T.contiguous())
@@ -67,20 +67,20 @@ class LISTA(nn.Module):
 
     def layers(self, Y: Tensor) -> list[Tensor]: # L + 1 of (..., n, l)
         "The codes after each iteration; the last are the encoder's."
-        u = Y @ as_matrix(self.U, Y)
-        return _algorithm_1(u, as_matrix(self.S, u), self.b, self.L, self.positive)
+        u = Y @ _as_matrix(self.U, Y)
+        return _algorithm_1(u, _as_matrix(self.S, u), self.b, self.L, self.positive)
 
     def forward(self, Y: Tensor) -> Tensor: return self.layers(Y)[-1]
 
     @torch.no_grad()
-    def loss(self, Z: list[Tensor], codes: Tensor, Y: Tensor) -> Loss:
+    def loss(self, Z: list[Tensor], codes: Tensor, Y: Tensor) -> _Loss:
         """Mean squared error (...,) of the last of the `layers` Z of images Y, given `codes`.
 
         Equation 13, and its gradient by U, S and b.
         """
         error, size = Z[-1] - codes, codes.shape[-2]*codes.shape[-1]
         value = torch.linalg.vector_norm(error, dim=(-2, -1)).square()/size
-        deltas = _backwards(Z, error.mul_(2/size), as_matrix(self.S, error), self.positive)
+        deltas = _backwards(Z, error.mul_(2/size), _as_matrix(self.S, error), self.positive)
         steps = [delta.mT @ z for delta, z in zip(deltas, Z[-2::-1])]
         dS = reduce(torch.add, steps).sum_to_size(self.S.shape) if steps else None
         db = None if self.positive else _threshold_gradient(self.b, Z, deltas)
@@ -103,7 +103,7 @@ class LISTA(nn.Module):
     @torch.no_grad()
     def renew_(self, i: int, j: Tensor, directions: Tensor) -> list[nn.Parameter]:
         "Components j of member i look at images (len(j), d), and at nothing else."
-        renew_columns_(self.U[i], j, directions, .2)
+        _renew_columns_(self.U[i], j, directions, .2)
         self.S[i][j], self.S[i][:, j], self.b[i][j] = 0., 0., 0.
         return [self.U, self.S, self.b]
 
@@ -133,7 +133,7 @@ class OwnEncoder(nn.Module):
         rows = Y.expand(self.members, *Y.shape[-2:])
         images = rows.unflatten(-1, self.image_shape)
         kind = type(self.module).__name__
-        try: Z = each_member(self.module, images)
+        try: Z = _each_member(self.module, images)
         except (RuntimeError, ValueError, IndexError, TypeError) as cause:
             raise ValueError(f'the encoder, a {kind}, takes no images of shape '
                              f'{tuple(images.shape[1:])}: {cause}') from cause
@@ -145,10 +145,10 @@ class OwnEncoder(nn.Module):
     def forward(self, Y: Tensor) -> Tensor: return self.layers(Y)[-1]
 
     @torch.enable_grad()
-    def loss(self, Z: list[Tensor], codes: Tensor, Y: Tensor) -> Loss:
+    def loss(self, Z: list[Tensor], codes: Tensor, Y: Tensor) -> _Loss:
         "Mean squared error (members,) (equation 13), and its gradient."
         value, weights = (self(Y) - codes).square().mean((-2, -1)), list(self.parameters())
-        return value.detach(), gradients_of(value, weights, torch.ones_like(value))
+        return value.detach(), _gradients_of(value, weights, torch.ones_like(value))
 
     def halve_(self, Y: Tensor) -> None:
         "Nothing: the biases of a module of your own are left alone."

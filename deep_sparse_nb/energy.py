@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 import torch
 from torch import Tensor
-from .validation import check_weight
+from .validation import _check_weight
 
 # %% ../nbs/book/01_energy.ipynb #0a4175b9
 def planted(n: int,             # images to draw
@@ -94,7 +94,7 @@ class Energy:
     gamma: float | Tensor = 0.  # weight of the distance to the encoder's codes
 
     def __post_init__(self):
-        for name in ('lam', 'beta', 'T', 'gamma'): check_weight(name, getattr(self, name))
+        for name in ('lam', 'beta', 'T', 'gamma'): _check_weight(name, getattr(self, name))
 
     def each(self, name: str, like: Tensor) -> Tensor:
         "A coefficient as a tensor, in the precision and on the device of `like`."

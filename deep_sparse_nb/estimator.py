@@ -24,20 +24,20 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 from torch.utils.data import Dataset
-from .checkpoints import fingerprint, resume, save
+from .checkpoints import _fingerprint, _resume, save
 from .data.arrays import Scaling, as_rows, batches, check_kind
-from .decoders import HiddenDecoder, LinearDecoder, atoms, frozen, generator
+from .decoders import HiddenDecoder, LinearDecoder, atoms, _frozen, generator
 from .distributed import Ranks, choose_device, joined
 from .encoders import LISTA
 from .energy import Energy
-from .files import check_place, lock
+from .files import _check_place, lock
 from .inference import fista, lipschitz
 from .metrics import dead, explained_variance, sparsity
 from .model import Autoencoder
-from .online import AtomByAtom, closed_form
+from .online import AtomByAtom, _closed_form
 from .paper.recipes import Recipe, recipe_from
-from .pretrained import hub, locate, read_folder, refusing, write_folder
-from .training import BATCHES, Run, tiny_is_zero, train
+from .pretrained import _hub, _locate, _read_folder, _refusing, _write_folder
+from .training import _BATCHES, Run, tiny_is_zero, train
 from .validation import all_finite
 
 # %% ../nbs/book/10_estimator.ipynb #5e110016
@@ -92,7 +92,7 @@ def _check_parameters(given: dict[str, Any]) -> None:
         refuse('checkpoint', 'it must be the path of a file, or None')
     if not isinstance(seed, whole):
         refuse('random_state', 'to go on from a checkpoint it must be a whole number')
-    check_place('checkpoint', path)
+    _check_place('checkpoint', path)
     if Path(path).is_dir(): refuse('checkpoint', 'it must be the path of a file, or None')
 
 # %% ../nbs/book/10_estimator.ipynb #5e110010
@@ -180,7 +180,7 @@ class _Scaled:
         parts = _batches(self.rows, self.size, self.d, torch.float32 if ready else torch.float64,
                          shuffle=True, seed=self.seed, epoch=epoch, drop_last=True)
         made = (Y.to(self.like.device) if ready else self.scaled(Y) for Y in parts)
-        return made if _length(self.rows) is not None else islice(made, BATCHES)
+        return made if _length(self.rows) is not None else islice(made, _BATCHES)
 
 # %% ../nbs/book/10_estimator.ipynb #5e110031
 def _recipe(given: dict[str, Any], d: int) -> Recipe:
@@ -225,7 +225,7 @@ def _center_biases_(encoder: Any, Y: Tensor) -> None: # images (n, d)
 def _codes(model: Autoencoder, Y: Tensor, alpha: float, step: Any, guessed: bool,
            max_iter: int = 500) -> Tensor: # (n, l)
     "Codes of scaled rows (n, d), in their precision, each row by itself."
-    guess = None if model.encoder is None else frozen(model.encoder, Y.dtype)(Y)
+    guess = None if model.encoder is None else _frozen(model.encoder, Y.dtype)(Y)
     if guess is not None and guessed: return guess[0]
     if guess is None:
         guess = Y.new_full((len(Y), model.shared.l), 0. if model.decoder.linear else .01)
@@ -286,7 +286,7 @@ def _origin(given: dict[str, Any], scaling: Scaling) -> dict[str, Any]:
     free, state = ('device', 'verbose', 'callbacks', 'checkpoint'), scaling.state()
     words = {name: getattr(value, '__name__', str(value))
              for name, value in given.items() if name not in free}
-    return words | dict(data=fingerprint(*(state[k] for k in ('count', 'mean', 'squares'))))
+    return words | dict(data=_fingerprint(*(state[k] for k in ('count', 'mean', 'squares'))))
 
 @contextmanager
 def _kept(path: Any, run: Run, ranks: Ranks) -> Iterator[Callable[[Run], None]]:
@@ -298,7 +298,7 @@ def _kept(path: Any, run: Run, ranks: Ranks) -> Iterator[Callable[[Run], None]]:
     alone = lock(path.with_name(path.name + '.lock'), wait=False) if not ranks.rank else None
     with alone or nullcontext(True) as mine:
         if not mine: raise ValueError(f'checkpoint is {path}; another process is at work on it')
-        if path.exists(): resume(run, path)
+        if path.exists(): _resume(run, path)
         yield lambda run: save(run, path) if run.epoch and run.epoch != run.epochs else None
 
 # %% ../nbs/book/10_estimator.ipynb #5e110043
@@ -478,7 +478,7 @@ class SparseCoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         config = dict(estimator=given, decoder=_kind(self.decoder), encoder=_kind(self.encoder),
                       recipe=asdict(model.shared), scaling=state, fitted=fitted,
                       metrics=self.metrics_, history=self.history_)
-        write_folder(folder, config, tensors)
+        _write_folder(folder, config, tensors)
 
     @classmethod
     def from_pretrained(cls, name: str | Path, *, decoder: Any = None, encoder: Any = None,
@@ -489,10 +489,10 @@ class SparseCoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         it was trained. Raises ValueError naming what is missing or wrong. What a stored model
         says has no say over devices, files and functions here.
         """
-        config, tensors = read_folder(folder := locate(name))
+        config, tensors = _read_folder(folder := _locate(name))
         parts = dict(decoder=_chosen('decoder', config.get('decoder'), decoder),
                      encoder=_chosen('encoder', config.get('encoder'), encoder))
-        with refusing(folder):
+        with _refusing(folder):
             given = config['estimator']
             if odd := sorted(given.keys() - (set(cls._get_param_names()) - {*_OURS})):
                 raise ValueError(f'estimator has {odd[0]}, which a stored model does not set')
@@ -507,7 +507,7 @@ class SparseCoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         """
         check_is_fitted(self)
         save = dict(_save_pretrained=lambda _, folder: self.save_pretrained(folder))
-        return type('Shared', (hub().ModelHubMixin,), save)().push_to_hub(repo_id, **options)
+        return type('Shared', (_hub().ModelHubMixin,), save)().push_to_hub(repo_id, **options)
 
     # ---- the steps of a fit ----
 
@@ -554,7 +554,7 @@ class SparseCoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         return run, _Scaled(rows, scaling, run.model, hold=False)
 
     def _run_of(self, model: Autoencoder, scaling: Scaling) -> Run:
-        atoms = AtomByAtom(model.decoder.W) if closed_form(model) else None
+        atoms = AtomByAtom(model.decoder.W) if _closed_form(model) else None
         origin = _origin(self.get_params(deep=False), scaling)
         return Run(model, str(model.lam.device), origin, atoms)
 
@@ -622,7 +622,7 @@ class SparseCoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
     @torch.no_grad()
     def _decoded(self, Z: Tensor) -> Tensor: # (n, d), on the CPU
         "Scaled rows of codes, in their precision."
-        decode, device = frozen(self.model_.decoder, Z.dtype), self.model_.lam.device
+        decode, device = _frozen(self.model_.decoder, Z.dtype), self.model_.lam.device
         return torch.cat([decode(z.to(device))[0].cpu() for z in Z.split(self.batch_size)])
 
     # ---- what scikit-learn asks ----

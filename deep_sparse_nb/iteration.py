@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from .decoders import Gradient
 from .energy import Energy
-from .validation import check_choice, check_positive, check_sizes
+from .validation import _check_choice, _check_positive, _check_sizes
 
 # %% ../nbs/book/03_iteration.ipynb #16d6e7d4
 def shrink(V: Tensor,                  # any shape
@@ -41,12 +41,12 @@ class Solver:
     kernel: str = 'auto'           # 'plain': the iteration that is written to be read
 
     def __post_init__(self):
-        if isinstance(self.step, str): check_choice('step', self.step, _STEPS)
-        else: check_positive('step', self.step)
-        check_sizes(max_iter=self.max_iter)
-        check_positive('tol', self.tol)
-        check_choice('precision', self.precision, ('float32', 'bfloat16'))
-        check_choice('kernel', self.kernel, ('auto', 'plain'))
+        if isinstance(self.step, str): _check_choice('step', self.step, _STEPS)
+        else: _check_positive('step', self.step)
+        _check_sizes(max_iter=self.max_iter)
+        _check_positive('tol', self.tol)
+        _check_choice('precision', self.precision, ('float32', 'bfloat16'))
+        _check_choice('kernel', self.kernel, ('auto', 'plain'))
 
     def _options(self) -> tuple:
         given = (getattr(self, field.name) for field in fields(self))

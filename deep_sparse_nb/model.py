@@ -14,11 +14,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from .data.arrays import as_rows
-from .distributed import ALONE
+from .distributed import _ALONE
 from .energy import Energy
 from .decoders import Decoder, HiddenDecoder, LinearDecoder
 from .stacks import OwnDecoder, stack, unstack
-from .inference import Inference, fista, too_long
+from .inference import Inference, fista, _too_long
 from .iteration import Solver
 from .encoders import LISTA, OwnEncoder
 from .paper.recipes import Recipe
@@ -50,7 +50,7 @@ class Autoencoder(nn.Module):
         self.step = self.shared.step
         for name in _COEFFICIENTS:
             self.register_buffer(name, _of_each(self.recipes, name), persistent=False)
-        self.ranks = ALONE                                 # the processes that share a batch
+        self.ranks = _ALONE                                 # the processes that share a batch
         self.float()
         if self.shared.unit_columns: self.decoder.normalize_()
 
@@ -106,7 +106,7 @@ class Autoencoder(nn.Module):
     def step_too_long(self, Z: Tensor) -> Tensor: # bool (members,)
         "Whether the recipe's step is beyond 2/L at codes Z (members, n, l) of a batch."
         if isinstance(self.step, str): return Z.new_zeros(len(Z), dtype=torch.bool)
-        return too_long(self.step, self.decoder, self.energy, Z)
+        return _too_long(self.step, self.decoder, self.energy, Z)
 
     def decode(self, Z: Tensor) -> Tensor: # (members, n, d)
         "The images, as rows, of codes (n, l) or (members, n, l)."

@@ -15,7 +15,7 @@ import torch
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 from PIL import Image
-from .cleaning import clean as in_three_passes, fill, own_atoms
+from .cleaning import _clean as in_three_passes, _fill, _own_atoms
 from .data.arrays import Scaling, check_kind
 from .decoders import Decoder, Gradient, Quadratic, atoms
 from .energy import Energy
@@ -23,7 +23,7 @@ from .estimator import SparseCoder
 from .inference import fista, lipschitz
 from .data.patches import cut, join
 from .training import Autoencoder
-from .validation import check_given, check_positive
+from .validation import check_given, _check_positive
 
 # %% ../nbs/more/pictures.ipynb #1efa5f3a
 _Picture: TypeAlias = 'np.ndarray | Tensor | Image.Image'
@@ -191,7 +191,7 @@ class _Mender:
         return made[:, back], (Z[0] != 0).sum(-1)
 
 # %% ../nbs/more/pictures.ipynb #a5e449e8
-TOGETHER = 4096     # patches
+_TOGETHER = 4096     # patches
 
 def _rebuild(mender: _Mender, plane: Tensor, known: Tensor, stride: int) -> Tensor:
     "Planes (c, h, w), all of one patch, from the codes of what is known."
@@ -199,7 +199,7 @@ def _rebuild(mender: _Mender, plane: Tensor, known: Tensor, stride: int) -> Tens
     rows, seen = cut(plane, size, stride), cut(known, size, stride)
     scaling = _learned(mender.scaling, rows, seen, len(plane), size)
     chosen = ~seen.all(1) if not known.all() else seen[:, 0]
-    parts = zip(rows[chosen].split(TOGETHER), seen[chosen].split(TOGETHER))
+    parts = zip(rows[chosen].split(_TOGETHER), seen[chosen].split(_TOGETHER))
     made, needed = zip(*(mender.recode(*part, scaling) for part in parts))
     rows[chosen] = torch.cat(made).to(rows)
     weight = seen.to(rows).mean(1) + 1e-3
@@ -306,7 +306,7 @@ def denoise(model: 'Autoencoder | SparseCoder | None', # None: learn from the pi
     if mender is None or (scaling is None and stride is None and mender.plain):
         level = sigma*strength
         given = planes.cpu().double().numpy()
-        D = own_atoms(given, level, _side(size, planes)) if mender is None else \
+        D = _own_atoms(given, level, _side(size, planes)) if mender is None else \
             mender.atoms(planes)
         return _like(torch.from_numpy(in_three_passes(given, D, level)).to(planes), picture)
     known = torch.ones_like(planes, dtype=torch.bool)
@@ -332,7 +332,7 @@ def _known(mask: _Picture, shape: torch.Size) -> Tensor: # (c, h, w) bool
 
 def _check_number(name: str, given: Any) -> None:
     if np.ndim(given): raise TypeError(f'{name} is {given!r}; it must be one number')
-    check_positive(name, given)
+    _check_positive(name, given)
 
 def _check_cutting(strength: float, size: Any, stride: int | None) -> None:
     "Raises TypeError and ValueError naming the argument."
@@ -380,7 +380,7 @@ def inpaint(model: 'Autoencoder | SparseCoder',
     """The picture with its unknown pixels filled, from the codes of what is known around them.
 
     Holes are filled from the rim inwards; the middle of a hole larger than a patch continues
-    its rim. A dictionary of square patches uses `cleaning.fill`, as `denoise` uses `clean`.
+    its rim. A dictionary of square patches uses `cleaning._fill`, as `denoise` uses `_clean`.
 
     Known pixels stay as they are; what stands in the others, be it NaN, does not matter. The
     mask marks what is known, as in `fista`; scikit-image's masks mark what is missing: pass
@@ -394,7 +394,7 @@ def inpaint(model: 'Autoencoder | SparseCoder',
     mender = _mender(model, scaling, size, len(planes), None, strength)
     if scaling is None and stride is None and mender.plain:
         D, c = mender.atoms(planes), mender.channels
-        made = [fill(part.cpu().double().numpy(), seen.cpu().numpy(), D, mender.size[0],
+        made = [_fill(part.cpu().double().numpy(), seen.cpu().numpy(), D, mender.size[0],
                      strength) for part, seen in zip(planes.split(c), known.split(c))]
         filled = torch.from_numpy(np.concatenate(made)).to(planes)
     else:

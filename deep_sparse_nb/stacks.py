@@ -11,25 +11,25 @@ import math
 from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
-from .decoders import Decoder, frozen, with_tensors
+from .decoders import Decoder, _frozen, _with_tensors
 
 # %% ../nbs/more/stacks.ipynb #bddf8ba4
 def stack(modules: Sequence[nn.Module], # alike but for their parameters' values
           ) -> nn.Module:
     "One module whose parameters and buffers are those of `modules`, along a new dimension."
     if not modules: raise ValueError('modules is empty; a stack needs at least one')
-    shapes = [{name: p.shape for name, p in parameters_of(m).items()} for m in modules]
+    shapes = [{name: p.shape for name, p in _parameters_of(m).items()} for m in modules]
     if strange := [i for i, each in enumerate(shapes) if each != shapes[0]]:
         raise ValueError(f'modules {strange} have parameters of other names or shapes than '
                          'modules[0]; those of a stack are alike but for their values')
     stacked = copy.deepcopy(modules[0])
     made: dict[int, nn.Parameter] = {}
-    for name, first in parameters_of(modules[0]).items():
-        values = torch.stack([parameters_of(m)[name].detach() for m in modules])
+    for name, first in _parameters_of(modules[0]).items():
+        values = torch.stack([_parameters_of(m)[name].detach() for m in modules])
         made.setdefault(id(first), nn.Parameter(values, first.requires_grad))
-        put(stacked, name, made[id(first)])
+        _put(stacked, name, made[id(first)])
     for name, _ in modules[0].named_buffers():
-        put(stacked, name, torch.stack([m.get_buffer(name) for m in modules]))
+        _put(stacked, name, torch.stack([m.get_buffer(name) for m in modules]))
     return stacked
 
 def unstack(module: nn.Module, i: int) -> nn.Module:
@@ -37,28 +37,28 @@ def unstack(module: nn.Module, i: int) -> nn.Module:
     module = getattr(module, 'stacked', module)      # what a wrapper holds
     alone = copy.deepcopy(module)
     made: dict[int, nn.Parameter] = {}
-    for name, values in parameters_of(module).items():
+    for name, values in _parameters_of(module).items():
         member = nn.Parameter(values.detach()[i].clone(), values.requires_grad)
-        put(alone, name, made.setdefault(id(values), member))
-    for name, values in module.named_buffers(): put(alone, name, values[i].clone())
+        _put(alone, name, made.setdefault(id(values), member))
+    for name, values in module.named_buffers(): _put(alone, name, values[i].clone())
     return alone
 
 # %% ../nbs/more/stacks.ipynb #b1f0a001
-def parameters_of(module: nn.Module) -> dict[str, Tensor]:
+def _parameters_of(module: nn.Module) -> dict[str, Tensor]:
     "The parameters by name; a shared one has several."
     return dict(module.named_parameters(remove_duplicate=False))
 
-def put(module: nn.Module, name: str, value: Tensor) -> None:
+def _put(module: nn.Module, name: str, value: Tensor) -> None:
     "Set the parameter or buffer of that name."
     owner, _, leaf = name.rpartition('.')
     setattr(module.get_submodule(owner), leaf, value)
 
 # %% ../nbs/more/stacks.ipynb #b1f0a003
-def each_member(stacked: nn.Module, X: Tensor) -> Tensor:
+def _each_member(stacked: nn.Module, X: Tensor) -> Tensor:
     "The outputs (members, n, ...) of a stack's members for X (members, n, ...)."
     def one(state: dict[str, Tensor], x: Tensor) -> Tensor:
-        return with_tensors(stacked, state)(x)
-    state = parameters_of(stacked) | dict(stacked.named_buffers(remove_duplicate=False))
+        return _with_tensors(stacked, state)(x)
+    state = _parameters_of(stacked) | dict(stacked.named_buffers(remove_duplicate=False))
     if len(X) == 1: return one({name: value[0] for name, value in state.items()}, X[0])[None]
     return torch.vmap(one, randomness='different')(state, X)
 
@@ -74,7 +74,7 @@ class OwnDecoder(Decoder):
         super().__init__()
         first, told = modules[0], modules[0] if isinstance(modules[0], Decoder) else Decoder()
         l = told.code_shape[-1] if told.code_shape else l
-        made = image_shape(first, l)
+        made = _image_shape(first, l)
         self.module, self.code_shape = stack(modules), torch.Size((len(modules), l))
         self.image_shape, self.d = told.image_shape or made, math.prod(made)
         self.linear = told.linear
@@ -84,7 +84,7 @@ class OwnDecoder(Decoder):
 
     def forward(self, Z: Tensor) -> Tensor:
         shares = Z.expand(self.code_shape[0], *Z.shape[-2:])
-        return each_member(self.module, shares).flatten(2)
+        return _each_member(self.module, shares).flatten(2)
 
     @torch.no_grad()
     def normalize_(self) -> None:
@@ -96,12 +96,12 @@ class OwnDecoder(Decoder):
 
 # %% ../nbs/more/stacks.ipynb #b1f0a005
 @torch.no_grad()
-def image_shape(module: nn.Module, l: int) -> tuple[int, ...]:
+def _image_shape(module: nn.Module, l: int) -> tuple[int, ...]:
     "The shape of a module's images, found by decoding two codes of zeros. Raises ValueError."
     weight, kind = next(module.parameters(), torch.zeros(())), type(module).__name__
     if weight.is_meta: raise ValueError(f'the decoder, a {kind}, is on the device meta')
     zeros = torch.zeros(2, l, device=weight.device)
-    try: made = frozen(module, zeros.dtype)(zeros)
+    try: made = _frozen(module, zeros.dtype)(zeros)
     except (RuntimeError, ValueError, IndexError, TypeError) as cause:
         raise ValueError(f'the decoder, a {kind}, takes no codes (n, {l}); l is what '
                          f'the recipe says: {cause}') from cause

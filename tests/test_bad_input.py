@@ -300,9 +300,9 @@ denoise(AE, torch.rand(3, 9))                    -> size is \(4, 4\); the pictur
 denoise(AE, np.full((9, 9), 'a'))                -> picture holds <U1
 denoise(nn.Linear(8, 16), torch.rand(9, 9))      -> model is a Linear; it must be an Autoencoder
 denoise(SparseCoder(), torch.rand(9, 9))         -> NotFittedError: not fitted
-read_folder(TMP/'none')                          -> none has no config.json; a model needs it
-read_folder(TMP/'empty')                         -> empty has no config.json
-write_folder(TMP/'text.png', {}, {})             -> folder is .*text.png, a file
+_read_folder(TMP/'none')                          -> none has no config.json; a model needs it
+_read_folder(TMP/'empty')                         -> empty has no config.json
+_write_folder(TMP/'text.png', {}, {})             -> folder is .*text.png, a file
 SparseCoder.from_pretrained('none')              -> name is 'none', neither a folder with a model
 SparseCoder(8, checkpoint='c').fit(Y)            -> random_state is None; to go on from a checkpoint
 write_atomically(TMP/'text.png'/'x', len)        -> OSError: text.png
@@ -394,7 +394,7 @@ SparseCoder.from_pretrained(TMP/'own')   -> decoder is missing: .* Linear
 SparseCoder.from_pretrained(TMP/'own', decoder=nn.Linear(8, 9)) -> decoder
 SparseCoder.from_pretrained(TMP/'own', decoder=nn.Linear(8, 16), device='tpu') -> device is 'tpu'
 SparseCoder.from_pretrained('digits', encoder=nn.Linear(64, 8)) -> encoder .*'lista'
-read_folder(TMP/'none')                  -> none has no config.json; a model needs it
+_read_folder(TMP/'none')                  -> none has no config.json; a model needs it
 '''
 
 # METHOD is each of those that take rows.

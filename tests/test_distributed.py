@@ -19,7 +19,7 @@ from deep_sparse_nb.model import Autoencoder
 from deep_sparse_nb.checkpoints import restore
 from deep_sparse_nb.data.datasets import Dataset, Split
 from deep_sparse_nb.decoders import HiddenDecoder, LinearDecoder
-from deep_sparse_nb.distributed import ALONE, _ProcessRanks, joined
+from deep_sparse_nb.distributed import _ALONE, _ProcessRanks, joined
 from deep_sparse_nb.energy import Energy, hinge_gradient, planted
 from deep_sparse_nb.estimator import SparseCoder
 from deep_sparse_nb.inference import Diverged, fista
@@ -91,7 +91,7 @@ def learned(ranks, *recipes, decoder=None, double=False):
     written = []
     run = train(Run(model), data, epochs=2, after_epoch=lambda run: written.append(run.epoch),
                 progress=False, ranks=ranks)
-    assert written == ([] if ranks.rank else [0, 1, 2]) and run.model.ranks is ALONE
+    assert written == ([] if ranks.rank else [0, 1, 2]) and run.model.ranks is _ALONE
     rows = [[v for k, v in r.items() if isinstance(v, float) and k != 'seconds']
             for r in run.history]
     weights = {f'everywhere {k}': v for k, v in run.model.state_dict().items()}
@@ -129,7 +129,7 @@ def fitting(ranks, **options):
     coder = SparseCoder(16, alpha=.02, max_epochs=2, batch_size=50, random_state=0, device='cpu',
                         **options)
     coder.fit([Y[:60], Y[60:]])         # of one size, they would be images
-    assert coder.model_.ranks is ALONE
+    assert coder.model_.ranks is _ALONE
     return {'everywhere components': torch.tensor(coder.components_),
             'everywhere codes': torch.tensor(coder.transform(Y)),
             'everywhere step': torch.tensor(coder.step_)}
@@ -199,7 +199,7 @@ def shared(tmp_path_factory):
 @pytest.mark.parametrize('size', SIZES)
 @pytest.mark.parametrize('case', CASES, ids=lambda case: case.__name__)
 def test_shared_is_as_alone(size, case, shared):
-    alone, parts = case(ALONE), [found[case.__name__] for found in shared[size]]
+    alone, parts = case(_ALONE), [found[case.__name__] for found in shared[size]]
     for name, value in alone.items():
         if name.startswith('everywhere'):
             for part in parts: torch.testing.assert_close(part[name], value, rtol=1e-5, atol=1e-5)

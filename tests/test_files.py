@@ -12,7 +12,7 @@ from PIL import Image, PngImagePlugin
 
 from deep_sparse_nb.__main__ import main
 from deep_sparse_nb.data.patches import open_picture
-from deep_sparse_nb.files import check_place, write_atomically
+from deep_sparse_nb.files import _check_place, write_atomically
 
 def test_what_a_killed_process_left_is_removed_by_the_next(tmp_path):
     old, young = tmp_path/'a.b.9999.new', tmp_path/'a.b.9998.new'
@@ -43,7 +43,7 @@ sys.exit(program.main())'''
 
 def test_a_place_is_tried_and_left_as_it_was(tmp_path):
     (tmp_path/'there').write_text('kept')
-    for path in ('there', 'new', 'folder/in/folder/new'): check_place('out', tmp_path/path)
+    for path in ('there', 'new', 'folder/in/folder/new'): _check_place('out', tmp_path/path)
     assert [p.name for p in tmp_path.iterdir()] == ['there']
     assert (tmp_path/'there').read_text() == 'kept'
 

@@ -3,8 +3,8 @@ import pytest
 import torch
 from hypothesis import given, strategies as st
 from torch import nn
-from deep_sparse_nb.decoders import (HiddenDecoder, HiddenGradient, LinearDecoder, curvature,
-                                     reconstruction_gradient)
+from deep_sparse_nb.decoders import (HiddenDecoder, HiddenGradient, LinearDecoder, _curvature,
+                                     _reconstruction_gradient)
 from deep_sparse_nb.stacks import stack
 from deep_sparse_nb.energy import Energy
 from deep_sparse_nb.inference import Diverged, fista, lipschitz
@@ -27,7 +27,7 @@ class Disguised(nn.Module):
                          ids=['linear', 'hidden'])
 def test_explicit_gradients_are_autograds(decoder):
     Y, _, Z = problem()
-    explicit, auto = (reconstruction_gradient(d, Y).full(Z) for d in (decoder, Disguised(decoder)))
+    explicit, auto = (_reconstruction_gradient(d, Y).full(Z) for d in (decoder, Disguised(decoder)))
     assert (explicit - auto).norm() < 1e-5 * auto.norm()
 
 @pytest.mark.parametrize('energy', [Energy(.01), Energy(.01, gamma=.5), FULL],
@@ -167,9 +167,9 @@ def test_curvature_is_that_of_each_code():
                                            @ decoder.W2[s].T)(Z[s, i])
     true = torch.stack([torch.stack([2/20*torch.linalg.matrix_norm(alone(s, i), 2)**2
                                      for i in range(3)]) for s in (0, 1)])
-    assert torch.allclose(curvature(decoder, Z, 500), true)
+    assert torch.allclose(_curvature(decoder, Z, 500), true)
     W = stack([LinearDecoder(10, 20, s) for s in (0, 1)])
-    assert torch.allclose(curvature(W, Z.float(), 200),
+    assert torch.allclose(_curvature(W, Z.float(), 200),
                           lipschitz(W, Energy(.1), 5)[:, None].expand(2, 3), rtol=1e-3)
 
 @pytest.mark.parametrize('old, new', [('max_iters', 'max_iter'), ('nonneg', 'positive')])

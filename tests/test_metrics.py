@@ -4,7 +4,7 @@ import pytest
 import torch
 from hypothesis import given, settings, strategies as st
 from deep_sparse_nb.energy import planted
-from deep_sparse_nb.metrics import (code_norms, column_norms, dead, explained_variance, match,
+from deep_sparse_nb.metrics import (_code_norms, _column_norms, dead, explained_variance, match,
                                     psnr, sparsity, stability)
 
 seeds = st.integers(0, 2**31)
@@ -66,12 +66,12 @@ def test_sparsity_and_dead_of_planted_codes(seed, k):
 
 def test_metrics_of_a_stack_are_those_of_its_members():
     Z, W = planted(20, side=4)[2]*rand(3, 2, 1, 8).round().float(), randn(3, 2, 5, 8)
-    for metric, x in ((sparsity, Z), (dead, Z), (code_norms, Z), (column_norms, W)):
+    for metric, x in ((sparsity, Z), (dead, Z), (_code_norms, Z), (_column_norms, W)):
         assert torch.allclose(metric(x)[2, 1].double(), metric(x[2, 1]).double())
 
 def test_norms():
-    assert code_norms(torch.tensor([[1., -2.], [3., 0.]])) == 3
-    assert torch.allclose(column_norms(torch.tensor([[3., 0.], [4., 2.]])), torch.tensor([5., 2.]))
+    assert _code_norms(torch.tensor([[1., -2.], [3., 0.]])) == 3
+    assert torch.allclose(_column_norms(torch.tensor([[3., 0.], [4., 2.]])), torch.tensor([5., 2.]))
 
 @given(l=st.integers(1, 5), seed=seeds)
 @settings(deadline=None, max_examples=30)

@@ -10,7 +10,7 @@ from deep_sparse_nb.model import Autoencoder
 from deep_sparse_nb.checkpoints import restore, save
 from deep_sparse_nb.convolution import ConvDecoder
 from deep_sparse_nb.data.datasets import Dataset, Split, own_data
-from deep_sparse_nb.decoders import AnyDecoder, LinearDecoder, atoms
+from deep_sparse_nb.decoders import _AnyDecoder, LinearDecoder, atoms
 from deep_sparse_nb.encoders import LISTA
 from deep_sparse_nb.energy import planted
 from deep_sparse_nb.inference import Diverged, lipschitz
@@ -252,5 +252,5 @@ def test_stacks_keep_ties_buffers_and_frozen_weights():
         torch.testing.assert_close(own(Z)[i], m(Z[i]))
         alone = unstack(own.module, i)
         assert alone.a.weight is alone.b.weight and torch.equal(alone.scale, m.scale)
-    gradient = AnyDecoder(own).reconstruction_gradient(torch.rand(5, 4)).full(Z)
+    gradient = _AnyDecoder(own).reconstruction_gradient(torch.rand(5, 4)).full(Z)
     assert gradient.shape == Z.shape and gradient.isfinite().all()

@@ -11,7 +11,7 @@ from deep_sparse_nb.inference import Diverged
 from deep_sparse_nb.kernels import jit
 from deep_sparse_nb.kernels.active_set import exact_codes
 from deep_sparse_nb.metrics import match
-from deep_sparse_nb.online import AtomByAtom, closed_form, dictionary_step, _renew_atoms_
+from deep_sparse_nb.online import AtomByAtom, _closed_form, dictionary_step, _renew_atoms_
 from deep_sparse_nb.paper.recipes import Recipe
 
 ALONE = dict(beta=0., gamma=0., unit_columns=True, encoder=False, step='auto')
@@ -74,7 +74,7 @@ def test_old_batches_fade():
 def test_bars_are_found(positive):
     Y, D, _ = planted(4000, noise=.05)
     model = Autoencoder.from_recipes(Recipe('SDL', .005, l=16, positive=positive, **ALONE), 1, 64)
-    assert closed_form(model)
+    assert _closed_form(model)
     memory, losses = AtomByAtom(model.decoder.W), []
     for batch in Y.repeat(6, 1).split(200):
         loss, found = dictionary_step(model, memory, batch[None])
@@ -108,7 +108,7 @@ def test_what_is_too_large_is_told():
     (dict(l=1025), 1), ({}, 2)], ids=str)
 def test_all_else_is_left_to_adam(changes, members):
     recipe = Recipe('SDL', .02, **dict(l=16) | ALONE | changes)
-    assert not closed_form(Autoencoder.from_recipes([recipe]*members, [*range(members)], 64))
+    assert not _closed_form(Autoencoder.from_recipes([recipe]*members, [*range(members)], 64))
 
 @needs_compiler
 def test_the_estimator_learns_so_and_goes_on_from_a_file(tmp_path):

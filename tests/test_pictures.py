@@ -10,11 +10,11 @@ from sklearn.datasets import load_sample_image
 from torch import nn
 
 from deep_sparse_nb.data.arrays import Scaling
-from deep_sparse_nb.decoders import HiddenDecoder, LinearDecoder, as_decoder
+from deep_sparse_nb.decoders import HiddenDecoder, LinearDecoder, _as_decoder
 from deep_sparse_nb.stacks import stack
 from deep_sparse_nb.energy import Energy, planted
 from deep_sparse_nb.estimator import SparseCoder
-from deep_sparse_nb.inference import Masked, fista
+from deep_sparse_nb.inference import _Masked, fista
 from deep_sparse_nb.paper.recipes import recipe
 from deep_sparse_nb.pictures import denoise, inpaint, _noise_level, _noise_weight
 from deep_sparse_nb.training import Autoencoder
@@ -47,7 +47,7 @@ def test_masked_gradient_is_the_energys(name):
     at = Z.requires_grad_()
     loss = torch.where(counts, (Y - decoder(at)).square(), 0).sum()/64
     expected, = torch.autograd.grad(loss, at)
-    seen = Masked(as_decoder(decoder), counts)
+    seen = _Masked(_as_decoder(decoder), counts)
     found = seen.reconstruction_gradient(torch.where(counts, Y, 0)).full(Z.detach())
     assert torch.allclose(found, expected, rtol=1e-10, atol=1e-12)
     decoder.float()

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import orthogonal_mp
 
-from deep_sparse_nb.cleaning import clean, cosines, fill, learn_atoms, own_atoms
+from deep_sparse_nb.cleaning import _clean, _cosines, _fill, _learn_atoms, _own_atoms
 from deep_sparse_nb.kernels.pursuit import (centred, expect, overlapped, pursue, pursue_alike,
                                             pursue_known)
 
@@ -72,7 +72,7 @@ def test_expected_amounts_are_wieners():
 def test_groups_of_one_are_patches_alone():
     "Nothing is pulled where a group is a single patch."
     rng = np.random.default_rng(0)
-    planes, D = 10*rng.standard_normal((1, 20, 22)), cosines(4, 24)
+    planes, D = 10*rng.standard_normal((1, 20, 22)), _cosines(4, 24)
     X, levels = centred(planes, 4)
     made = pursue_alike(planes, planes, D, 4, 5., 1., step=1, group=1)
     code = pursue(X, D, 25.*16, 8)
@@ -84,17 +84,17 @@ def test_groups_of_one_are_patches_alone():
 def test_a_group_keeps_its_mean_and_loses_its_noise():
     "A picture that repeats one patch: its mean is what many noisy copies say."
     rng = np.random.default_rng(0)
-    tile = 300*cosines(8, 64)[:, 9].reshape(8, 8) + 1000
+    tile = 300*_cosines(8, 64)[:, 9].reshape(8, 8) + 1000
     planes = np.tile(tile, (6, 6))[None]
     noisy = planes + 10*rng.standard_normal(planes.shape)
-    made = pursue_alike(noisy, planes, cosines(8, 64), 8, 10., 1., step=8, reach=48)
+    made = pursue_alike(noisy, planes, _cosines(8, 64), 8, 10., 1., step=8, reach=48)
     assert np.square(made - planes).mean() < 100/16
 
 
 def test_channels_that_are_the_same_are_coded_as_one():
     "Three equal planes with atoms of equal thirds; the noise of a number is the same."
     rng = np.random.default_rng(0)
-    plane, D = 100 + 10*rng.standard_normal((1, 20, 22)), cosines(4, 24)
+    plane, D = 100 + 10*rng.standard_normal((1, 20, 22)), _cosines(4, 24)
     one = pursue_alike(plane, plane, D, 4, 5., 1., group=1)
     three = pursue_alike(np.repeat(plane, 3, 0), plane, np.vstack([D]*3)/3**.5, 4, 5., 1., group=1)
     assert np.allclose(one, three[0], atol=1) and np.allclose(three[0], three[2], atol=1e-3)
@@ -114,7 +114,7 @@ def test_atoms_are_learned_that_were_planted():
     X = X.astype(np.float32)
     start = np.random.default_rng(1).standard_normal(D.shape)
     start /= np.linalg.norm(start, axis=0)
-    W = learn_atoms(X, start, .02, passes=30, batch=500)
+    W = _learn_atoms(X, start, .02, passes=30, batch=500)
     assert np.allclose(np.linalg.norm(W, axis=0), 1, atol=1e-4)
     few, many = (pursue(X, A, .02).used.mean() for A in (W, start))
     assert few < .8*many
@@ -124,10 +124,10 @@ def test_tiles_leave_no_seam(monkeypatch):
     i, j = np.mgrid[:90, :100]
     truth = (100 + 50*np.sin(i/6) + 50*np.sin(j/5 + i/9))[None]
     noisy = truth + 15*np.random.default_rng(0).standard_normal(truth.shape)
-    D = own_atoms(noisy, 15.)
-    whole = clean(noisy, D, 15.)
+    D = _own_atoms(noisy, 15.)
+    whole = _clean(noisy, D, 15.)
     monkeypatch.setattr('deep_sparse_nb.cleaning._TILE', 50)
-    tiled = clean(noisy, D, 15.)
+    tiled = _clean(noisy, D, 15.)
     errors = [np.square(x - truth).mean() for x in (whole, tiled, noisy)]
     assert errors[1] < 1.05*errors[0] and errors[1] < errors[2]/8
 
@@ -136,7 +136,7 @@ def test_known_pixels_stay_and_all_is_filled():
     planes = np.add.outer(np.arange(30.), np.arange(26.))[None]
     known = np.random.default_rng(0).random(planes.shape) < .4
     known[0, 5:25, 5:20] = False
-    made = fill(np.where(known, planes, np.nan), known, cosines(8, 100), 8)
+    made = _fill(np.where(known, planes, np.nan), known, _cosines(8, 100), 8)
     assert (made[known] == planes[known]).all() and np.isfinite(made).all()
     assert np.abs(made - planes).max() < 2*planes.std()
     assert np.std((made - planes)[~known]) < planes.std()/2

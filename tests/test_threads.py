@@ -4,7 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 from torch import nn
-from deep_sparse_nb.decoders import HiddenDecoder, LinearDecoder, curvature
+from deep_sparse_nb.decoders import HiddenDecoder, LinearDecoder, _curvature
 from deep_sparse_nb.energy import Energy, planted
 from deep_sparse_nb.inference import fista
 from deep_sparse_nb.model import Autoencoder
@@ -32,7 +32,7 @@ READERS = dict(
     hidden=lambda: (d := HiddenDecoder(8, 150, 16), lambda: fista(
         Y.double(), d, Energy(.01), step=.1, max_iter=20).codes),
     linear=lambda: (d := LinearDecoder(8, 16), lambda: fista(Y, d, Energy(.01, 1.)).codes),
-    curvature=lambda: (OWN, lambda: curvature(OWN, Z.double(), 5)),
+    curvature=lambda: (OWN, lambda: _curvature(OWN, Z.double(), 5)),
     stack=lambda: (m := model(), lambda: m.decode(Z)),
     encoder=lambda: (m := model(LinearDecoder(8, 16), nn.Sequential(nn.Linear(16, 8), nn.ReLU())),
                      lambda: m(Y)))

@@ -59,7 +59,7 @@ MUTANTS = [Mutant(*m) for m in [
     ('decoders', 'self.W, self.scale, self.B = W, 2/d,',
      'self.W, self.scale, self.B = W, 1/d,', 'test_decoders.py'),
     ('decoders', 'W1*(2/W2.shape[-2])', 'W1*(1/W2.shape[-2])', 'test_decoders.py'),
-    ('decoders', 'summed(error, Z).mul_(2/size)', 'summed(error, Z).mul_(1/size)',
+    ('decoders', '_summed(error, Z).mul_(2/size)', '_summed(error, Z).mul_(1/size)',
      'test_decoders.py'),
     ('decoders', 'W.square().sum(-2, keepdim=True)',
      'W.square().sum(-1, keepdim=True)', 'test_decoders.py'),

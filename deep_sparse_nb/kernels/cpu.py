@@ -20,7 +20,7 @@ from ..iteration import Iteration, Solver
 from .jit import _compiled, _inlined
 
 # %% ../../nbs/kernels/cpu.ipynb #cb106043
-class State(NamedTuple):
+class _State(NamedTuple):
     "The codes of all models."
     X: numpy.ndarray          # (models, n, l): where the gradient is taken
     Z: numpy.ndarray          # (models, n, l): the current codes
@@ -31,11 +31,11 @@ class State(NamedTuple):
     mean: numpy.ndarray       # (models, l): of X over the batch
     stretch: numpy.ndarray    # (models, l): the hinge's gradient is stretch (X - mean)
     sums: numpy.ndarray       # (models, 2, l): of X - mean, and of its square
-    weights: numpy.ndarray    # (models, 6): a model's `Weights`
+    weights: numpy.ndarray    # (models, 6): a model's `_Weights`
     stop: numpy.ndarray       # (1,) int64: not 0 once there is no reason to go on
 
 # %% ../../nbs/kernels/cpu.ipynb #cb106045
-class Weights(NamedTuple):
+class _Weights(NamedTuple):
     "A model's step and the weights of its energy."
     eta: float
     lam: float
@@ -44,7 +44,7 @@ class Weights(NamedTuple):
     T: float
     rounding: float           # of a mean: a deviation below rounding*|mean| is 0
 
-class Options(NamedTuple):
+class _Options(NamedTuple):
     "The rules of the iteration."
     tol: float
     max_iter: int
@@ -54,13 +54,13 @@ class Options(NamedTuple):
     freeze: bool              # samples that are done move no more
 
 @_inlined
-def weights_of(s, state):
+def _weights_of(s, state):
     w = state.weights[s]
-    return Weights(w[0], w[1], w[2], w[3], w[4], w[5])
+    return _Weights(w[0], w[1], w[2], w[3], w[4], w[5])
 
 # %% ../../nbs/kernels/cpu.ipynb #8355c02e
 @_inlined
-def shrunk_step(x, z, c, f, g, mean, stretch, w, positive):
+def _shrunk_step(x, z, c, f, g, mean, stretch, w, positive):
     "g becomes the new code v. Returns |v - z|^2, |z|^2 and <x - v, v - z>."
     zero, eta, alpha, hinged = x.dtype.type(0), w.eta, w.eta*w.lam, w.beta > 0
     distance, length, uphill = zero, zero, zero
@@ -78,30 +78,30 @@ def shrunk_step(x, z, c, f, g, mean, stretch, w, positive):
     return distance, length, uphill
 
 # %% ../../nbs/kernels/cpu.ipynb #ea502afb
-RUNNING, DONE, OVERFLOWN = 0, 1, 2
-TINY = 1e-30    # below it sums of float32 squares have lost digits
+_RUNNING, _DONE, _OVERFLOWN = 0, 1, 2
+_TINY = 1e-30    # below it sums of float32 squares have lost digits
 
 @_inlined
-def status(distance, length, tol, v, z):
+def _status(distance, length, tol, v, z):
     "What the stopping rule says of the new code v."
-    if distance >= TINY and distance + length < inf:
-        return DONE if distance < tol*tol*length else RUNNING
+    if distance >= _TINY and distance + length < inf:
+        return _DONE if distance < tol*tol*length else _RUNNING
     moved, size, broken = 0., 0., 0.           # again in float64
     for j in range(v.shape[0]):
         moved += (float64(v[j]) - float64(z[j]))**2
         size += float64(z[j])**2
         broken += float64(v[j] - v[j])
-    if broken != 0: return OVERFLOWN
-    return DONE if moved < tol*tol*size or moved == 0 else RUNNING
+    if broken != 0: return _OVERFLOWN
+    return _DONE if moved < tol*tol*size or moved == 0 else _RUNNING
 
 
 # %% ../../nbs/kernels/cpu.ipynb #ea502afc
 @_inlined
-def finish_step(x, z, c, f, g, mean, stretch, t, w, options):
+def _finish_step(x, z, c, f, g, mean, stretch, t, w, options):
     "A step by the decoder's gradient f to a new code g. Returns the next t and the status."
-    distance, length, uphill = shrunk_step(x, z, c, f, g, mean, stretch, w,
+    distance, length, uphill = _shrunk_step(x, z, c, f, g, mean, stretch, w,
                                             options.positive)
-    now = status(distance, length, options.tol, g, z)
+    now = _status(distance, length, options.tol, g, z)
     following = (1 + sqrt(1 + 4*t*t))/2
     ahead = x.dtype.type((t - 1)/following if options.momentum else 0.)
     if options.restart and uphill > 0: following, ahead = 1., x.dtype.type(0)
@@ -112,7 +112,7 @@ def finish_step(x, z, c, f, g, mean, stretch, t, w, options):
 
 # %% ../../nbs/kernels/cpu.ipynb #60fb9f93
 @_inlined
-def add_to_sums(x, mean, sums, squares):
+def _add_to_sums(x, mean, sums, squares):
     "Add a sample's point to the sums of its model."
     for j in range(x.shape[0]):
         centred = x[j] - mean[j]
@@ -120,7 +120,7 @@ def add_to_sums(x, mean, sums, squares):
         squares[j] += centred*centred
 
 @_inlined
-def update_hinge(n, mean, stretch, sums, squares, w):
+def _update_hinge(n, mean, stretch, sums, squares, w):
     "Mean and stretch of each component from the sums, which start again from zero."
     number = mean.dtype.type
     share, unbiased, zero = number(1/n), number(n/(n - 1)), number(0)
@@ -135,49 +135,49 @@ def update_hinge(n, mean, stretch, sums, squares, w):
 
 # %% ../../nbs/kernels/cpu.ipynb #014ce67b
 @_inlined
-def first_hinge(X, mean, stretch, sums, squares, w):
+def _first_hinge(X, mean, stretch, sums, squares, w):
     "Mean and stretch of each component at the start, from a mean of zero."
     for _ in range(2):
-        for i in range(X.shape[0]): add_to_sums(X[i], mean, sums, squares)
-        update_hinge(X.shape[0], mean, stretch, sums, squares, w)
+        for i in range(X.shape[0]): _add_to_sums(X[i], mean, sums, squares)
+        _update_hinge(X.shape[0], mean, stretch, sums, squares, w)
 
 # %% ../../nbs/kernels/cpu.ipynb #5a9b3faf
 @_inlined
-def copy(a, b):
+def _copy(a, b):
     "b becomes a, faster than by `b[:] = a`."
     for j in range(a.shape[0]): b[j] = a[j]
 
 @_inlined
-def keep(i, k, v, now, still, codes, iterations, stop):
+def _keep(i, k, v, now, still, codes, iterations, stop):
     "Keep the code of a sample that has just become done. Returns whether it still runs."
-    if now == OVERFLOWN: stop[0] = 1
-    if not still or now != DONE: return still
+    if now == _OVERFLOWN: stop[0] = 1
+    if not still or now != _DONE: return still
     iterations[i] = k
-    copy(v, codes[i])
+    _copy(v, codes[i])
     return False
 
 
 # %% ../../nbs/kernels/cpu.ipynb #5a9b3fb0
 @_compiled
-def advance_model(s, k, G, state, options):
+def _advance_model(s, k, G, state, options):
     "`Iteration.advance` for the samples of a model, in place. Returns how many are not done."
-    X, Z, C, t, w = state.X[s], state.Z[s], state.C[s], state.t[s], weights_of(s, state)
+    X, Z, C, t, w = state.X[s], state.Z[s], state.C[s], state.t[s], _weights_of(s, state)
     mean, stretch = state.mean[s], state.stretch[s]
     sums, squares = state.sums[s, 0], state.sums[s, 1]
     codes, iterations, stop = state.codes[s], state.iterations[s], state.stop
     n, hinged, running = X.shape[0], w.beta > 0, 0
     freeze, g = options.freeze or not hinged, numpy.empty(X.shape[1], X.dtype)
-    if hinged and k == 1: first_hinge(X, mean, stretch, sums, squares, w)
+    if hinged and k == 1: _first_hinge(X, mean, stretch, sums, squares, w)
     for i in range(n):
         x, z, still = X[i], Z[i], iterations[i] == 0
         if still or not freeze:
-            t[i], now = finish_step(x, z, C[i], G[i], g, mean, stretch, t[i], w, options)
-            if now != RUNNING:
-                still = keep(i, k, g, now, still, codes, iterations, stop)
-                if freeze and not still: copy(z, x)
+            t[i], now = _finish_step(x, z, C[i], G[i], g, mean, stretch, t[i], w, options)
+            if now != _RUNNING:
+                still = _keep(i, k, g, now, still, codes, iterations, stop)
+                if freeze and not still: _copy(z, x)
             running += still
-        if hinged: add_to_sums(x, mean, sums, squares)
-    if hinged: update_hinge(n, mean, stretch, sums, squares, w)
+        if hinged: _add_to_sums(x, mean, sums, squares)
+    if hinged: _update_hinge(n, mean, stretch, sums, squares, w)
     return running
 
 # %% ../../nbs/kernels/cpu.ipynb #bd71ca8d
@@ -197,7 +197,7 @@ class CompiledIteration(Iteration):
         X, Z, codes, t, iterations = (A.numpy().reshape(models, *A.shape[start.dim() - 2:])
                                       for A in tensors)
         C = self.array(0. if encoded is None else pull*encoded, n, l)
-        self.state = State(X, Z, C, codes, t, iterations, zeros(l), zeros(l), zeros(2, l),
+        self.state = _State(X, Z, C, codes, t, iterations, zeros(l), zeros(l), zeros(2, l),
                            self.weights, numpy.zeros(1, numpy.int64))
 
     def array(self, A: Tensor | float, *shape: int) -> numpy.ndarray:
@@ -205,16 +205,16 @@ class CompiledIteration(Iteration):
         A = torch.as_tensor(A, dtype=self.X.dtype).expand((*self.X.shape[:-2], *shape))
         return A.reshape(-1, *shape).contiguous().numpy()
 
-    def options(self, max_iter: int) -> Options:
+    def options(self, max_iter: int) -> _Options:
         "The solver's options, for compiled loops."
         how = self.solver
-        return Options(float(how.tol), max_iter, how.positive, how.momentum, how.restart,
+        return _Options(float(how.tol), max_iter, how.positive, how.momentum, how.restart,
                        how.freeze_converged)
 
     def advance(self, G: Tensor, k: int) -> None:
         "Iteration `k`, from the decoder's gradient G at X, in place."
         G, options = self.array(G, *G.shape[-2:]), self.options(k)
-        self.left = max(advance_model(s, k, G[s], self.state, options) for s in range(len(G)))
+        self.left = max(_advance_model(s, k, G[s], self.state, options) for s in range(len(G)))
 
     def running(self) -> int:
         "As in `Iteration`."
@@ -233,12 +233,12 @@ class DenseIteration(CompiledIteration):
         seen = G.numpy()                          # the same memory
         for k in range(1, max_iter + 1):
             torch.mm(X, H, out=G)
-            left = advance_model(0, k, seen, state, options)
+            left = _advance_model(0, k, seen, state, options)
             if not left or state.stop[0]: return
 
 # %% ../../nbs/kernels/cpu.ipynb #50e7a76d
 @_inlined
-def multiply(x, H, g, support, strength):
+def _multiply(x, H, g, support, strength):
     "g = H x, from the components of x that are not zero, eight rows of H = H' at a time."
     k = 0
     for j in range(x.shape[0]):
@@ -256,10 +256,10 @@ def multiply(x, H, g, support, strength):
 
 # %% ../../nbs/kernels/cpu.ipynb #3f3bf05b
 @_compiled
-def infer_samples(s, first, last, H, state, options):
+def _infer_samples(s, first, last, H, state, options):
     "All iterations of some samples of a model without a hinge, in place."
     X, Z, C, H, stop = state.X[s], state.Z[s], state.C[s], H[s], state.stop
-    w = weights_of(s, state)
+    w = _weights_of(s, state)
     codes, iterations, l = state.codes[s], state.iterations[s], X.shape[1]
     g, strength = numpy.empty(l, H.dtype), numpy.zeros(l + 8, H.dtype)
     support = numpy.zeros(l + 8, numpy.int64)
@@ -268,13 +268,13 @@ def infer_samples(s, first, last, H, state, options):
         while still and k < options.max_iter:
             if stop[0] != 0: return
             k += 1
-            multiply(x, H, g, support, strength)
-            t, now = finish_step(x, z, c, g, g, g, g, t, w, options)
-            if now != RUNNING: still = keep(i, k, g, now, still, codes, iterations, stop)
+            _multiply(x, H, g, support, strength)
+            t, now = _finish_step(x, z, c, g, g, g, g, t, w, options)
+            if now != _RUNNING: still = _keep(i, k, g, now, still, codes, iterations, stop)
 
 # %% ../../nbs/kernels/cpu.ipynb #9e91c092
 @_compiled
-def infer_batch(s, k, last, H, state, options):
+def _infer_batch(s, k, last, H, state, options):
     "Iterations k + 1 to `last` of a model with a hinge. Returns how many are not done."
     X, H, iterations, l = state.X[s], H[s], state.iterations[s], state.X.shape[2]
     G, strength = numpy.empty_like(X), numpy.zeros(l + 8, H.dtype)
@@ -282,20 +282,20 @@ def infer_batch(s, k, last, H, state, options):
     while running > 0 and k < last and state.stop[0] == 0:
         k += 1
         for i in range(len(X)):
-            if not options.freeze or iterations[i] == 0: multiply(X[i], H, G[i], support, strength)
-        running = advance_model(s, k, G, state, options)
+            if not options.freeze or iterations[i] == 0: _multiply(X[i], H, G[i], support, strength)
+        running = _advance_model(s, k, G, state, options)
     return running
 
 # %% ../../nbs/kernels/cpu.ipynb #5945605c
-ROWS = 16     # samples that a thread takes at a time
-TURNS = 16    # iterations of a batch between two looks at the keyboard
-PATIENCE = 5e-4  # seconds after which the thread that calls looks for help
+_ROWS = 16     # samples that a thread takes at a time
+_TURNS = 16    # iterations of a batch between two looks at the keyboard
+_PATIENCE = 5e-4  # seconds after which the thread that calls looks for help
 
-def infer_in_turns(s, H, state, options):
+def _infer_in_turns(s, H, state, options):
     "All iterations of a model with a hinge, with a look at the keyboard now and then."
-    for k in range(0, options.max_iter, TURNS):
-        last = min(k + TURNS, options.max_iter)
-        if not infer_batch(s, k, last, H, state, options): return
+    for k in range(0, options.max_iter, _TURNS):
+        last = min(k + _TURNS, options.max_iter)
+        if not _infer_batch(s, k, last, H, state, options): return
 
 # %% ../../nbs/kernels/cpu.ipynb #5945605d
 class SparseIteration(CompiledIteration):
@@ -309,18 +309,18 @@ class SparseIteration(CompiledIteration):
         tasks: list[tuple[int, ...]] = []
         for s in range(models):
             if state.weights[s, 3] > 0: tasks.append((s,))
-            else: tasks += [(s, i, min(i + ROWS, n)) for i in range(0, n, ROWS)]
+            else: tasks += [(s, i, min(i + _ROWS, n)) for i in range(0, n, _ROWS)]
         queue, others = iter(tasks), min(torch.get_num_threads(), len(tasks)) - 1
         def work(seconds=inf):
             "Take tasks, until none is left or the time is up. Returns whether it is."
             end = time.perf_counter() + seconds
             for task in queue:
-                if len(task) == 3: infer_samples(*task, H, state, options)
-                else: infer_in_turns(*task, H, state, options)
+                if len(task) == 3: _infer_samples(*task, H, state, options)
+                else: _infer_in_turns(*task, H, state, options)
                 if time.perf_counter() > end: return True
             return False
         if not others: work(); return
-        if len(tasks[0]) == 3 and not work(PATIENCE): return
+        if len(tasks[0]) == 3 and not work(_PATIENCE): return
         with ThreadPoolExecutor(others) as pool:
             try:
                 others = [pool.submit(work) for _ in range(others)]

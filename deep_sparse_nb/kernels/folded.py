@@ -17,9 +17,9 @@ from ..decoders import Gradient, HiddenGradient
 from .jit import _compiled, _inlined
 
 # %% ../../nbs/kernels/folded.ipynb #f01d000d
-AHEAD = 4      # a radius, in steps
+_AHEAD = 4      # a radius, in steps
 
-class Near(NamedTuple):
+class _Near(NamedTuple):
     "Of each sample, which units may be off within a radius."
     Z: numpy.ndarray        # (n, l): the codes at which all units were looked at
     last: numpy.ndarray     # (n, l): the codes of the last call
@@ -28,22 +28,22 @@ class Near(NamedTuple):
     held: numpy.ndarray     # (n,) int32
     off: numpy.ndarray      # (n,) int32: how many were off at that look
 
-def near_nothing(n: int, m: int, Z: Tensor) -> Near:
+def _near_nothing(n: int, m: int, Z: Tensor) -> _Near:
     "Before the first look at m units of n samples, for codes of the type of Z."
     kind, l = Z.numpy().dtype, Z.shape[-1]
     far = numpy.full((n, l), numpy.inf, kind)
-    return Near(far, far.copy(), numpy.zeros(n, kind), numpy.empty((n, m), numpy.int32),
+    return _Near(far, far.copy(), numpy.zeros(n, kind), numpy.empty((n, m), numpy.int32),
                 numpy.zeros(n, numpy.int32), numpy.zeros(n, numpy.int32))
 
 # %% ../../nbs/kernels/folded.ipynb #f01d000e
 @_inlined
-def distance(x, y):
+def _distance(x, y):
     total = x.dtype.type(0)
     for j in range(len(x)): total += (x[j] - y[j])*(x[j] - y[j])
     return numpy.sqrt(total)
 
 @_compiled
-def leave(Z, samples, near, left):
+def _leave(Z, samples, near, left):
     """Note codes Z of `samples`. Puts into `left` the rows that have left their radius.
 
     Returns how many, and gives them a new one.
@@ -51,10 +51,10 @@ def leave(Z, samples, near, left):
     k = 0
     for r in range(len(samples)):
         s, z = samples[r], Z[r]
-        step = distance(z, near.last[s])
-        wide = near.radius[s] > 4*AHEAD*step
-        if wide or not distance(z, near.Z[s]) <= near.radius[s]:
-            near.radius[s] = AHEAD*step if step < numpy.inf else 0
+        step = _distance(z, near.last[s])
+        wide = near.radius[s] > 4*_AHEAD*step
+        if wide or not _distance(z, near.Z[s]) <= near.radius[s]:
+            near.radius[s] = _AHEAD*step if step < numpy.inf else 0
             for j in range(len(z)): near.Z[s, j] = z[j]
             left[k] = r
             k += 1
@@ -62,10 +62,10 @@ def leave(Z, samples, near, left):
     return k
 
 # %% ../../nbs/kernels/folded.ipynb #f01d0010
-FEW = 1/6      # of the units are off, where folding pays
+_FEW = 1/6      # of the units are off, where folding pays
 
 @_compiled
-def look(A, samples, reach, near):
+def _look(A, samples, reach, near):
     "Find the near units from A (rows, m). Whether what is below zero is the less."
     fits = True
     for r in range(len(samples)):
@@ -83,7 +83,7 @@ def look(A, samples, reach, near):
 
 # %% ../../nbs/kernels/folded.ipynb #f01d0012
 @_inlined
-def dots(W, units, k, x, out):
+def _dots(W, units, k, x, out):
     "out[p] = W[units[p]] x, for p below k."
     zero = x.dtype.type(0)
     for p in range(k, k + 3): units[p] = 0
@@ -98,7 +98,7 @@ def dots(W, units, k, x, out):
         out[p], out[p+1], out[p+2], out[p+3] = t0, t1, t2, t3
 
 @_inlined
-def add_rows(W, units, k, c, y):
+def _add_rows(W, units, k, c, y):
     "y += sum_p c[p] W[units[p]], for p below k."
     for p in range(k, k + 3): units[p], c[p] = 0, 0
     for p in range(0, k, 4):
@@ -108,7 +108,7 @@ def add_rows(W, units, k, c, y):
 
 # %% ../../nbs/kernels/folded.ipynb #f01d0013
 @_compiled
-def correct(Z, samples, near, W1, b1, V, R, G, first, last):
+def _correct(Z, samples, near, W1, b1, V, R, G, first, last):
     "Add to R and G the sums of both formulas, for rows `first` to `last`."
     m = len(W1)
     units, off = numpy.empty(m + 3, numpy.int32), numpy.empty(m + 3, numpy.int32)
@@ -116,22 +116,22 @@ def correct(Z, samples, near, W1, b1, V, R, G, first, last):
     for r in range(first, last):
         s, k = samples[r], 0
         for p in range(near.held[s]): units[p] = near.units[s, p]
-        dots(W1, units, near.held[s], Z[r], a)
+        _dots(W1, units, near.held[s], Z[r], a)
         for p in range(near.held[s]):
             i = units[p]
             off[k], a[k] = i, -(a[p] + b1[i])                  # n_i
             k += a[k] > 0
-        add_rows(V, off, k, a, R[r])
-        dots(V, off, k, R[r], a)
+        _add_rows(V, off, k, a, R[r])
+        _dots(V, off, k, R[r], a)
         for p in range(k): a[p] = -a[p]
-        add_rows(W1, off, k, a, G[r])
+        _add_rows(W1, off, k, a, G[r])
 
 # %% ../../nbs/kernels/folded.ipynb #f01d0014
-ROWS = 32      # samples that are worth a thread
+_ROWS = 32      # samples that are worth a thread
 
-def in_parts(work: Callable[[int, int], None], n: int) -> None:
+def _in_parts(work: Callable[[int, int], None], n: int) -> None:
     "Call `work(first, last)` for parts of n rows, in as many threads as PyTorch has."
-    parts = max(1, min(torch.get_num_threads(), n//ROWS))
+    parts = max(1, min(torch.get_num_threads(), n//_ROWS))
     first, *others = ((n*i//parts, n*(i + 1)//parts) for i in range(parts))
     if not others: return work(*first)
     with ThreadPoolExecutor(len(others)) as pool:
@@ -140,20 +140,20 @@ def in_parts(work: Callable[[int, int], None], n: int) -> None:
         for helper in helpers: helper.result()
 
 # %% ../../nbs/kernels/folded.ipynb #f01d0020
-class Units:
+class _Units:
     "The units of a hidden layer: which are near, for each of n samples."
     def __init__(self, W1: Tensor, b1: Tensor, n: int):    # W1 (m, l), b1 (m,)
         self.W1, self.b1, self.reach = W1, b1, torch.linalg.vector_norm(W1, dim=1)
-        self.near, self.left = near_nothing(n, len(W1), W1), torch.empty(n, dtype=torch.long)
+        self.near, self.left = _near_nothing(n, len(W1), W1), torch.empty(n, dtype=torch.long)
 
     def few_off(self, Z: Tensor, samples: numpy.ndarray) -> bool:
         "Look at all units of those that have left their radius. Whether few of them are off."
-        k = leave(Z.numpy(), samples, self.near, self.left.numpy())
+        k = _leave(Z.numpy(), samples, self.near, self.left.numpy())
         if not k: return True
         left = self.left[:k]
         A = torch.addmm(self.b1, Z[left], self.W1.mT)
-        fits = look(A.numpy(), samples[left.numpy()], self.reach.numpy(), self.near)
-        return fits and self.near.off[samples].mean() <= FEW*len(self.W1)
+        fits = _look(A.numpy(), samples[left.numpy()], self.reach.numpy(), self.near)
+        return fits and self.near.off[samples].mean() <= _FEW*len(self.W1)
 
 # %% ../../nbs/kernels/folded.ipynb #f01d0016
 class FoldedGradient(HiddenGradient):
@@ -161,7 +161,7 @@ class FoldedGradient(HiddenGradient):
     def __init__(self, plain: HiddenGradient):
         super().__init__(*plain.given)
         self.samples, self.few = numpy.arange(self.target.shape[-2]), True
-        self.units = Units(self.W1, self.b1.flatten(), len(self.samples))
+        self.units = _Units(self.W1, self.b1.flatten(), len(self.samples))
 
     @cached_property
     def parts(self) -> tuple[Tensor, Tensor, Tensor]:
@@ -179,7 +179,7 @@ class FoldedGradient(HiddenGradient):
         (D, bias, V), Y = self.parts, self.target.reshape(len(Z), -1)
         R, G = torch.addmm(Y, Z, D.mT, beta=-1).add_(bias), torch.zeros_like(Z)
         arrays = [A.contiguous().numpy() for A in (self.W1, self.units.b1, V, R, G)]
-        in_parts(partial(correct, Z.numpy(), self.samples, self.units.near, *arrays), len(Z))
+        _in_parts(partial(_correct, Z.numpy(), self.samples, self.units.near, *arrays), len(Z))
         return torch.addmm(G, R, D).mul_(2/len(D))
 
     def restrict_to(self, samples: Tensor) -> None:

@@ -22,7 +22,7 @@ constexpr = tl.constexpr if triton else None
 
 # %% ../../nbs/kernels/gpu.ipynb #e916b57a
 @program
-def hinge_from_sums(mean, sums, squares, n, beta, T, rounding, inside):
+def _hinge_from_sums(mean, sums, squares, n, beta, T, rounding, inside):
     "Mean and stretch of each component from its last mean and the sums about it."
     shift = tl.load(sums, inside, 0.)/n
     mean = tl.load(mean, inside, 0.) + shift
@@ -34,7 +34,7 @@ def hinge_from_sums(mean, sums, squares, n, beta, T, rounding, inside):
     return mean, stretch
 
 @program
-def leave_sums(centred, mu, mean, sums, k, size, component, inside):
+def _leave_sums(centred, mu, mean, sums, k, size, component, inside):
     "Add some rows to the sums for the next iteration. The first program clears those after."
     new = sums + k % 3*2*size + component
     tl.atomic_add(new, tl.sum(centred, 0), inside)
@@ -46,14 +46,14 @@ def leave_sums(centred, mu, mean, sums, k, size, component, inside):
 
 # %% ../../nbs/kernels/gpu.ipynb #e916b57c
 @program
-def shrunk(v, alpha, positive: constexpr):
+def _shrunk(v, alpha, positive: constexpr):
     "`shrink`, of which NaN stays NaN."
     if positive: v = tl.where(v < alpha, 0., v - alpha)
     else: v = tl.where(v > alpha, v - alpha, tl.where(v < -alpha, v + alpha, v*0.))
     return v
 
 @program
-def hardly_moved(moved, z, tol):
+def _hardly_moved(moved, z, tol):
     "What the stopping rule says of each row."
     distance, length = moved.to(tl.float64), z.to(tl.float64)
     distance, length = tl.sum(distance*distance, 1), tl.sum(length*length, 1)
@@ -61,7 +61,7 @@ def hardly_moved(moved, z, tol):
     return (tl.sqrt(distance) < tol*tl.sqrt(length)) | same
 
 @program
-def look_ahead(t, uphill, momentum: constexpr, restart: constexpr):
+def _look_ahead(t, uphill, momentum: constexpr, restart: constexpr):
     "The next t, and the factor of the last move."
     following = (1 + tl.sqrt(1 + 4*t*t))/2
     ahead = (t - 1)/following if momentum else t*0.
@@ -70,7 +70,7 @@ def look_ahead(t, uphill, momentum: constexpr, restart: constexpr):
 
 # %% ../../nbs/kernels/gpu.ipynb #871c7478
 @program
-def fista_step(X, Z, G, C, codes, iterations, t, mean, sums, weights, models, n, l, tol, k,
+def _fista_step(X, Z, G, C, codes, iterations, t, mean, sums, weights, models, n, l, tol, k,
                positive: constexpr, momentum: constexpr, restart: constexpr,
                freeze: constexpr,
                hinged: constexpr, rounding: constexpr, ROWS: constexpr, COLUMNS: constexpr):
@@ -85,21 +85,21 @@ def fista_step(X, Z, G, C, codes, iterations, t, mean, sums, weights, models, n,
     freezes, before = freeze | (beta == 0), tl.load(iterations + row, rows < n, 1)
     if hinged:
         old, last = sums + (k - 1) % 3*2*size + component, mean + (k - 1) % 2*size + component
-        mu, stretch = hinge_from_sums(last, old, old + size, n, beta, T, rounding, j < l)
+        mu, stretch = _hinge_from_sums(last, old, old + size, n, beta, T, rounding, j < l)
         g += stretch[None, :]*(x - mu[None, :])
-    v = tl.where(((before > 0) & freezes)[:, None], z, shrunk(x - eta*g, eta*lam, positive))
+    v = tl.where(((before > 0) & freezes)[:, None], z, _shrunk(x - eta*g, eta*lam, positive))
     moved = v - z
-    done = (before == 0) & hardly_moved(moved, z, tol)
+    done = (before == 0) & _hardly_moved(moved, z, tol)
     tl.store(codes + here, v, inside & done[:, None])
     tl.store(iterations + row, k, done & (rows < n))
     now, uphill = tl.load(t + row, rows < n, 1.), tl.sum((x - v)*moved, 1) > 0
-    following, ahead = look_ahead(now, uphill, momentum, restart)
+    following, ahead = _look_ahead(now, uphill, momentum, restart)
     x = v + tl.where(((before > 0) | done) & freezes, 0., ahead)[:, None]*moved
     tl.store(X + here, x, inside); tl.store(Z + here, v, inside)
     tl.store(t + row, following, rows < n)
     if hinged:
         x = tl.where(inside, x - mu[None, :], 0.)
-        leave_sums(x, mu, mean, sums, k, size, component, j < l)
+        _leave_sums(x, mu, mean, sums, k, size, component, j < l)
 
 # %% ../../nbs/kernels/gpu.ipynb #ff85e85e
 class TritonIteration(Iteration):
@@ -128,7 +128,7 @@ class TritonIteration(Iteration):
 
     def advance(self, G: Tensor, k: int) -> None:
         models, n, l = self.shape
-        fista_step[triton.cdiv(n, self.constants['ROWS']), models](
+        _fista_step[triton.cdiv(n, self.constants['ROWS']), models](
             self.X, self.Z, self.whole(G), self.C, self.codes, self.iterations, self.t,
             self.mean, self.sums, self.weights, models, n, l, self.solver.tol, k,
             **self.constants)

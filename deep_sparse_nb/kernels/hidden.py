@@ -14,7 +14,7 @@ from ..decoders import (AWAITED, HiddenGradient, active_rows,
 
 
 # %% ../../nbs/kernels/hidden.ipynb #53f71447
-class ChangedGradient(HiddenGradient):
+class _ChangedGradient(HiddenGradient):
     "A hidden layer's gradient from what has changed since a point, in bfloat16."
     def __init__(self, W1: Tensor, b1: Tensor, W2: Tensor, Y: Tensor):
         super().__init__(W1, b1, W2, Y)
@@ -45,7 +45,7 @@ _REFRESH = 16    # one gradient in so many is computed in full
 _FEW_ROWS = 16   # so few active rows gain nothing
 
 # %% ../../nbs/kernels/hidden.ipynb #501ccf03
-class BfloatGradient(ChangedGradient):
+class BfloatGradient(_ChangedGradient):
     "A hidden layer's gradient in float32, its changes between full ones in bfloat16."
     def __init__(self, plain: HiddenGradient):
         super().__init__(*plain.given)

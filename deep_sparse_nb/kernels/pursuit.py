@@ -71,7 +71,7 @@ def _pursue(B, G, energy, limit, atoms, amounts, count):
         for p in range(k): amounts[r, p] = z[p]
 
 # %% ../../nbs/kernels/pursuit.ipynb #2cc89dfa
-class Code(NamedTuple):
+class _Code(NamedTuple):
     "Codes of n rows by their atoms; of each row, the first `used` entries mean something."
     atoms: np.ndarray    # (n, most) int32
     amounts: np.ndarray  # (n, most) float32
@@ -90,7 +90,7 @@ def pursue(X: np.ndarray,                # rows (n, d)
            D: np.ndarray,                # atoms (d, l) of unit length
            limit: 'float | np.ndarray',  # squared error that is small enough, one or (n,)
            most: int | None = None,      # atoms of a code at most (default d)
-           ) -> Code:
+           ) -> _Code:
     """Orthogonal matching pursuit: few atoms that bring each row's squared error to the limit.
 
     Computed in float32, sums and factors in float64.
@@ -99,7 +99,7 @@ def pursue(X: np.ndarray,                # rows (n, d)
     D = np.ascontiguousarray(D, np.float32)
     most = min(d, D.shape[1]) if most is None else most
     limits = np.broadcast_to(np.asarray(limit, np.float64), (n,))
-    found = Code(np.zeros((n, most), np.int32), np.zeros((n, most), np.float32),
+    found = _Code(np.zeros((n, most), np.int32), np.zeros((n, most), np.float32),
                  np.zeros(n, np.int32))
     G = D.T @ D
     for begin in range(0, n, _TOGETHER):
@@ -170,10 +170,10 @@ def pursue_known(X: np.ndarray,     # rows (n, d)
                  given: int,
                  limit: float,      # squared error a known number that is small enough
                  most: int,         # atoms of a code at most
-                 ) -> Code:
+                 ) -> _Code:
     "`pursue` where numbers are missing; what stands in their place does not matter."
     n = len(X)
-    found = Code(np.zeros((n, most), np.int32), np.zeros((n, most), np.float32),
+    found = _Code(np.zeros((n, most), np.int32), np.zeros((n, most), np.float32),
                  np.zeros(n, np.int32))
     atoms = np.ascontiguousarray(D.T, np.float32)
     _pursue_known(np.ascontiguousarray(X, np.float32), np.ascontiguousarray(known), atoms,
@@ -392,7 +392,7 @@ def _expect(X, A, G, atoms, amounts, count, noise, made, weight):
 # %% ../../nbs/kernels/pursuit.ipynb #b8952855
 def expect(X: np.ndarray,   # noisy rows (n, d)
            D: np.ndarray,   # atoms (d, l)
-           code: Code,      # of rows that are nearly clean
+           code: _Code,      # of rows that are nearly clean
            sigma: float,    # deviation of the noise
            ) -> tuple[np.ndarray, np.ndarray]: # estimates (n, d), weights (n,)
     "What a noisy row shows of a clean one, if its amounts are about as large as the code's."

@@ -19,7 +19,7 @@ from scipy.fft import dctn, idctn
 from skimage.restoration import denoise_nl_means, denoise_tv_chambolle, inpaint_biharmonic
 from sklearn.decomposition import MiniBatchDictionaryLearning
 
-from deep_sparse_nb.cleaning import _COLOURS, cosines, learn_atoms
+from deep_sparse_nb.cleaning import _COLOURS, _cosines, _learn_atoms
 from deep_sparse_nb.data.patches import open_picture, read_picture, split_files
 from deep_sparse_nb.energy import Energy
 from deep_sparse_nb.estimator import SparseCoder
@@ -29,7 +29,7 @@ from deep_sparse_nb.metrics import dead, explained_variance, sparsity
 from deep_sparse_nb.paper.results import append, provenance, read_table
 from deep_sparse_nb.paper.weights import _compact
 from deep_sparse_nb.pictures import denoise, inpaint
-from deep_sparse_nb.pretrained import as_data, write_folder
+from deep_sparse_nb.pretrained import as_data, _write_folder
 
 try: from bm3d import bm3d
 except ImportError: bm3d = None
@@ -68,7 +68,7 @@ def model(name, patches, start, about):
     "Atoms for patches (n, c, 8, 8) that leave an error of 8 grey levels, in a `SparseCoder`."
     rows = (patches - patches.mean((2, 3), keepdims=True)).reshape(len(patches), -1)
     train, held = rows[:-4000], rows[-4000:]
-    D = learn_atoms(train, start/np.linalg.norm(start, axis=0), 8.**2*rows.shape[1], passes=4)
+    D = _learn_atoms(train, start/np.linalg.norm(start, axis=0), 8.**2*rows.shape[1], passes=4)
     c = patches.shape[1]
     def last(A): return A.reshape(-1, c, SIZE, SIZE).transpose(0, 2, 3, 1).squeeze()
     coder = SparseCoder(ATOMS, alpha=.03, encoder=None, regularization='unit_norm', positive=False,
@@ -88,7 +88,7 @@ def model(name, patches, start, about):
     config, tensors = as_data(coder)
     scaling = {k: v for k, v in tensors.items() if k.startswith('scaling.')}
     shutil.rmtree(MODELS/name, ignore_errors=True)
-    write_folder(MODELS/name, config | dict(about=about, provenance=provenance()),
+    _write_folder(MODELS/name, config | dict(about=about, provenance=provenance()),
                  _compact(coder.model_, False) | scaling)
     print(name, coder.metrics_, flush=True)
 
@@ -101,8 +101,8 @@ def learn(folder):
               'The atoms were learned by orthogonal matching pursuit to an error of 8 grey levels '
               'and in closed form. No picture of scikit-image or scikit-learn was used.')
     grey = np.tensordot(patches, [.299, .587, .114], (1, 0))[:, None].astype(np.float32)
-    model('photographs', grey, cosines(SIZE, ATOMS), 'Grey photographs: ' + origin)
-    start = np.kron(_COLOURS.T, cosines(SIZE, -(-ATOMS//3)))[:, :ATOMS]
+    model('photographs', grey, _cosines(SIZE, ATOMS), 'Grey photographs: ' + origin)
+    start = np.kron(_COLOURS.T, _cosines(SIZE, -(-ATOMS//3)))[:, :ATOMS]
     model('photographs-colour', patches, start, 'Colour photographs: ' + origin)
 
 

@@ -19,7 +19,7 @@ from deep_sparse_nb.estimator import SparseCoder
 from deep_sparse_nb.inference import lipschitz
 from deep_sparse_nb.metrics import dead, explained_variance, sparsity
 from deep_sparse_nb.data.patches import cut, photographs, read_picture
-from deep_sparse_nb.pretrained import read_folder, write_folder
+from deep_sparse_nb.pretrained import _read_folder, _write_folder
 from deep_sparse_nb.paper.weights import _compact, load_model
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -82,11 +82,11 @@ def write(name, coder, about):
     "The folder of one model, small."
     shutil.rmtree(MODELS/name, ignore_errors=True)
     coder.save_pretrained(MODELS/name)
-    config, tensors = read_folder(MODELS/name)
+    config, tensors = _read_folder(MODELS/name)
     config['history'] = config['history'][-1:]
     weights = _compact(coder.model_, eight_bits=name.endswith('-nl'))
     scaling = {k: v for k, v in tensors.items() if k.startswith('scaling.')}
-    write_folder(MODELS/name, config | dict(about=about), weights | scaling)
+    _write_folder(MODELS/name, config | dict(about=about), weights | scaling)
 
 
 if __name__ == '__main__':

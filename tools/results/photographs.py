@@ -17,7 +17,7 @@ from deep_sparse_nb.decoders import HiddenDecoder
 from deep_sparse_nb.estimator import SparseCoder
 from deep_sparse_nb.data.patches import photographs, read_picture
 from deep_sparse_nb.pictures import denoise
-from deep_sparse_nb.pretrained import read_folder, write_folder
+from deep_sparse_nb.pretrained import _read_folder, _write_folder
 from deep_sparse_nb.paper.results import append, provenance, read_table
 from deep_sparse_nb.paper.weights import _compact
 
@@ -57,10 +57,10 @@ def coder(name):
         options = dict(alpha=.02, max_epochs=3, random_state=0, device='cpu', verbose=True)
         fitted = SparseCoder(**options | CODERS[name]).fit(patches())
         fitted.save_pretrained(MODELS/name)
-        config, tensors = read_folder(MODELS/name)
+        config, tensors = _read_folder(MODELS/name)
         scaling = {k: v for k, v in tensors.items() if k.startswith('scaling.')}
         about = dict(about=ABOUT, provenance=provenance())
-        write_folder(MODELS/name, config | about, _compact(fitted.model_, False) | scaling)
+        _write_folder(MODELS/name, config | about, _compact(fitted.model_, False) | scaling)
     return SparseCoder.from_pretrained(MODELS/name, decoder=own, device='cpu')
 
 

@@ -84,7 +84,7 @@ def table(rows):
     return f'```{{=html}}\n{table}\n```'
 
 
-def rows_of(node, notes):
+def _rows_of(node, notes):
     "The parameters of a function, or what a class is made from."
     if not isinstance(node, ast.ClassDef): return parameters(node, notes)
     starts = [n for n in node.body if getattr(n, 'name', '') == '__init__']
@@ -114,7 +114,7 @@ def entry(module, name, node):
         if len(value := ast.unparse(node.value)) <= WIDEST: yield code(value)
         return
     yield from (plain(p) for p in (ast.get_docstring(node) or '').split('\n\n') if p)
-    if rows := rows_of(node, notes): yield table(rows)
+    if rows := _rows_of(node, notes): yield table(rows)
     if isinstance(node, ast.ClassDef):
         yield from (member(name, m) for m in members(module, node))
 
