@@ -10,7 +10,8 @@ from importlib import import_module as _import
 
 _HOMES = dict(
     SparseCoder='estimator', Energy='energy', planted='energy', fista='inference',
-    certificate='inference', lipschitz='inference', LinearDecoder='decoders',
+    Problem='inference', Solver='iteration', solve='inference', certificate='inference',
+    lipschitz='inference', exact_codes='kernels.active_set', LinearDecoder='decoders',
     HiddenDecoder='decoders', ConvDecoder='convolution', stack='stacks', LISTA='encoders',
     Autoencoder='model', Recipe='paper.recipes', recipe='paper.recipes', Run='training',
     train='training', evaluate='training', save='checkpoints', restore='checkpoints',

@@ -20,7 +20,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 import deep_sparse_nb
-from .paper.recipes import ELDER, GRIDS, MODELS, STEPS, Recipe
+from .paper.recipes import GRIDS, MODELS, SIZES, STEPS, Recipe
 
 # %% ../nbs/cli/main.ipynb #49a18773
 _Parser = argparse.ArgumentParser
@@ -69,7 +69,7 @@ def _add_train(p: _Parser) -> None:
                '[options]'
                '\n       deep-sparse train --resume DIR [--epochs EPOCHS] [options]')
     new = p.add_argument_group('a new run (all but the seed are required)')
-    new.add_argument('--dataset', choices=tuple(ELDER), help='what to learn from')
+    new.add_argument('--dataset', choices=tuple(SIZES), help='what to learn from')
     new.add_argument('--model', choices=MODELS, help='which of the models')
     new.add_argument('--lam', type=float, nargs='+', action='extend', metavar='L',
                      help='weight of the l1 norm; several make a stack')

@@ -12,8 +12,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from .decoders import (Decoder, Gradient, active_rows, generator,
-                                     of_active_rows, unit_columns_)
+from .decoders import Decoder, Gradient, generator, unit_columns_
 
 # %% ../nbs/more/convolution.ipynb #c0a00008
 def _by_groups(convolve: Callable[..., Tensor], # conv_transpose2d; or conv2d, its adjoint
@@ -133,7 +132,7 @@ class _ConvGradient(Gradient):
         self.filters = [W.detach().to(Y.dtype) for W in decoder.W]
 
     @torch.no_grad()
-    def full(self, Z: Tensor) -> Tensor: return of_active_rows(self.rows, Z, self.products)
+    def full(self, Z: Tensor) -> Tensor: return self.of_active(Z, self.products)
 
     def products(self, Z: Tensor) -> Tensor:
         "The gradient at codes Z of the active rows."
@@ -146,4 +145,4 @@ class _ConvGradient(Gradient):
         return g.flatten(-3)
 
     def restrict_to(self, samples: Tensor) -> None:
-        self.rows, self.Y = active_rows(self.rows, samples, self.Y)
+        self.Y, = self.activate(samples, self.Y)

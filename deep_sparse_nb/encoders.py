@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from .decoders import (_Loss, _as_matrix, generator, _gradients_of, _renew_columns_,
-                                     uniform, where_positive)
+                                     _uniform, _where_positive)
 from .validation import _check_sizes
 from .stacks import _each_member, stack
 
@@ -37,7 +37,7 @@ def _algorithm_1(u: Tensor, S: Tensor, b: Tensor, L: int, positive: bool) -> lis
 def _backwards(Z: list[Tensor], g: Tensor, S: Tensor, positive: bool) -> list[Tensor]:
     "The gradients of what entered each shrinkage, last one first, from g of the last codes."
     def passed_on(z: Tensor, g: Tensor) -> Tensor:      # in place
-        return where_positive(z if positive else z.abs(), g, out=g)
+        return _where_positive(z if positive else z.abs(), g, out=g)
     deltas = [passed_on(Z[-1], g)]
     for z in Z[-2::-1]: deltas.append(passed_on(z, deltas[-1] @ S))
     return deltas
@@ -61,8 +61,8 @@ class LISTA(nn.Module):
         _check_sizes(d=d, l=l)
         if L < 0: raise ValueError(f'L is {L}; the number of iterations is at least 0')
         rng, self.L, self.positive = generator(seed), L, positive
-        self.U = nn.Parameter(uniform(l, d, rng).detach().T.contiguous())
-        self.S = uniform(l, l, rng)
+        self.U = nn.Parameter(_uniform(l, d, rng).detach().T.contiguous())
+        self.S = _uniform(l, l, rng)
         self.b = nn.Parameter(torch.full((l,), 0. if positive else .05, dtype=torch.float32))
 
     def layers(self, Y: Tensor) -> list[Tensor]: # L + 1 of (..., n, l)

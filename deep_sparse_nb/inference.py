@@ -19,8 +19,8 @@ from .energy import Energy
 from .iteration import Iteration, Solver, shrink
 from .kernels import jit
 from .kernels.cpu import CompiledIteration, DenseIteration, SparseIteration
-from .kernels.folded import FoldedGradient, folds
-from .kernels.gpu import TritonIteration, triton
+from .kernels.folded import FoldedGradient
+from .kernels.gpu import TritonIteration
 from .kernels.hidden import BfloatGradient
 from .validation import (Diverged, all_finite, _as_mask, _check_choice,
                                        _check_codes, _check_images, _check_module,
@@ -245,9 +245,9 @@ def _choose_kernel(problem: Problem, solver: Solver, start: Tensor, watch: Calla
     if solver.precision == 'bfloat16' and start.dtype == torch.float32:
         if isinstance(gradient, HiddenGradient): gradient = BfloatGradient(gradient)
     if plain or not start.numel() or energy.coupled(): return Iteration, gradient
-    if start.is_cuda and triton: return TritonIteration, gradient
+    if start.is_cuda and TritonIteration.available: return TritonIteration, gradient
     if start.device.type != 'cpu' or not jit.available(): return Iteration, gradient
-    if isinstance(gradient, HiddenGradient) and folds(gradient, start):
+    if isinstance(gradient, HiddenGradient) and FoldedGradient.suits(gradient, start):
         gradient = FoldedGradient(gradient)
     if not isinstance(gradient, Quadratic) or start.shape[-1] > _LARGEST_GRAM or watch:
         return CompiledIteration, gradient

@@ -174,8 +174,8 @@ load('patches', images=TMP/'empty')              -> FileNotFoundError: empty
 load('patches', images=TMP/'text.png')           -> FileNotFoundError: text.png, which is not
 load('digits', device='tpu')                     -> device is 'tpu'
 load('mnist', data_dir=TMP/'text.png')           -> data_dir is .*a file, not a folder
-data_folder(TMP/'text.png')                      -> data_dir is
-read_mnist(TMP/'broken', True)                   -> is not as MNIST's
+_data_folder(TMP/'text.png')                      -> data_dir is
+_read_mnist(TMP/'broken', True)                   -> is not as MNIST's
 read_picture(TMP/'none.png')                     -> none.png cannot be read
 read_picture(TMP/'text.png')                     -> text.png
 read_picture(TMP/'short.png')                    -> short.png

@@ -4,7 +4,7 @@ import torch
 from hypothesis import given, strategies as st
 from torch import nn
 from deep_sparse_nb.decoders import (HiddenDecoder, HiddenGradient, LinearDecoder, _curvature,
-                                     _reconstruction_gradient)
+                                     _as_decoder)
 from deep_sparse_nb.stacks import stack
 from deep_sparse_nb.energy import Energy
 from deep_sparse_nb.inference import Diverged, fista, lipschitz
@@ -27,7 +27,8 @@ class Disguised(nn.Module):
                          ids=['linear', 'hidden'])
 def test_explicit_gradients_are_autograds(decoder):
     Y, _, Z = problem()
-    explicit, auto = (_reconstruction_gradient(d, Y).full(Z) for d in (decoder, Disguised(decoder)))
+    explicit, auto = (_as_decoder(d).reconstruction_gradient(Y).full(Z)
+                      for d in (decoder, Disguised(decoder)))
     assert (explicit - auto).norm() < 1e-5 * auto.norm()
 
 @pytest.mark.parametrize('energy', [Energy(.01), Energy(.01, gamma=.5), FULL],

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 from ..energy import Energy
-from ..decoders import HiddenDecoder, LinearDecoder, _decoder_loss
+from ..decoders import HiddenDecoder, LinearDecoder
 from ..kernels.active_set import exact_codes
 from ..inference import fista
 from ..data.datasets import Dataset, load
@@ -251,7 +251,7 @@ def _wide(at: _Setting) -> Iterator[dict]:
     decoder.W.data = D.clone()
     def ours():
         Z = fista(Y, decoder, Energy(lam), step='auto', tol=1e-30, max_iter=k).codes
-        decoder.W.data -= 1e-3*_decoder_loss(decoder, Z, Y)[1][0]
+        decoder.W.data -= 1e-3*decoder.loss(Z, Y)[1][0]
         decoder.normalize_()
         return Z
     Z, theirs = ours(), []

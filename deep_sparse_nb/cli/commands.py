@@ -26,7 +26,7 @@ from ..distributed import Ranks
 from ..files import lock, write_atomically
 from ..paper.recipes import GRIDS, Recipe, recipe
 from ..paper.contrast import by_contrast, by_picture
-from ..paper.probes import PER_CLASS, few_labels, stable_atoms
+from ..paper.probes import few_labels, stable_atoms
 from ..paper.sweeps import deadline_in, sweep
 from ..training import Autoencoder, Run, evaluate, tiny_is_zero, train
 
@@ -142,7 +142,7 @@ def _step(name: str, args: argparse.Namespace, device: str, minutes: float | Non
     if name in ('labels', 'labels-last'):
         last = name == 'labels-last'
         return few_labels(**which, **where, minutes=minutes, device=device, last=last,
-                          per_class=args.per_class or PER_CLASS[:-1 if last else None],
+                          per_class=args.per_class or (),
                           draws=args.draws)
     if name == 'by-picture':
         by_picture(models=which['models'], lams=which['lams'], images=args.images,

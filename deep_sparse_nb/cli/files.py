@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps
 from ..files import write_atomically
-from ..data.patches import MAX_PIXELS, picture_head, open_picture
+from ..data.patches import picture_head, open_picture
 
 # %% ../../nbs/cli/files.ipynb #69ad4d53
 def _read(path: Path, name: str) -> np.ndarray:
@@ -69,9 +69,10 @@ def _decode_command(args: argparse.Namespace) -> Iterator[dict]:
 # %% ../../nbs/cli/files.ipynb #e596071a
 def _opened(args: argparse.Namespace, name: str, *modes: str) -> Image.Image:
     "A picture of bytes, upright."
-    path, limit = getattr(args, name), args.max_pixels
+    path = getattr(args, name)
+    limit = {} if args.max_pixels is None else dict(max_pixels=args.max_pixels)
     if not path.is_file(): raise FileNotFoundError(f'{name}: there is no file {path}')
-    picture = open_picture(path, MAX_PIXELS if limit is None else limit, modes, name)
+    picture = open_picture(path, modes=modes, name=name, **limit)
     return ImageOps.exif_transpose(picture)
 
 def _picture(args: argparse.Namespace) -> tuple[np.ndarray, Image.Image]:

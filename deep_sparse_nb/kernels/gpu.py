@@ -17,11 +17,11 @@ triton = None
 if torch.cuda.is_available() or os.environ.get('TRITON_INTERPRET'):
     try: import triton; import triton.language as tl
     except ImportError: pass                                # then the plain step does the work
-program = triton.jit(do_not_specialize=['k']) if triton else lambda kernel: kernel
-constexpr = tl.constexpr if triton else None
+_program = triton.jit(do_not_specialize=['k']) if triton else lambda kernel: kernel
+_constexpr = tl.constexpr if triton else None
 
 # %% ../../nbs/kernels/gpu.ipynb #e916b57a
-@program
+@_program
 def _hinge_from_sums(mean, sums, squares, n, beta, T, rounding, inside):
     "Mean and stretch of each component from its last mean and the sums about it."
     shift = tl.load(sums, inside, 0.)/n
@@ -33,7 +33,7 @@ def _hinge_from_sums(mean, sums, squares, n, beta, T, rounding, inside):
     stretch = tl.where(below, -2*beta/(n - 1)*(T - deviation)/deviation, 0.)
     return mean, stretch
 
-@program
+@_program
 def _leave_sums(centred, mu, mean, sums, k, size, component, inside):
     "Add some rows to the sums for the next iteration. The first program clears those after."
     new = sums + k % 3*2*size + component
@@ -45,14 +45,14 @@ def _leave_sums(centred, mu, mean, sums, k, size, component, inside):
         tl.store(clear, mu*0., inside); tl.store(clear + size, mu*0., inside)
 
 # %% ../../nbs/kernels/gpu.ipynb #e916b57c
-@program
-def _shrunk(v, alpha, positive: constexpr):
+@_program
+def _shrunk(v, alpha, positive: _constexpr):
     "`shrink`, of which NaN stays NaN."
     if positive: v = tl.where(v < alpha, 0., v - alpha)
     else: v = tl.where(v > alpha, v - alpha, tl.where(v < -alpha, v + alpha, v*0.))
     return v
 
-@program
+@_program
 def _hardly_moved(moved, z, tol):
     "What the stopping rule says of each row."
     distance, length = moved.to(tl.float64), z.to(tl.float64)
@@ -60,8 +60,8 @@ def _hardly_moved(moved, z, tol):
     same = tl.sum((moved != 0).to(tl.int32), 1) == 0
     return (tl.sqrt(distance) < tol*tl.sqrt(length)) | same
 
-@program
-def _look_ahead(t, uphill, momentum: constexpr, restart: constexpr):
+@_program
+def _look_ahead(t, uphill, momentum: _constexpr, restart: _constexpr):
     "The next t, and the factor of the last move."
     following = (1 + tl.sqrt(1 + 4*t*t))/2
     ahead = (t - 1)/following if momentum else t*0.
@@ -69,11 +69,11 @@ def _look_ahead(t, uphill, momentum: constexpr, restart: constexpr):
     return following, ahead
 
 # %% ../../nbs/kernels/gpu.ipynb #871c7478
-@program
+@_program
 def _fista_step(X, Z, G, C, codes, iterations, t, mean, sums, weights, models, n, l, tol, k,
-               positive: constexpr, momentum: constexpr, restart: constexpr,
-               freeze: constexpr,
-               hinged: constexpr, rounding: constexpr, ROWS: constexpr, COLUMNS: constexpr):
+               positive: _constexpr, momentum: _constexpr, restart: _constexpr,
+               freeze: _constexpr,
+               hinged: _constexpr, rounding: _constexpr, ROWS: _constexpr, COLUMNS: _constexpr):
     "`Iteration.advance` for some rows of one model, in place."
     s, rows = tl.program_id(1), tl.program_id(0)*ROWS + tl.arange(0, ROWS)
     j, w, row, size = tl.arange(0, COLUMNS), weights + s, s*n + rows, models*l
@@ -104,6 +104,8 @@ def _fista_step(X, Z, G, C, codes, iterations, t, mean, sums, weights, models, n
 # %% ../../nbs/kernels/gpu.ipynb #ff85e85e
 class TritonIteration(Iteration):
     "`Iteration` on a GPU, float32 or float64, as one kernel. Rounding varies by call."
+    available = triton is not None
+
     def __init__(self, start: Tensor, energy: Energy, encoded: Tensor | None,
                  eta: float | Tensor, solver: Solver = Solver()):
         super().__init__(start.contiguous(), energy, encoded, eta, solver)

@@ -9,8 +9,7 @@ __all__ = ['BfloatGradient']
 from functools import cached_property
 import torch
 from torch import Tensor
-from ..decoders import (AWAITED, HiddenGradient, active_rows,
-                                     of_active_rows, where_positive)
+from ..decoders import HiddenGradient
 
 
 # %% ../../nbs/kernels/hidden.ipynb #53f71447
@@ -23,7 +22,7 @@ class _ChangedGradient(HiddenGradient):
         whole = lambda A: A if A.dim() == 2 else A.contiguous()  # else each product copies
         self.halves = whole(W1.mT), whole(W2.mT), W2, scaled
         d, m = W2.shape[-2:]
-        self.thin = (2*d - m)*Y.shape[-2]*AWAITED < m*d
+        self.thin = (2*d - m)*Y.shape[-2]*self.awaited < m*d
 
     @cached_property
     def half_gram(self) -> Tensor: return self.halves[1] @ self.halves[2]      # W2' W2
@@ -37,7 +36,7 @@ class _ChangedGradient(HiddenGradient):
         a.copy_(torch.matmul((Z - Z0).bfloat16(), V1, out=half)).add_(a0)
         half.copy_(torch.clamp(a, min=0, out=change).sub_(out0))
         change.copy_(half @ V2 @ W2 if self.thin else half @ self.half_gram)
-        half.copy_(where_positive(a, change.add_(e0), change).sub_(masked0))
+        half.copy_(self.masked(a, change.add_(e0), change).sub_(masked0))
         return g0 + half @ scaled
 
 # %% ../../nbs/kernels/hidden.ipynb #501ccf02
@@ -58,7 +57,7 @@ class BfloatGradient(_ChangedGradient):
         a, out, e, masked = (self.workspace(name, Z, m) for name in names)
         torch.matmul(Z, self.W1.mT, out=a).add_(self.b1)
         self.backwards(torch.clamp(a, min=0, out=out), e)
-        g = where_positive(a, e, out=masked) @ self.scaled
+        g = self.masked(a, e, out=masked) @ self.scaled
         self.point = [Z.clone(), a, out, masked, e, g]
         return g
 
@@ -67,9 +66,9 @@ class BfloatGradient(_ChangedGradient):
         self.calls += 1
         few = (Z if self.rows is None else self.rows).shape[-2] < _FEW_ROWS
         if not self.point or few or self.calls % _REFRESH == 0: return self.full(Z)
-        return of_active_rows(self.rows, Z, self.changes)
+        return self.of_active(Z, self.changes)
 
     def restrict_to(self, samples: Tensor) -> None:
         old, self.point = self.point, []
-        self.rows, self.target, *kept = active_rows(self.rows, samples, self.target, *old)
+        self.target, *kept = self.activate(samples, self.target, *old)
         if kept: self.point = kept

@@ -21,7 +21,7 @@ from ..data.datasets import Dataset, add_noise, load
 from ..files import lock
 from ..metrics import psnr
 from .recipes import (
-    ELDER, GRIDS, PUBLISHED, STEPS, _Grid, Member, recipe, targets)
+    _ELDER, GRIDS, PUBLISHED, STEPS, _Grid, Member, recipe, targets)
 from ..training import Autoencoder, Run, choose_device, evaluate, train
 from ..checkpoints import contents, restore, save
 from .results import (_TABLE_VERSION, _KEY, append, commit, _identity,
@@ -54,7 +54,7 @@ def _choose(name: str,                         # of a grid
     _check_choice(name, grid, models=models, lams=lams)
     check_given(seeds=seeds, epochs=epochs)
     printed = targets()[['dataset', 'model', 'lam']].itertuples(index=False, name=None)
-    points = [point[1:] for point in dict.fromkeys(printed) if point[0] == ELDER[grid.dataset]]
+    points = [point[1:] for point in dict.fromkeys(printed) if point[0] == _ELDER[grid.dataset]]
     place = {point: i for i, point in enumerate(points)}
     chosen = [r for r in grid.recipes()
               if (models is None or r.model in models) and (lams is None or r.lam in lams)]
@@ -178,7 +178,7 @@ def _score(run: Run, data: Dataset, origin: dict, diverged: str = '',
     test, n = data.test.images, len(run.model.seeds)
     pixels = data.test.to_pixels(test)
     unstable = [None if e < 0 else e for e in run.unstable_from.tolist()]   # < 0: not known
-    for sigma in (0., *_NOISE[ELDER[data.name]]):
+    for sigma in (0., *_NOISE[_ELDER[data.name]]):
         noise = add_noise(torch.zeros_like(test), sigma)
         scores = evaluate(model, data.test, noise=noise if sigma else None)
         scores = {k: scores[k].tolist() for k in ('sparsity', 'psnr', 'l1', 'dead')}
