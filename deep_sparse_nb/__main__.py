@@ -315,7 +315,7 @@ def _perform(args: argparse.Namespace) -> None:
     "Do what was asked for, and say its results."
     if args.command == 'report': return _report(args)
     if out := getattr(args, 'out', None):
-        import_module('deep_sparse_nb.files').check_place('--out', out)
+        import_module('deep_sparse_nb.files')._check_place('--out', out)
     commands = import_module('deep_sparse_nb.cli.commands')
     for row in commands.perform(args): _say(json.dumps(row))
 

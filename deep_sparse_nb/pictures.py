@@ -288,7 +288,7 @@ def denoise(model: 'Autoencoder | SparseCoder | None', # None: learn from the pi
     """The picture without its noise, from the codes of all its overlapping patches.
 
     Without `sigma`, that of `_noise_level`; a picture without noise stays as it is. A
-    dictionary of square patches, or none, cleans in the three passes of `cleaning.clean`.
+    dictionary of square patches, or none, cleans in the three passes of `cleaning._clean`.
     Other models, and all where `scaling` or `stride` is given, code each patch by their
     energy, a quarter of a patch apart unless `stride` says otherwise. A model of grey
     patches cleans colour pictures too. Raises ValueError, which names the argument.

@@ -56,7 +56,7 @@ def _write_folder(folder: str | Path, config: dict[str, Any],
 
 # %% ../nbs/more/pretrained.ipynb #5e120022
 def check_folder(name: str, folder: str | Path) -> Path: # `name` is the argument's
-    "A folder that takes a model. Raises as `files.check_place`, and ValueError for a file's."
+    "A folder that takes a model. Raises as `files._check_place`, and ValueError for a file's."
     _check_place(name, folder)
     folder = Path(folder)
     if folder.exists() and not folder.is_dir(): raise ValueError(f'{name} is {folder}, a file')

@@ -252,13 +252,13 @@ save(Run(AE), TMP/'text.png'/'x')              -> OSError: text.png
 read_table(TMP/'none.csv')                       -> FileNotFoundError: no table at .*none.csv
 read_table(TMP/'text.png')                       -> text.png
 load_model('mnist', 'VDL', .777, results=TMP)    -> FileNotFoundError: 0.777
-choose('none')                                   -> name is 'none'; grids are
-choose('digits', models=['XDL'])                 -> models has 'XDL'; grid digits offers
-choose('digits', lams=[7.])                      -> lams has 7
-choose('digits', seeds=0)                        -> seeds is 0
-choose('digits', epochs=-1)                      -> epochs is -1
+_choose('none')                                   -> name is 'none'; grids are
+_choose('digits', models=['XDL'])                 -> models has 'XDL'; grid digits offers
+_choose('digits', lams=[7.])                      -> lams has 7
+_choose('digits', seeds=0)                        -> seeds is 0
+_choose('digits', epochs=-1)                      -> epochs is -1
 deadline_in(0)                                   -> minutes is 0
-finished(TMP, ['digits'])                        -> FileNotFoundError: no finished checkpoint
+_finished(TMP, ['digits'])                        -> FileNotFoundError: no finished checkpoint
 sweep('none')                                    -> name is 'none'; grids are
 sweep('digits', minutes=-1)                      -> minutes is -1
 sweep('digits', device='gpu')                    -> device is 'gpu'
@@ -454,11 +454,13 @@ KINDS = dict(FileNotFoundError=FileNotFoundError, OSError=OSError, TypeError=Typ
              NotFittedError=NotFittedError)
 
 def names():
-    "Whatever the library exports, what is defined above, and what the table calls by name."
+    "Whatever the library defines or exports, what is defined above, and what else is called."
     found = {}
     for info in pkgutil.walk_packages(deep_sparse_nb.__path__, 'deep_sparse_nb.'):
         module = importlib.import_module(info.name)
-        found |= {name: getattr(module, name) for name in getattr(module, '__all__', [])}
+        found |= {name: value for name, value in vars(module).items()
+                  if getattr(value, '__module__', '') == info.name
+                  or name in getattr(module, '__all__', ())}
     return found | globals() | dict(clone=clone, csr_matrix=csr_matrix)
 
 NAMES = names()

@@ -258,7 +258,7 @@ def test_a_large_file_is_not_read_into_memory(tmp_path):
 import numpy as np, resource
 from deep_sparse_nb.estimator import SparseCoder, _center_biases_
 from deep_sparse_nb.stacks import stack
-from deep_sparse_nb.training import L1Weight
+from deep_sparse_nb.training import _L1Weight
 X = np.lib.format.open_memmap({str(tmp_path/'X.npy')!r}, 'w+', np.float32, (1_000_000, 1000))
 X[::1000] = np.random.default_rng(0).standard_normal((1000, 1000))
 coder = SparseCoder(4, max_epochs=1, batch_size=1000, alpha=.01)

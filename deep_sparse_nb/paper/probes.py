@@ -198,7 +198,7 @@ _LABELS_KEY = [*_KEY, 'per_class', 'draw', 'classifier_epochs']
 
 def _stored(results: str | Path, grids: Sequence[str], models: Sequence[str] | None = None,
            lams: Sequence[float] | None = None) -> Mapping[_Kind, _Places]:
-    """What `sweeps.finished` finds in checkpoints, of the weights in the results.
+    """What `sweeps._finished` finds in checkpoints, of the weights in the results.
 
     Raises FileNotFoundError where there are none.
     """
