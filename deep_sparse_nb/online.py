@@ -55,10 +55,11 @@ def dictionary_step(model: Autoencoder,  # of one member, see `_closed_form`
     "Infer codes for a batch, then renew the atoms. Returns losses (2, 1). Raises `Diverged`."
     W, ranks = model.decoder.W[0], model.ranks
     d, n = model.d, ranks.count(Y.shape[1])
-    H, B = 2/d*W.T @ W, 2/d*Y @ W
+    D = W.double()      # in which H has no negative eigenvalue but for 1e-16
+    H, B = 2/d*D.T @ D, 2/d*Y[0].double() @ D
     if not B.isfinite().all(): raise Diverged('images are not finite, or too large')
     solve = exact if model.shared.positive else signed
-    found = solve(H, B[0], model.lam.item(), tol=1e-3)
+    found = solve(H, B, model.lam.item(), tol=1e-3)
     Z = found.codes.to(Y)
     loss = ranks.sum((Y[0] - Z @ W.T).square().sum())/(n*d)
     atoms.renew(ranks.sum(Z.T @ Z)/n, ranks.sum(Y[0].T @ Z)/n)

@@ -97,6 +97,21 @@ def test_codes_and_loss_are_those_of_the_dictionary_before_it_moved():
     assert loss[0].item() == pytest.approx(error(before, Y, found.codes[0])/64, rel=1e-4)
     assert not torch.equal(model.decoder.W[0], before)
 
+@needs_compiler
+@pytest.mark.parametrize('positive', [True, False])
+@pytest.mark.parametrize('alpha', [0., 1e-8])
+@pytest.mark.parametrize('kind', ['rank 1', 'rank 2', 'rank 2, positive', 'duplicates', 'three'])
+def test_it_learns_where_data_leave_directions_open(kind, alpha, positive):
+    g = np.random.default_rng(0)
+    X = {'rank 1': lambda: g.normal(size=(300, 1)) @ g.normal(size=(1, 20)),
+         'rank 2': lambda: g.normal(size=(300, 2)) @ g.normal(size=(2, 20)),
+         'rank 2, positive': lambda: g.random((300, 2)) @ g.random((2, 20)),
+         'duplicates': lambda: g.normal(size=(3, 20)).repeat(50, 0),
+         'three': lambda: g.normal(size=(3, 20))}[kind]()
+    coder = SparseCoder(32, regularization='unit_norm', encoder=None, max_epochs=10, batch_size=50,
+                        random_state=0, alpha=alpha, positive=positive).fit(X)
+    assert coder.score(X) > .999 and abs(coder.transform(X)).max() < 100
+
 def test_what_is_too_large_is_told():
     model = Autoencoder.from_recipes(Recipe('SDL', .02, l=16, **ALONE), 0, 64)
     with pytest.raises(Diverged, match='images are not finite, or too large'):

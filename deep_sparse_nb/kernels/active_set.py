@@ -448,15 +448,54 @@ def _in_threads(solve: Callable, tasks: Iterable[tuple], threads: int,
             wait(running)
             pool.submit(torch.set_num_threads, before).result()
 
+# %% ../../nbs/kernels/exact.ipynb #e8a10021
+_PULL = 4*_DEPENDENT  # rho, as a share of the largest atom's square
+_STEPS = 20
+
+def _given_up(counts, converged, most, cancelled) -> np.ndarray: # row numbers
+    "Rows that did not converge, and not because they may have no more atoms."
+    return np.flatnonzero(~converged & (counts < most)) if not cancelled[0] else np.empty(0, int)
+
+def _lost(material, long, lam, tol, top) -> np.ndarray: # (n,) bool; material: sum z |D_j|
+    "Whether codes are so long that their residuals are known no better than to be too large."
+    return ~(np.finfo(float).eps*long.max()*material <= np.maximum(tol*lam/2, _ROUNDING*top))
+
+def _proximal(solve: Callable,        # codes (n, l) with rho, near the ones given
+              correlations: Callable, # of codes (n, l), in the problem as it was posed
+              Z: np.ndarray,          # (n, l): zeros
+              lam: np.ndarray, slack: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    "Codes, residuals and convergence by steps of the proximal point method."
+    for _ in range(_STEPS):
+        Z = solve(Z)
+        gain = correlations(Z) - lam[:, None]
+        residual = np.where(Z > 0, abs(gain), gain).max(1).clip(0)
+        if (residual <= slack).all(): break
+    return Z, residual, residual <= slack
+
 def _gram_slice(H, B, lam, tol, most, cancelled):
     "Codes (n, l), residuals and convergence (n,) of images with correlations B, NumPy arrays."
+    most = min(most, B.shape[1])
+    codes, residual, converged = _gram_codes(H, B, lam, tol, most, cancelled)
+    rows = _given_up((codes > 0).sum(1), converged, most, cancelled)
+    if not len(rows): return codes, residual, converged
+    pull = _PULL*max(H.diagonal().max(), 1e-300)
+    firm, b, cost = H + pull*np.eye(len(H)), B[rows], lam[rows]
+    def solve(Z): return _gram_codes(firm, b + pull*Z, cost, tol, most, cancelled)[0]
+    slack = np.maximum(tol*cost/2, _ROUNDING*b.max(1))
+    codes[rows], residual[rows], converged[rows] = _proximal(
+        solve, lambda Z: b - Z @ H, np.zeros_like(b), cost, slack)
+    return codes, residual, converged
+
+def _gram_codes(H, B, lam, tol, most, cancelled):
+    "The same by the active set alone; zeros where a code is lost."
     n, l = B.shape
     codes, residual, converged = np.zeros((n, l)), np.zeros(n), np.zeros(n, bool)
-    _solve_rows(H, B, lam, tol, min(most, l), cancelled, codes, residual, converged)
-    if not np.isfinite(bad := codes.sum(1)).all():
-        lost = ~np.isfinite(bad)
+    _solve_rows(H, B, lam, tol, most, cancelled, codes, residual, converged)
+    top = B.max(1)
+    long = np.sqrt(H.diagonal().clip(0))
+    if (lost := _lost(codes @ long, long, lam, tol, top)).any():
         codes[lost], converged[lost] = 0., False
-        residual[lost] = np.maximum(B[lost].max(1) - lam[lost], 0)
+        residual[lost] = np.maximum(top[lost] - lam[lost], 0)
     return codes, residual, converged
 
 # %% ../../nbs/kernels/exact.ipynb #7a73910f
@@ -658,20 +697,44 @@ class Prepared:
         return indptr, atoms, codes[rows, atoms], residual, converged
 
     def _block(self, X, E, lam, start, tol, most, cancelled):
-        "The same for wide dictionaries: rounds with one product of all remainders and atoms."
-        l = len(self.A)
+        "The same for wide dictionaries."
+        l, most = len(self.A), min(most, len(self.A))
         E = np.zeros((1, l)) if E is None else E
+        found = self._rounds(X, E, lam, start, tol, most, cancelled)
+        rows = _given_up(np.diff(found[0]), found[4], most, cancelled)
+        if not len(rows): return found
+        from scipy.sparse import csr_matrix
+        indptr, atoms, values, residual, converged = found
+        x, cost, pull = X[rows], lam[rows], _PULL*max(self.own.max(), 1e-300)
+        e, firm = E[rows % len(E)], self.ridge + pull
+        def dense(indptr, atoms, values, *_):
+            return csr_matrix((values, atoms, indptr), (len(indptr) - 1, l)).toarray()
+        def solve(Z):
+            near = (self.ridge*e + pull*Z)/firm
+            return dense(*self._rounds(x, near, cost, None, tol, most, cancelled, pull))
+        def correlations(Z): return (x - Z @ self.A) @ self.A.T + self.ridge*(e - Z)
+        slack = np.maximum(tol*cost/2, _ROUNDING*(x @ self.A.T + self.ridge*e).max(1))
+        Z, residual[rows], converged[rows] = _proximal(
+            solve, correlations, np.zeros((len(rows), l)), cost, slack)
+        codes = dense(indptr, atoms, values)
+        codes[rows] = Z
+        codes = csr_matrix(codes)
+        return codes.indptr, codes.indices, codes.data, residual, converged
+
+    def _rounds(self, X, E, lam, start, tol, most, cancelled, pull=0.):
+        "Rounds with one product of all remainders and atoms."
+        l, ridge, own = len(self.A), self.ridge + pull, self.own + pull
         rows, R, r, rounds = np.arange(len(X)), X.copy(), 0, 3*l + 10
         longest = 0 if start is None else np.diff(start.indptr).max(initial=0)
         block = _new_block(len(X), min(max(32, 2*longest), max(most, longest)))
         if start is not None:
             factor = np.repeat(lam, np.diff(start.indptr))   # only its atoms count
-            _begin(self.A, self.own, self.ridge, X, start.indptr.astype(np.int64),
+            _begin(self.A, own, ridge, X, start.indptr.astype(np.int64),
                    start.indices.astype(np.int64), np.zeros_like(factor), R, block)
         while len(rows) and not cancelled[0]:
             C = (torch.from_numpy(R) @ torch.from_numpy(self.A).T).numpy()
-            if self.ridge: C += self.ridge*E[rows % len(E)]
-            _advance(self.A, self.own, X, E, self.ridge, lam, tol, most, rows, C, R, r == 0,
+            if ridge: C += ridge*E[rows % len(E)]
+            _advance(self.A, own, X, E, ridge, lam, tol, most, rows, C, R, r == 0,
                      r == rounds - 1, block)
             left = block.done[rows] == 0
             rows, R, r = rows[left], R[left], r + 1
@@ -679,7 +742,8 @@ class Prepared:
                 block = _with_room(block, room)
         inside = np.arange(block.z.shape[1]) < block.size[:, None]
         z = np.where(inside, block.z, 0.)
-        if (lost := ~np.isfinite(z.sum(1))).any():
+        long = np.sqrt(own)
+        if (lost := _lost((z*long[block.support]).sum(1), long, lam, tol, block.top)).any():
             inside[lost], block.done[lost] = False, 2
             block.residual[lost] = np.maximum(block.top[lost] - lam[lost], 0)
         inside &= z > 0
