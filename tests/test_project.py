@@ -212,7 +212,8 @@ def neither():
         targets = getattr(node, 'targets', [getattr(node, 'target', node)])
         return [getattr(n, 'id', getattr(n, 'name', '_')) for n in targets]
     return [(name, n) for name in modules() for node in tree(name).body for n in defined(node)
-            if not n.startswith('_') and (name, n) not in exports() and n not in imports(name)]
+            if not n.startswith('_') and (name, n) not in exports()
+            and n not in {i.rpartition('.')[2] for i in imports(name)}]
 
 def kinds_asked_for():
     "`isinstance` of a decoder or encoder of the library, outside its own page."

@@ -13,12 +13,14 @@ from ..energy import Energy
 from ..iteration import Iteration, Solver
 
 # %% ../../nbs/kernels/gpu.ipynb #e916b578
-triton = None
+triton = constexpr = None
 if torch.cuda.is_available() or os.environ.get('TRITON_INTERPRET'):
-    try: import triton; import triton.language as tl
+    try:
+        import triton
+        import triton.language as tl
+        from triton.language import constexpr      # the interpreter knows it by this name
     except ImportError: pass                                # then the plain step does the work
 _program = triton.jit(do_not_specialize=['k']) if triton else lambda kernel: kernel
-_constexpr = tl.constexpr if triton else None
 
 # %% ../../nbs/kernels/gpu.ipynb #e916b57a
 @_program
@@ -46,7 +48,7 @@ def _leave_sums(centred, mu, mean, sums, k, size, component, inside):
 
 # %% ../../nbs/kernels/gpu.ipynb #e916b57c
 @_program
-def _shrunk(v, alpha, positive: _constexpr):
+def _shrunk(v, alpha, positive: constexpr):
     "`shrink`, of which NaN stays NaN."
     if positive: v = tl.where(v < alpha, 0., v - alpha)
     else: v = tl.where(v > alpha, v - alpha, tl.where(v < -alpha, v + alpha, v*0.))
@@ -61,7 +63,7 @@ def _hardly_moved(moved, z, tol):
     return (tl.sqrt(distance) < tol*tl.sqrt(length)) | same
 
 @_program
-def _look_ahead(t, uphill, momentum: _constexpr, restart: _constexpr):
+def _look_ahead(t, uphill, momentum: constexpr, restart: constexpr):
     "The next t, and the factor of the last move."
     following = (1 + tl.sqrt(1 + 4*t*t))/2
     ahead = (t - 1)/following if momentum else t*0.
@@ -71,9 +73,9 @@ def _look_ahead(t, uphill, momentum: _constexpr, restart: _constexpr):
 # %% ../../nbs/kernels/gpu.ipynb #871c7478
 @_program
 def _fista_step(X, Z, G, C, codes, iterations, t, mean, sums, weights, models, n, l, tol, k,
-               positive: _constexpr, momentum: _constexpr, restart: _constexpr,
-               freeze: _constexpr,
-               hinged: _constexpr, rounding: _constexpr, ROWS: _constexpr, COLUMNS: _constexpr):
+               positive: constexpr, momentum: constexpr, restart: constexpr,
+               freeze: constexpr,
+               hinged: constexpr, rounding: constexpr, ROWS: constexpr, COLUMNS: constexpr):
     "`Iteration.advance` for some rows of one model, in place."
     s, rows = tl.program_id(1), tl.program_id(0)*ROWS + tl.arange(0, ROWS)
     j, w, row, size = tl.arange(0, COLUMNS), weights + s, s*n + rows, models*l
