@@ -26,12 +26,15 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from .checkpoints import _fingerprint, _resume, save
 from .data.arrays import Scaling, as_rows, batches, check_kind
-from .decoders import HiddenDecoder, LinearDecoder, atoms, _frozen, generator
+from .decoders import (
+    Decoder, HiddenDecoder, LinearDecoder, atoms, _frozen, generator)
 from .distributed import Ranks, choose_device, joined
 from .encoders import LISTA
 from .energy import Energy
 from .files import _check_place, lock
 from .inference import fista, lipschitz
+from .kernels import jit
+from .kernels.active_set import Prepared
 from .metrics import dead, explained_variance, sparsity
 from .model import Autoencoder
 from .online import AtomByAtom, _closed_form
@@ -53,7 +56,7 @@ def _check_parameters(given: dict[str, Any]) -> None:
     for name, choices in _CHOICES.items():
         if not isinstance(given[name], str) or given[name] not in choices:
             refuse(name, f'it must be one of {", ".join(choices)}')
-    for name in ('n_components', 'batch_size', 'max_epochs'):
+    for name in ('n_components', 'batch_size', 'max_epochs', 'max_iter'):
         value = given[name]
         if value is None and name == 'max_epochs': continue
         if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < 1:
@@ -69,6 +72,14 @@ def _check_parameters(given: dict[str, Any]) -> None:
     if alpha is not None and not 0 <= alpha < math.inf: refuse('alpha', 'it must be at least 0')
     if target is not None and not 0 < target < 1:
         refuse('target_sparsity', 'it must be between 0 and 1')
+    for name, value in dict(gamma=given['gamma'], tol=given['tol']).items():
+        if name == 'gamma' and value is None: continue
+        number = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
+        if not number or not (0 < value < math.inf or (name == 'gamma' and value == 0)):
+            refuse(name, 'it must be a positive number' + ' or 0'*(name == 'gamma'))
+    guessed = given['encoder'] is not None and given['transform_algorithm'] == 'encoder'
+    if given['refit'] and (given['decoder'] == 'hidden' or guessed):
+        refuse('refit', 'least squares on the support needs inferred codes of a linear decoder')
     if given['batch_size'] == 1 and given['regularization'] == 'variance':
         refuse('batch_size', 'the hinge of a batch needs at least 2')
     for name, words in _PARTS.items():
@@ -183,6 +194,10 @@ class _Scaled:
         return made if _length(self.rows) is not None else islice(made, _BATCHES)
 
 # %% ../nbs/book/10_estimator.ipynb #5e110031
+def _pull(given: dict[str, Any], linear: bool) -> float: # gamma
+    if given['gamma'] is not None: return float(given['gamma'])
+    return 5. if linear else 25.
+
 def _recipe(given: dict[str, Any], d: int) -> Recipe:
     "What the parameters of a `SparseCoder` say, for rows of d numbers."
     kind, l, alpha = given['regularization'], int(given['n_components']), given['alpha']
@@ -190,7 +205,7 @@ def _recipe(given: dict[str, Any], d: int) -> Recipe:
     rate, target = 3e-3 if linear else 1e-3, given['target_sparsity'] or .8
     return Recipe(lam=1/d if alpha is None else float(alpha), l=l, m=4*l*hidden,
                   beta=10.*(kind == 'variance'), wd_decoder=5e-4*(kind == 'weight_decay'),
-                  unit_columns=kind == 'unit_norm', gamma=5. if linear else 25.,
+                  unit_columns=kind == 'unit_norm', gamma=_pull(given, linear),
                   lr_decoder=rate, lr_encoder=rate, batch=int(given['batch_size']),
                   positive=bool(given['positive']), epochs=int(given['max_epochs'] or 0),
                   falling=.3, revive=bool(given['revive']),
@@ -223,8 +238,10 @@ def _center_biases_(encoder: Any, Y: Tensor) -> None: # images (n, d)
 # %% ../nbs/book/10_estimator.ipynb #5e110033
 @torch.no_grad()
 def _codes(model: Autoencoder, Y: Tensor, alpha: float, step: Any, guessed: bool,
-           max_iter: int = 500) -> Tensor: # (n, l)
+           max_iter: int = 500, ready: Prepared | None = None) -> Tensor: # (n, l)
     "Codes of scaled rows (n, d), in their precision, each row by itself."
+    if not guessed and _convex(model):
+        return (ready or _prepared(model)).codes(Y, alpha).codes.to(Y)
     guess = None if model.encoder is None else _frozen(model.encoder, Y.dtype)(Y)
     if guess is not None and guessed: return guess[0]
     if guess is None:
@@ -232,6 +249,14 @@ def _codes(model: Autoencoder, Y: Tensor, alpha: float, step: Any, guessed: bool
     found = fista(Y, model.decoder, Energy(alpha), start=guess, step=step, restart=True,
                   positive=model.shared.positive, tol=1e-4, max_iter=max_iter)
     return found.codes[0]
+
+def _convex(model: Autoencoder) -> bool:
+    "Whether codes of one row are a convex problem that exact codes are for, here and now."
+    one = model.decoder.dictionary is not None and len(model.seeds) == 1
+    return one and model.lam.device.type == 'cpu' and jit.available()
+
+def _prepared(model: Autoencoder) -> Prepared:
+    return Prepared(model.decoder.dictionary.detach()[0], positive=model.shared.positive)
 
 def _safe_step(model: Autoencoder, Z: Tensor) -> float: # codes (1, n, l)
     linear = model.decoder.linear
@@ -265,14 +290,15 @@ def _met(model: Autoencoder, Y: Tensor, alpha: float, step: float, guessed: bool
     encoder, turned = model.encoder, alpha
     shift_ = getattr(encoder, 'shift_', None)            # of an encoder with biases
     bias = encoder.b.clone() if shift_ else torch.zeros(())
+    ready = _prepared(model) if _convex(model) and not guessed else None
     def share(x: float) -> float:
         nonlocal turned
         if not guessed: turned = alpha*math.exp(x)
         elif shift_: shift_(bias, x)
-        return sparsity(_codes(model, Y, turned, step, guessed, 200)).item()
+        return sparsity(_codes(model, Y, turned, step, guessed, 200, ready)).item()
     size = 1. if not guessed else _codes(model, Y, alpha, step, guessed).abs().mean().item()
     share(_crossing(share, target, .02*size))
-    reached = sparsity(_codes(model, Y, turned, step, guessed)).item()
+    reached = sparsity(_codes(model, Y, turned, step, guessed, ready=ready)).item()
     if abs(reached - target) > .01 + .5/len(Y):
         never = 'the encoder gives no zeros; ' if guessed and not reached else ''
         warnings.warn(f'target_sparsity is {target:g}, but {reached:.1%} of the codes are zero: '
@@ -283,7 +309,8 @@ def _met(model: Autoencoder, Y: Tensor, alpha: float, step: float, guessed: bool
 # %% ../nbs/book/10_estimator.ipynb #5e110041
 def _origin(given: dict[str, Any], scaling: Scaling) -> dict[str, Any]:
     "What a fit is known by in its checkpoint: parameters that it depends on, and its data."
-    free, state = ('device', 'verbose', 'callbacks', 'checkpoint'), scaling.state()
+    state, free = scaling.state(), {*_OURS, 'refit', 'tol', 'max_iter', 'sparse_output'}
+    if given['gamma'] is None: free |= {'gamma'}
     words = {name: getattr(value, '__name__', str(value))
              for name, value in given.items() if name not in free}
     return words | dict(data=_fingerprint(*(state[k] for k in ('count', 'mean', 'squares'))))
@@ -307,6 +334,42 @@ _TOLD = ('epoch batches rows error explained_variance sparsity alpha dead revive
 
 def _told(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{k: row['loss_decoder' if k == 'error' else k] for k in _TOLD} for row in rows]
+
+def _doubles_of(name: str, x: Any, shape: tuple[int | str, ...]) -> Tensor:
+    "x in double precision. Raises ValueError unless it is finite and of that shape (words: any)."
+    try: made = torch.as_tensor(x).detach().cpu().double()
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TypeError(f'{name} is a {type(x).__name__}; it must be numbers') from error
+    fits = made.dim() == len(shape) and all(
+        n and (n == wanted or isinstance(wanted, str)) for n, wanted in zip(made.shape, shape))
+    if not fits:
+        words = ', '.join(map(str, shape)) + ','*(len(shape) == 1)
+        raise ValueError(f'{name} has shape {tuple(made.shape)}; it must be ({words})')
+    if not made.isfinite().all(): raise ValueError(f'{name} is not finite')
+    return made
+
+@torch.no_grad()
+def _decoder_of(D: Any) -> tuple[Any, int]: # and pixels of an image
+    "A decoder, or one with the atoms D (l, d). Raises TypeError, ValueError."
+    if isinstance(D, Decoder):
+        if D.d is None or D.code_shape is None:
+            raise ValueError('D is a decoder that does not say its sizes, d and code_shape')
+        return copy.deepcopy(D), D.d
+    if isinstance(D, torch.nn.Module):
+        raise TypeError(f'D is a {type(D).__name__}; it must be an array (l, d) or a Decoder')
+    atoms_ = _doubles_of('D', D, ('l', 'd'))
+    made = LinearDecoder(*atoms_.shape)
+    made.W.copy_(atoms_.T)
+    return made, atoms_.shape[1]
+
+def _csr(Z: Tensor) -> Any:
+    from scipy.sparse import csr_matrix
+    return csr_matrix(Z.cpu().numpy())
+
+def _joined(parts: list[Any], kind: Any) -> Any: # codes (N, l), an array or a CSR matrix
+    if torch.is_tensor(parts[0]): return torch.cat(parts).cpu().numpy().astype(kind)
+    from scipy.sparse import vstack
+    return vstack(parts, format='csr', dtype=kind)
 
 def _plain(value: Any) -> Any: return value.item() if isinstance(value, np.generic) else value
 
@@ -345,6 +408,11 @@ class SparseCoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
                  regularization: str = 'variance',    # or 'unit_norm', 'weight_decay'
                  transform_algorithm: str = 'encoder', # or 'inference'
                  positive: bool = True,               # codes are at least 0
+                 gamma: float | None = None,          # pull of the encoder's codes; None: 5 or 25
+                 refit: bool = False,                 # codes: least squares on their support
+                 tol: float = 1e-6,                   # relative duality gap of exact codes
+                 max_iter: int = 500,                 # of inference that is not exact
+                 sparse_output: bool = False,         # codes as a SciPy CSR matrix
                  batch_size: int = 250,
                  max_epochs: int | None = None,       # None: 1,500 batches, at least an epoch
                  random_state: Any = None,
@@ -360,6 +428,8 @@ class SparseCoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         self.batch_size, self.max_epochs, self.scaling = batch_size, max_epochs, scaling
         self.random_state, self.device, self.verbose = random_state, device, verbose
         self.revive, self.callbacks, self.checkpoint = revive, callbacks, checkpoint
+        self.gamma, self.refit, self.tol, self.max_iter = gamma, refit, tol, max_iter
+        self.sparse_output = sparse_output
 
     @tiny_is_zero()
     def fit(self, X: Any, y: Any = None) -> 'SparseCoder':
@@ -399,10 +469,13 @@ class SparseCoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
                   progress=self.verbose, codes=self._in_use(run))
         return self._finish(run, scaling, None, before, meet=False)
 
-    def transform(self, X: Any) -> np.ndarray: # (N, n_components)
+    def transform(self, X: Any, certify: bool = False) -> Any: # (N, n_components)
         """Codes: the encoder's; with transform_algorithm='inference', or without an encoder,
         those that minimize the energy without the hinge (beta = 0).
 
+        Of a linear decoder these are exact, to a relative duality gap of `tol`; `certify=True`
+        returns the gaps (N,) as well. They are of the l1 problem, before `refit`: they do not
+        say that no code with fewer components explains as much. `sparse_output`: a CSR matrix.
         A row has the same codes whichever rows stand beside it, in whatever order. Codes have
         the floating type of X, float32 where X has none, and are computed in float64. Raises
         ValueError naming X, NotFittedError before `fit`.
@@ -410,9 +483,14 @@ class SparseCoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         check_is_fitted(self)
         rows = self._rows(X, reset=False)
         kind = rows.dtype if isinstance(rows, np.ndarray) and not _mapped(rows) else np.float32
-        made = [self._coded(self.scaling_.apply(Y, 'X')).cpu().numpy().astype(kind)
-                for Y in _batches(rows, self.batch_size, self.n_features_in_)]
-        return np.concatenate(made)
+        size = self.batch_size if self._ready() is None else max(self.batch_size, 4096)
+        made = [self._coded(self.scaling_.apply(Y, 'X'), self.sparse_output)
+                for Y in _batches(rows, size, self.n_features_in_)]
+        codes = _joined([Z for Z, _ in made], kind)
+        if not certify: return codes
+        if made[0][1] is None:
+            raise ValueError('certify is True; these codes are not those of a convex problem')
+        return codes, torch.cat([gaps for _, gaps in made]).numpy()
 
     def inverse_transform(self, Z: Any, like: Any = None) -> np.ndarray: # (N, d) or images
         """Reconstructions in units and shape of the data; contrast from `like`.
@@ -443,7 +521,7 @@ class SparseCoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         n, error, total, squares, first = 0, 0., torch.zeros(()), 0., None
         rows = self._rows(X, reset=False)
         for Y in _batches(rows, self.batch_size, self.n_features_in_):
-            back = self._decoded(self._coded(self.scaling_.apply(Y, 'X')))
+            back = self._decoded(self._coded(self.scaling_.apply(Y, 'X'))[0])
             error += (self.scaling_.undo(back, self.scaling_.maps(Y)) - Y).square().sum().item()
             first = Y.mean(0) if first is None else first
             n, total = n + len(Y), total + (Y - first).sum(0)
@@ -459,6 +537,55 @@ class SparseCoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         added = atoms(self.model_.decoder)[0].detach().cpu()
         if self.scaling != 'contrast': added = added*self.scaling_.maps(added)[0].float()
         return added.numpy()
+
+    @classmethod
+    def from_dictionary(cls, D: Any,         # (n_components, d), as `components_`, or a Decoder
+                        bias: Any = None,    # (d,): subtracted from rows first, added back after
+                        *,
+                        alpha: float | None = None,     # the l1 weight: twice that of `Lasso`
+                        n_nonzero: float | None = None, # or components of a code, on average
+                        target_sparsity: float | None = None, # or the share of zeros
+                        sample: Any = None,  # rows (N, d) to find alpha with for the last two
+                        refit: bool = True,  # then least squares on the support
+                        positive: bool = True, # codes are at least 0
+                        **parameters: Any) -> 'SparseCoder': # others of the class
+        """A fitted estimator for a given dictionary, whose codes are exact if it is linear.
+
+        Raises ValueError naming the argument, TypeError for a D that is neither.
+        """
+        decoder, d = _decoder_of(D)
+        refit = refit and decoder.dictionary is not None
+        l = decoder.code_shape[-1]
+        made = cls(l, alpha=alpha, target_sparsity=target_sparsity, encoder=None, refit=refit,
+                   decoder='linear' if isinstance(decoder, LinearDecoder) else decoder,
+                   regularization='unit_norm', positive=positive,
+                   scaling='none' if bias is None else 'mean', **parameters)
+        ways = dict(alpha=alpha, n_nonzero=n_nonzero, target_sparsity=target_sparsity)
+        if sum(value is not None for value in ways.values()) != 1:
+            raise ValueError(f'give one of {", ".join(ways)}; given are {ways}')
+        _check_parameters(given := made.get_params(deep=False))
+        shift = _doubles_of('bias', np.zeros(d) if bias is None else bias, (d,))
+        kept = [W.clone() for W in decoder.state_dict().values()]
+        model = _built(given | dict(decoder=decoder), _recipe(given, d), (d,), 0)
+        for W, given_ in zip(model.decoder.state_dict().values(), kept):
+            W.copy_(given_.view_as(W))         # as long as they were
+        made.n_features_in_, made.image_shape_, made._seed, made._run = d, (d,), 0, None
+        made.scaling_ = Scaling.from_state(dict(
+            kind=made.scaling, shape=None, count=1, features=[d], mean=shift,
+            squares=torch.zeros_like(shift)))
+        made.model_, made.n_iter_, made.history_, made.metrics_ = model, 0, [], {}
+        made.step_ = _safe_step(model, torch.zeros(1, 1, l))
+        if target_sparsity is not None: n_nonzero = l*(1 - target_sparsity)
+        made.alpha_ = alpha if n_nonzero is None else made._alpha_for(sample, n_nonzero)
+        return made
+
+    def _alpha_for(self, sample: Any, n_nonzero: float) -> float:
+        if sample is None:
+            raise ValueError('sample is None; without alpha it must be rows to find alpha with')
+        if (ready := self._ready()) is None:
+            raise ValueError('alpha is None; a decoder that is not linear needs it')
+        rows = next(_batches(self._rows(sample, reset=False), 512, self.n_features_in_))
+        return ready.lam_for(self.scaling_.apply(rows, 'sample'), n_nonzero)
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write model.safetensors, config.json and README.md, the model's card, to `folder`.
@@ -615,9 +742,26 @@ class SparseCoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         self.metrics_, self.history_ = config['metrics'], config['history']
         self.model_ = model
 
-    def _coded(self, Y: Tensor) -> Tensor: # scaled rows (n, d) to codes (n, l)
-        to = self.model_.lam.device
-        return _codes(self.model_, Y.to(to), self.alpha_ or 0., self.step_, self._guessed())
+    def _ready(self) -> Prepared | None: # where codes in use are exact
+        "The dictionary and all that solving needs of it alone, kept as long as weights stay."
+        if self._guessed() or not _convex(self.model_): return None
+        W = self.model_.decoder.dictionary
+        key = W.data_ptr(), W._version, self.model_.shared.positive
+        kept = vars(self).get('_kept')
+        if kept is None or kept[0] != key: kept = self._kept = key, _prepared(self.model_)
+        return kept[1]
+
+    def _coded(self, Y: Tensor, sparse: bool = False) -> tuple[Any, Tensor | None]:
+        "Codes of scaled rows (n, d), CSR if `sparse`, and where they are exact their gaps (n,)."
+        alpha, ready = self.alpha_ or 0., self._ready()
+        if ready is not None:
+            found = ready.codes(Y, alpha, tol=self.tol, refit=self.refit, sparse=sparse)
+            gaps = 2*found.residual/(alpha + found.residual).clamp(min=1e-300)
+            return (found.codes if sparse else found.codes.to(Y)), gaps
+        Z = _codes(self.model_, Y.to(self.model_.lam.device), alpha, self.step_,
+                   self._guessed(), self.max_iter)
+        if self.refit: raise ValueError('refit is True; it needs codes that are exact')
+        return (_csr(Z) if sparse else Z), None
 
     @torch.no_grad()
     def _decoded(self, Z: Tensor) -> Tensor: # (n, d), on the CPU
@@ -626,6 +770,9 @@ class SparseCoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         return torch.cat([decode(z.to(device))[0].cpu() for z in Z.split(self.batch_size)])
 
     # ---- what scikit-learn asks ----
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {k: v for k, v in super().__getstate__().items() if k != '_kept'}
 
     def __sklearn_is_fitted__(self) -> bool: return 'model_' in vars(self)
 

@@ -319,6 +319,17 @@ small(n_components=0).fit(X)             -> n_components is 0; it must be a posi
 small(n_components=2.5).fit(X)           -> n_components is 2.5
 small(max_epochs=-1).fit(X)              -> max_epochs is -1
 small(max_epochs=0).fit(X)               -> max_epochs is 0
+SparseCoder.from_dictionary(W.T[0], alpha=.1) -> D has shape .* must be \(l, d\)
+SparseCoder.from_dictionary('x', alpha=.1) -> TypeError: D is a str
+SparseCoder.from_dictionary(torch.nn.Linear(2, 3), alpha=.1) -> TypeError: D is a Linear
+SparseCoder.from_dictionary(W.T) -> give one of alpha, n_nonzero, target_sparsity
+SparseCoder.from_dictionary(W.T, n_nonzero=2) -> sample is None
+SparseCoder.from_dictionary(W.T, [1.], alpha=.1) -> bias has shape
+small(tol=0.).fit(X)                     -> tol is 0
+small(gamma=-1).fit(X)                   -> gamma is -1
+small(max_iter=0).fit(X)                 -> max_iter is 0
+small(refit=True).fit(X)                 -> refit is True
+small().fit(X).transform(X, certify=True) -> certify is True
 small(batch_size=1.5).fit(X)             -> batch_size is 1.5
 small(batch_size=None).fit(X)            -> batch_size is None
 small(alpha=-1).fit(X)                   -> alpha is -1; it must be at least 0

@@ -1,4 +1,5 @@
 """`SparseCoder`: scikit-learn's contract, sparsity on demand, data of every kind, wrong input."""
+import pickle
 import subprocess
 import sys
 import warnings
@@ -12,7 +13,8 @@ import torch
 from sklearn.base import clone
 from sklearn.datasets import load_digits
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
+from scipy.sparse import issparse
+from sklearn.linear_model import Lasso, LogisticRegression
 from sklearn.model_selection import GridSearchCV, train_test_split
 from sklearn.pipeline import make_pipeline
 from sklearn.utils.estimator_checks import check_estimator
@@ -20,6 +22,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import deep_sparse_nb
+from deep_sparse_nb.decoders import LinearDecoder
 from deep_sparse_nb.encoders import LISTA
 from deep_sparse_nb.energy import planted
 from deep_sparse_nb.estimator import SparseCoder, _center_biases_
@@ -319,3 +322,52 @@ def test_the_package_has_it_without_importing_torch():
                           cwd=Path(__file__).parents[1])
     assert done.stdout.strip() == 'deep_sparse_nb.estimator', done.stderr
     with pytest.raises(AttributeError, match='nonsense'): deep_sparse_nb.nonsense  # noqa: B018
+
+# ---- a dictionary that is given ----
+
+ATOMS = np.random.default_rng(0).normal(size=(60, 30)).astype(np.float32)
+MIXED = np.random.default_rng(1)
+MIXED = (MIXED.random((200, 60))*(MIXED.random((200, 60)) < .1)) @ ATOMS
+
+@pytest.mark.parametrize('positive', [True, False])
+def test_codes_of_a_dictionary_are_those_of_lasso(positive):
+    coder = SparseCoder.from_dictionary(ATOMS, alpha=.05, refit=False, positive=positive)
+    codes, gaps = coder.transform(MIXED[:100], certify=True)
+    lasso = Lasso(alpha=.025, positive=positive, fit_intercept=False, tol=1e-10, max_iter=10**5)
+    theirs = [lasso.fit(ATOMS.T.astype(float), x).coef_ for x in MIXED[:100]]
+    np.testing.assert_allclose(codes, theirs, atol=1e-6)
+    assert gaps.max() <= 1e-6 and np.array_equal(coder.components_, ATOMS)
+
+def test_number_of_components_bias_and_least_squares(tmp_path):
+    bias = np.arange(30.)
+    def made(**changes):
+        options = dict(n_nonzero=6, sample=MIXED[:100] + bias, sparse_output=True) | changes
+        return SparseCoder.from_dictionary(ATOMS, bias, **options)
+    coder, shrunk = made(), made(refit=False)
+    codes = coder.transform(MIXED + bias)
+    assert issparse(codes) and abs(codes.nnz/len(MIXED) - 6) < .6
+    assert coder.score(MIXED + bias) > shrunk.score(MIXED + bias) > .8
+    dense = made(sparse_output=False)
+    assert np.array_equal(codes.toarray(), dense.transform(MIXED + bias))
+    zeros = made(n_nonzero=None, target_sparsity=.9)
+    assert zeros.alpha_ == pytest.approx(coder.alpha_, rel=.05)
+    coder.save_pretrained(tmp_path/'model')
+    again = SparseCoder.from_pretrained(tmp_path/'model').transform(MIXED + bias)
+    assert abs(again - codes).max() == 0
+    decoder = LinearDecoder(60, 30)
+    decoder.W.data = torch.tensor(ATOMS).T.clone()
+    both = [SparseCoder.from_dictionary(D, alpha=.05).transform(MIXED) for D in (ATOMS, decoder)]
+    assert np.array_equal(*both)
+    assert torch.equal(decoder.W.data, torch.tensor(ATOMS).T)
+
+def test_learning_goes_on_from_a_dictionary():
+    coder = SparseCoder.from_dictionary(ATOMS[:20], alpha=.02, refit=False, random_state=0)
+    before = coder.score(MIXED)
+    assert coder.partial_fit(MIXED).score(MIXED) > before
+
+def test_exact_codes_in_use_are_no_part_of_a_pickle():
+    coder = SparseCoder.from_dictionary(ATOMS, alpha=.05)
+    size = len(pickle.dumps(coder))
+    codes = coder.transform(MIXED)
+    assert len(pickle.dumps(coder)) == size
+    assert np.array_equal(pickle.loads(pickle.dumps(coder)).transform(MIXED), codes)
