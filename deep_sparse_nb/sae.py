@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from .features import _learn_dictionary
 from .files import write_together
 from .kernels.active_set import Prepared
 
@@ -216,6 +217,38 @@ class SAE:
             gaps.append(gap)
         gap = np.concatenate(gaps)
         return Audit(totals.table(gap.max()), gap, totals.activity, lam)
+
+    def refine(self, X: Any,                   # rows (n, d)
+               n_nonzero: float | None = None, # active latents on average: the encoder's
+               passes: int = 12) -> 'SAE':
+        """The same latents with other directions, learned from exact codes of rows X.
+
+        Lengths of decoder rows and all else stay, the encoder too, which is then no longer its
+        decoder's own. None is replaced. Raises as `recode` does, and ValueError with a `norm`.
+        """
+        if self.norm != 'none': raise ValueError(f'norm is {self.norm!r}; it must be \'none\'')
+        X = _float_rows(X, self.d)
+        sample = X[_spread(len(X), 512)]
+        if n_nonzero is None: n_nonzero = (self.encode(sample) > 0).sum(1).float().mean().item()
+        lengths = self._lengths()
+        lam = Prepared((self.W_dec/lengths).T).lam_for(sample - self.b_dec, n_nonzero)
+        D, _ = _learn_dictionary(X - self.b_dec, self.n_latents, lam, D=self.W_dec.T,
+                                 passes=passes, start=1., restart=None, replace=False)
+        return replace(self, W_dec=D.T.float()*lengths*(self.W_dec != 0).any(1, keepdim=True))
+
+    @classmethod
+    def learn(cls, X: Any,            # rows (n, d)
+              n_latents: int,
+              lam: float,             # weight of the l1 norm
+              **options: Any) -> 'SAE':
+        """Latents that find features, for `recode`, from exact codes of rows X that repeat.
+
+        `options`: see [the learner](features.ipynb). The encoder is one step of shrinkage from
+        zero, a poor one. Rows are explained without b_dec. Raises ValueError, TypeError.
+        """
+        D, _ = _learn_dictionary(X, n_latents, lam, **options)
+        W, d = D.float(), len(D)
+        return cls(W, torch.full((n_latents,), -lam*d/2), W.T, torch.zeros(d))
 
     def save(self, folder: str | Path) -> None:
         "Write it in the layout that it was read from. Raises ValueError where there was none."
