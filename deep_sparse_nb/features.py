@@ -93,7 +93,7 @@ def _learn_dictionary(X: Any,                    # rows (n, d): an array, memory
         if n < n_components:
             raise ValueError(f'X has {n} rows; {n_components} atoms need as many to begin with')
         D = rows(rng.permutation(n)[:n_components]).T
-    D = np.array(D, dtype=float)
+    D = torch.as_tensor(D).double().numpy(force=True).copy()
     if D.shape != (d, n_components):
         raise ValueError(f'D has shape {D.shape}; it must be {(d, n_components)}')
     if not np.isfinite(D).all(): raise ValueError('D, or X, is not finite')

@@ -18,10 +18,10 @@ from .kernels.active_set import exact, signed
 def _renew_atoms_(W: Tensor, # (d, l) on the CPU, changed in place
                  A: Tensor, # (l, l)
                  B: Tensor, # (d, l)
-                 block: int = 64,
                  ) -> None:
     "Each atom in turn becomes the best of unit length, given the others, A and B."
     D, pairs, given = W.detach().numpy(), A.numpy(), B.numpy()
+    block = 64 if D.shape[1] > 1024 else 1      # a few atoms stay in the cache
     for first in range(0, D.shape[1], block):
         J = slice(first, first + block)
         left, own = given[:, J] - D @ pairs[:, J], pairs[J, J]  # what the others leave to J
@@ -29,7 +29,7 @@ def _renew_atoms_(W: Tensor, # (d, l) on the CPU, changed in place
             u = left[:, i] + own[i, i]*D[:, first + i]
             length = np.sqrt(u @ u)
             if length > 0:
-                left -= np.outer(u/length - D[:, first + i], own[i])
+                if block > 1: left -= np.outer(u/length - D[:, first + i], own[i])
                 D[:, first + i] = u/length
 
 # %% ../nbs/more/online.ipynb #0d1e000d

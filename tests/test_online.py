@@ -142,3 +142,13 @@ def test_the_estimator_learns_so_and_goes_on_from_a_file(tmp_path):
     assert abs((straight.transform(Y) == 0).mean() - .8) < .015
     straight.partial_fit(Y)
     assert straight.n_iter_ == 6
+
+def test_blocks_of_atoms_are_renewed_as_one_after_the_other():
+    W, _, Z, A, B = statistics(n=1500, d=5, l=1100)
+    A[7], A[:, 7], B[:, 7] = 0, 0, 0
+    one, alone = W.clone(), W.clone()
+    _renew_atoms_(one, A, B)
+    for j in range(1100):
+        u = B[:, j] - alone @ A[j] + A[j, j]*alone[:, j]
+        if A[j, j] > 0: alone[:, j] = u/u.norm()
+    torch.testing.assert_close(one, alone)
