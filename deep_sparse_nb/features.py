@@ -19,7 +19,8 @@ class _Sums:
     "A and B of the latest codes of each batch, and how many rows use an atom."
     def __init__(self, d: int, l: int, n: int):
         self.A, self.B, self.n = np.zeros((l, l)), np.zeros((d, l)), n
-        self.rows_of, self.codes = np.zeros(l, int), {}
+        self.rows_of: np.ndarray = np.zeros(l, int)
+        self.codes: dict[int, Any] = {}
 
     def put(self, batch: int, X: np.ndarray, Z: Any) -> None:
         "Codes Z (rows, l), CSR, in the place of those that the batch had."
@@ -114,7 +115,7 @@ def _learn_dictionary(X: Any,                    # rows (n, d): an array, memory
             _renew_atoms_(torch.from_numpy(D), torch.from_numpy(sums.A), torch.from_numpy(sums.B))
             errors.append(np.square(x - Z @ D.T).sum(1))
             active += Z.nnz
-        gone = np.empty(0, int)
+        gone: np.ndarray = np.empty(0, int)
         if replace and t < settled:
             gone = _superfluous(D, sums, twins)
             worst = np.argsort(-np.concatenate(errors))[:len(gone)]
