@@ -57,13 +57,17 @@ def _with_tensors(module: nn.Module, tensors: dict[str, Tensor]) -> nn.Module:
     return twin(module, '')
 
 @torch.inference_mode(False)
-def _frozen(module: nn.Module, dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
+def _frozen(module: nn.Module, dtype: torch.dtype,
+            alone: bool = False, # the only member of a stack, without the leading dimension
+            ) -> Callable[[Tensor], Tensor]:
     "The module, as it is now, as a function of codes in precision `dtype`."
     def given(value: Tensor) -> Tensor:
         value = value.detach().to(dtype if value.is_floating_point() else value.dtype)
-        return value.clone() if value.is_inference() else value
+        value = value.clone() if value.is_inference() else value
+        return value[0] if alone else value
     weights = {name: given(p) for name, p in module.named_parameters(remove_duplicate=False)}
     buffers = {name: given(b) for name, b in module.named_buffers(remove_duplicate=False)}
+    if not buffers: return _with_tensors(module, weights)         # a call changes nothing
     def decode(Z: Tensor) -> Tensor:
         copies = {name: b.clone() for name, b in buffers.items()}
         return _with_tensors(module, weights | copies)(Z)
@@ -72,17 +76,40 @@ def _frozen(module: nn.Module, dtype: torch.dtype) -> Callable[[Tensor], Tensor]
 class _AutogradGradient(Gradient):
     "The gradient of any module by automatic differentiation. ValueError for other images."
     def __init__(self, decoder: nn.Module, Y: Tensor):
-        self.decode, self.Y = _frozen(decoder, Y.dtype), Y
+        self.decode, self.Y = _as_decoder(decoder).fixed(Y.dtype), Y
+        self.asked: Tensor | None = None         # samples, (..., n), that alone are wanted
+        self.apart: bool | None = None           # whether samples can be left out; not known
 
-    @torch.inference_mode(False)
-    @torch.enable_grad()
     def full(self, Z: Tensor) -> Tensor:
-        Z = Z.detach().clone().requires_grad_()
-        Yhat, d = self.decode(Z), self.Y.shape[-1]
+        if self.asked is not None: self._try_apart(Z)
+        return _of_active_rows(self.rows, Z, self.products)
+
+    def products(self, Z: Tensor) -> Tensor:
+        "The gradient at codes Z of the active rows."
+        if torch.is_inference_mode_enabled():
+            with torch.inference_mode(False): return self.products(Z)
+        Z = (Z.clone() if Z.is_inference() else Z.detach()).requires_grad_()
+        with torch.enable_grad(): Yhat, d = self.decode(Z), self.Y.shape[-1]
         if Yhat.shape[-1] != d:
             raise ValueError(f'Y has images of {d} pixels; the decoder makes {Yhat.shape[-1]}')
-        loss = (self.Y - Yhat).square().mean(-1).sum()
-        return torch.autograd.grad(loss, Z)[0]
+        return torch.autograd.grad(Yhat, Z, (Yhat.detach() - self.Y).mul_(2/d))[0]
+
+    def restrict_to(self, samples: Tensor) -> None:
+        if self.apart is not False: self.asked = samples
+
+    def _try_apart(self, Z: Tensor) -> None:
+        "Leave out what is not asked for, if the others' gradient is then what it was."
+        before, whole = (self.rows, self.Y), None
+        if self.apart is None: whole = self.products(Z)
+        self.rows, self.Y = _active_rows(self.rows, self.asked, self.Y)
+        self.asked = None
+        if whole is None: return
+        try: part = self.products(_rows_of(Z, self.rows))
+        except (RuntimeError, ValueError): part = None         # made for so many samples
+        near = torch.finfo(Z.dtype).eps**.6*whole.abs().max()
+        self.apart = part is not None and bool(
+            ((part - _rows_of(whole, self.rows)).abs() <= near).all())
+        if not self.apart: self.rows, self.Y = before
 
 # %% ../nbs/book/02_decoders.ipynb #d1d9e9f1
 @torch.inference_mode(False)
@@ -92,7 +119,8 @@ def _curvature(decoder: nn.Module, # codes (..., n, l) to images (..., n, d)
               turns: int = 30,    # of power iteration
               ) -> Tensor:        # (..., n)
     "Largest eigenvalue of 2/d J'J at each code, with J the decoder's Jacobian."
-    Yhat, transposed = torch.func.vjp(_frozen(decoder, Z.dtype), Z.detach().clone()) # u -> J'u
+    decode = _as_decoder(decoder).fixed(Z.dtype)
+    Yhat, transposed = torch.func.vjp(decode, Z.detach().clone())                   # u -> J'u
     zero = torch.zeros_like(Yhat)
     forward = torch.func.vjp(lambda u: transposed(u)[0], zero)[1]                   # v -> Jv
     v = torch.ones_like(Z)
@@ -136,6 +164,10 @@ class Decoder(nn.Module):
             raise ValueError(f'Z is missing: the curvature of a {type(self).__name__} depends '
                              'on the code')
         return _curvature(self, Z).amax(-1)
+
+    def fixed(self, dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
+        "This decoder, as it is now, as a function of codes in that precision."
+        return _frozen(self, dtype)
 
     def reconstruction_gradient(self, Y: Tensor) -> Gradient:
         "That of sum_i 1/d |y_i - D(z_i)|^2, for images Y (n, d) or (..., n, d)."
@@ -320,10 +352,13 @@ class _Workspaces:
 
     def __call__(self, name: str, like: Tensor, width: int,
                  dtype: torch.dtype | None = None) -> Tensor:
-        shape = *torch.broadcast_shapes(like.shape[:-2], self.models), like.shape[-2], width
-        if name not in self.held or self.held[name].shape != shape:
-            self.held[name] = like.new_empty(shape, dtype=dtype)
-        return self.held[name]
+        held, models = self.held.get(name), like.shape[:-2]
+        if models != self.models and self.models:
+            models = torch.broadcast_shapes(models, self.models)
+        shape = *models, like.shape[-2], width
+        if held is None or held.shape != shape:
+            held = self.held[name] = like.new_empty(shape, dtype=dtype)
+        return held
 
 # %% ../nbs/book/02_decoders.ipynb #d84d6119
 def _where_positive(a: Tensor, e: Tensor, out: Tensor) -> Tensor:
@@ -346,6 +381,7 @@ def _rows_of(A: Tensor, rows: Tensor) -> Tensor: # (..., r, d)
 
 def _among_all(rows: Tensor, n: int) -> Tensor:
     "Rows (..., r, 1) of matrices of n each, numbered on from one matrix to the next."
+    if rows.shape[:-2].numel() == 1: return rows.flatten()
     rows = rows.reshape(rows.shape[:-2].numel(), rows.shape[-2])           # (models, r)
     return (rows + n*torch.arange(len(rows), device=rows.device)[:, None]).flatten()
 

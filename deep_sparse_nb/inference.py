@@ -13,8 +13,7 @@ from functools import cached_property, partial
 from typing import Any
 import torch
 from torch import Tensor, nn
-from .decoders import (Decoder, Gradient, HiddenGradient, Quadratic, _as_decoder,
-                                     _frozen)
+from .decoders import (Decoder, Gradient, HiddenGradient, Quadratic, _as_decoder)
 from .energy import Energy
 from .iteration import Iteration, Solver, shrink
 from .kernels import jit
@@ -70,7 +69,7 @@ class Problem:
     def convex(self) -> bool: return self.decoder.linear and not self.energy.hinged()
 
     @cached_property
-    def decode(self) -> Callable[[Tensor], Tensor]: return _frozen(self.decoder, self.Y.dtype)
+    def decode(self) -> Callable[[Tensor], Tensor]: return self.decoder.fixed(self.Y.dtype)
 
     def objective(self, Z: Tensor) -> Tensor: # (...,)
         "The energy of codes Z (..., n, l)."
@@ -122,19 +121,35 @@ class _Backtracking(Iteration):
     def __init__(self, *args: Any, problem: Problem):
         super().__init__(*args)
         self.problem = problem
+        self.before: tuple[Tensor, Tensor] | None = None     # X, and the gradient there
 
     def advance(self, G: Tensor, k: int) -> None:
-        energy = self.energy
+        F = self.energy.gradient(self.X, G, self.encoded)
+        if self.before is None or not self.solver.momentum: self._search(F)
+        else: self.eta = torch.where(self._steeper(F, *self.before), self.eta/2, self.eta)
+        self.before = self.X, F
+        self.move(F, k)
+
+    def _total(self, A: Tensor) -> Tensor: # (..., 1, 1), of a model
+        return self.energy.total(A.sum((-2, -1), keepdim=True))
+
+    def _steeper(self, F: Tensor, X: Tensor, was: Tensor) -> Tensor: # bool (..., 1, 1)
+        "Whether the energy has curved by more than 1/eta on the way from X, its gradient there."
+        moved = torch.where(self.frozen()[..., None], 0, self.X - X)
+        length, rounding = self._total(moved**2), 1e-6*(self._total(F**2)).sqrt()
+        return self._total(moved*(F - was)) > 1.001*length/self.eta + rounding*length.sqrt()
+
+    def _search(self, F: Tensor) -> None:
+        "Halve the step until a step down the gradient F ends below the quadratic."
         def smooth(Z: Tensor) -> Tensor: return self.problem.smooth(Z)[..., None, None]
-        def total(A: Tensor) -> Tensor: return energy.total(A.sum((-2, -1), keepdim=True))
-        F, f = energy.gradient(self.X, G, self.encoded), smooth(self.X)
+        f = smooth(self.X)
         self.eta = self.eta.expand_as(f)
         while True:
             step = shrink(self.X - self.eta*F, self.eta*self.lam, self.solver.positive) - self.X
             step = torch.where(self.frozen()[..., None], 0, step)
-            bound = f + total(F*step) + total(step**2)/(2*self.eta)
+            bound = f + self._total(F*step) + self._total(step**2)/(2*self.eta)
             above = smooth(self.X + step) > bound + 1e-6*f.abs()    # slack for rounding
-            if not above.any(): return super().advance(G, k)
+            if not above.any(): return
             self.eta = torch.where(above, self.eta/2, self.eta)
 
     def remaining(self, running: int) -> int: return self.energy.count(running)

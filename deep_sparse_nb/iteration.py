@@ -101,7 +101,10 @@ class Iteration:
 
     def advance(self, G: Tensor, k: int) -> None:
         "Iteration `k`, from the decoder's gradient G at X (equations 5 to 7)."
-        G = self.energy.gradient(self.X, G, self.encoded)
+        self.move(self.energy.gradient(self.X, G, self.encoded), k)
+
+    def move(self, G: Tensor, k: int) -> None:
+        "A step down the energy's gradient G."
         Z = shrink(self.X - self.eta*G, self.eta*self.lam, self.solver.positive)
         Z = torch.where(self.frozen()[..., None], self.Z, Z)
         moved = Z - self.Z

@@ -8,10 +8,11 @@ __all__ = ['stack', 'unstack', 'OwnDecoder']
 # %% ../nbs/more/stacks.ipynb #5ac40003
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
-from .decoders import Decoder, _frozen, _with_tensors
+from .decoders import (Decoder, HiddenGradient, LinearDecoder, _as_matrix, _frozen,
+                                     _with_tensors)
 
 # %% ../nbs/more/stacks.ipynb #bddf8ba4
 def stack(modules: Sequence[nn.Module], # alike but for their parameters' values
@@ -77,7 +78,7 @@ class OwnDecoder(Decoder):
         made = _image_shape(first, l)
         self.module, self.code_shape = stack(modules), torch.Size((len(modules), l))
         self.image_shape, self.d = told.image_shape or made, math.prod(made)
-        self.linear = told.linear
+        self.linear = told.linear or self.linear
 
     @property
     def stacked(self) -> nn.Module: return self.module
@@ -86,6 +87,12 @@ class OwnDecoder(Decoder):
         shares = Z.expand(self.code_shape[0], *Z.shape[-2:])
         return _each_member(self.module, shares).flatten(2)
 
+    def fixed(self, dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
+        "These modules, as they are now; of one alone, without the detour of a stack."
+        if self.code_shape[0] > 1: return super().fixed(dtype)
+        member = _frozen(self.module, dtype, alone=True)
+        return lambda Z: member(Z.reshape(Z.shape[-2:])).flatten(1)[None]
+
     @torch.no_grad()
     def normalize_(self) -> None:
         "What each module's own `normalize_` does."
@@ -93,6 +100,46 @@ class OwnDecoder(Decoder):
             member = unstack(self.module, i)
             member.normalize_()
             for mine, its in zip(self.module.parameters(), member.parameters()): mine[i] = its
+
+# %% ../nbs/more/stacks.ipynb #5cdad83f
+class _OwnDictionary(OwnDecoder):
+    "A stack of `nn.Linear` without a bias, which has a dictionary's gradient and curvature."
+    linear = True
+
+    @property
+    def W(self) -> Tensor: return self.module.weight       # type: ignore[return-value]
+    @property
+    def dictionary(self) -> Tensor: return self.W          # type: ignore[override]
+
+    largest_curvature = LinearDecoder.largest_curvature    # type: ignore[assignment]
+    reconstruction_gradient = LinearDecoder.reconstruction_gradient # type: ignore[assignment]
+
+class _OwnHidden(OwnDecoder):
+    "A stack of `nn.Linear`, `nn.ReLU`, `nn.Linear`, which has a hidden layer's gradient."
+    @torch.no_grad()
+    def reconstruction_gradient(self, Y: Tensor) -> HiddenGradient:
+        first, _, last = self.module                           # type: ignore[misc]
+        W1, W2 = (layer.weight.detach().to(Y.dtype) for layer in (first, last))
+        b1, b2 = (W.new_zeros(W.shape[:-1]) if layer.bias is None else layer.bias.to(W)
+                  for layer, W in ((first, W1), (last, W2)))
+        Y = Y - b2[..., None, :]
+        return HiddenGradient(_as_matrix(W1, Y), b1, _as_matrix(W2, Y), Y)
+
+def _own_decoder(modules: Sequence[nn.Module], l: int) -> OwnDecoder:
+    "A stack of modules of one's own. Raises ValueError as `OwnDecoder`."
+    kinds = {OwnDecoder if _watched(m) else _KINDS.get(_layers(m), OwnDecoder) for m in modules}
+    return (kinds.pop() if len(kinds) == 1 else OwnDecoder)(modules, l)
+
+def _layers(module: nn.Module) -> tuple: # types of what is called in turn; of a bias
+    chain = [*module] if type(module) is nn.Sequential else [module]
+    flat = len(chain) == 1 and getattr(chain[0], 'bias', None) is None
+    return flat, *(type(m) for m in chain)
+
+def _watched(module: nn.Module) -> bool: # by functions that see or change what layers make
+    return any(m._forward_hooks or m._forward_pre_hooks for m in module.modules())
+
+_KINDS: dict[tuple, type[OwnDecoder]] = {
+    (True, nn.Linear): _OwnDictionary, (False, nn.Linear, nn.ReLU, nn.Linear): _OwnHidden}
 
 # %% ../nbs/more/stacks.ipynb #b1f0a005
 @torch.no_grad()

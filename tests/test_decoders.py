@@ -2,7 +2,9 @@
 import pytest
 import torch
 from deep_sparse_nb.decoders import Decoder, HiddenDecoder, LinearDecoder, atoms
-from deep_sparse_nb.stacks import stack
+from deep_sparse_nb.energy import Energy
+from deep_sparse_nb.inference import fista
+from deep_sparse_nb.stacks import OwnDecoder, _OwnDictionary, _OwnHidden, _own_decoder, stack
 from torch import nn
 
 class Own(Decoder):
@@ -72,3 +74,70 @@ def test_atoms_are_what_a_component_adds():
         nothing, e[0, j] = decoder(e), 1
         torch.testing.assert_close(shown[j], (decoder(e) - nothing)[0])
     assert decoder(torch.zeros(1, 5, dtype=torch.double)).abs().max() > .1     # what is subtracted
+
+# ---- modules of PyTorch ----
+
+def layers(bias): return nn.Sequential(nn.Linear(5, 9, bias), nn.ReLU(), nn.Linear(9, 7, bias))
+
+OWN = dict(linear=(lambda: nn.Linear(5, 7, bias=False), _OwnDictionary),
+           hidden=(lambda: layers(True), _OwnHidden), bare=(lambda: layers(False), _OwnHidden),
+           affine=(lambda: nn.Linear(5, 7), OwnDecoder),
+           deeper=(lambda: nn.Sequential(*layers(True), nn.Tanh()), OwnDecoder))
+
+@pytest.mark.parametrize('dtype', [torch.float32, torch.float64])
+@pytest.mark.parametrize('members', [1, 3])
+@pytest.mark.parametrize('kind', OWN)
+def test_known_layers_have_the_gradient_of_any(kind, members, dtype):
+    torch.manual_seed(0)
+    make, expected = OWN[kind]
+    own = _own_decoder([make() for _ in range(members)], 5)
+    assert type(own) is expected and own.linear == (kind == 'linear')
+    Y, Z = torch.randn(6, 7, dtype=dtype), torch.rand(members, 6, 5, dtype=dtype)
+    by_rule = Decoder.reconstruction_gradient(own, Y).full(Z)
+    torch.testing.assert_close(own.reconstruction_gradient(Y).full(Z), by_rule,
+                               rtol=1e-4, atol=1e-6)
+
+def test_a_layer_that_is_watched_is_any_module():
+    watched = layers(True)
+    watched[1].register_forward_hook(lambda module, given, made: 2*made)
+    assert type(_own_decoder([watched], 5)) is OwnDecoder
+
+class Mixing(nn.Module):
+    "Images that depend on the whole batch."
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(5, 7)
+    def forward(self, Z): return self.layer(Z - Z.mean(-2, keepdim=True))
+
+class Counting(nn.Module):
+    "Counts the codes that it is given."
+    def __init__(self):
+        super().__init__()
+        self.layer, self.seen = nn.Linear(5, 7), [0]
+    def forward(self, Z):
+        self.seen[0] += Z.shape[-2]
+        return self.layer(Z).tanh()
+
+@pytest.mark.parametrize('make, apart', [(Counting, True), (Mixing, False)])
+def test_samples_are_left_out_where_they_are_alone(make, apart):
+    torch.manual_seed(0)
+    module = make()
+    own, Y, Z = OwnDecoder([module], 5), torch.randn(8, 7), torch.rand(1, 8, 5)
+    gradient = own.reconstruction_gradient(Y)
+    whole = gradient.full(Z)
+    wanted = torch.tensor([[True, False]*4])
+    gradient.restrict_to(wanted)
+    torch.testing.assert_close(gradient.full(Z)[wanted], whole[wanted])
+    assert gradient.apart is apart
+    if not apart: return
+    own.stacked.seen[0] = 0
+    gradient.full(Z)
+    assert own.stacked.seen == [4]
+
+def test_a_step_that_is_known_is_hardly_searched_for():
+    torch.manual_seed(0)
+    own, Y = OwnDecoder([Counting()], 5), torch.randn(8, 7)
+    own.stacked.seen[0] = 0
+    fista(Y, own, Energy(1e-3), start=torch.full((8, 5), .01), step='backtracking', max_iter=50,
+          tol=1e-30)
+    assert 50 <= own.stacked.seen[0]/8 < 80          # of which 50 are for gradients

@@ -285,6 +285,32 @@ def _memory(at: _Setting) -> Iterator[dict]:
                'importing the library', 'low', unit='MB')
     yield row | dict(bar='1500 MB', met=ours < 1500)
 
+# %% ../../nbs/bench/races.ipynb #24d07a7b
+def _own_decoders(at: _Setting) -> Iterator[dict]:
+    "A short fit by modules of one's own, beside that by the library's with the same layers."
+    from deep_sparse_nb.convolution import ConvDecoder
+    from deep_sparse_nb.estimator import SparseCoder
+    X = torch.rand(500 if at.quick else 1000, 64, generator=torch.Generator().manual_seed(0))
+    X = -X.clamp(min=1e-6).log()
+    def two_layers(): return nn.Sequential(nn.Linear(32, 128), nn.ReLU(), nn.Linear(128, 64))
+    def three_layers(): return nn.Sequential(nn.Linear(32, 128), nn.ReLU(), nn.Linear(128, 64),
+                                             nn.Identity())
+    def maps(): return nn.Sequential(nn.Unflatten(-1, (2, 4, 4)), nn.ConvTranspose2d(
+        2, 1, 2, stride=2, bias=False), nn.Flatten(-3))
+    pairs = {'nn.Linear': (lambda: nn.Linear(32, 64, bias=False), 'linear'),
+             'two nn.Linear': (two_layers, 'hidden'),
+             'the same by autograd': (three_layers, 'hidden'),
+             'nn.ConvTranspose2d': (maps, lambda: ConvDecoder((1, 8, 8), 2, 2, 2))}
+    for name, parts in pairs.items():
+        def fit(decoder: Any) -> None:
+            SparseCoder(32, decoder=decoder, max_epochs=1, random_state=0).fit(X)
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore')            # of targets: it is too short a fit
+            own, library = (partial(fit, part) for part in parts)
+            t = at.times(dict(own=own, library=library), 10)
+        yield _row("decoders of one's own", name, t['own'], t['library'],
+                   "the library's with the same layers", 'low', 1.5)
+
 # %% ../../nbs/bench/races.ipynb #c1a7d3f6
 _RACES = { # in this order: other solvers leave threads behind, which slow down what follows
     'a FISTA iteration': _fista_iterations,
@@ -294,7 +320,8 @@ _RACES = { # in this order: other solvers leave threads behind, which slow down 
     'a wide dictionary': _wide,
     'a dictionary of patches': _dictionaries,
     'images to a gap': _convex,
-    'peak memory': _memory}
+    'peak memory': _memory,
+    "decoders of one's own": _own_decoders}
 
 # %% ../../nbs/bench/races.ipynb #5f2f6aaf
 def run(quick: bool = False,  # one call in place of many, scikit-learn's digits, no bars
