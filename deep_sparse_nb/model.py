@@ -17,7 +17,7 @@ from .data.arrays import as_rows
 from .distributed import _ALONE
 from .energy import Energy
 from .decoders import Decoder, HiddenDecoder, LinearDecoder
-from .stacks import _own_decoder, stack, unstack
+from .stacks import OwnDecoder, stack, unstack
 from .inference import Inference, fista, _too_long
 from .iteration import Solver
 from .encoders import LISTA, OwnEncoder
@@ -191,7 +191,7 @@ def _stacked_decoder(made: list[nn.Module], r: Recipe) -> Decoder:
             raise ValueError(f'the decoder has codes of shape {first.code_shape}; give one '
                              'decoder of codes (l,), or a list with one for each member')
         return stack(made)
-    return _own_decoder(made, r.l)
+    return OwnDecoder.of(made, r.l)
 
 def _stacked_encoder(made: list[nn.Module], decoder: Decoder, r: Recipe) -> nn.Module:
     assert decoder.code_shape is not None and decoder.d is not None

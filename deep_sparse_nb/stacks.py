@@ -80,6 +80,11 @@ class OwnDecoder(Decoder):
         self.image_shape, self.d = told.image_shape or made, math.prod(made)
         self.linear = told.linear or self.linear
 
+    @classmethod
+    def of(cls, modules: Sequence[nn.Module], l: int) -> 'OwnDecoder':
+        "The same, with a gradient by a formula where the layers are known. Raises ValueError."
+        return _kind_of(modules)(modules, l)
+
     @property
     def stacked(self) -> nn.Module: return self.module
 
@@ -125,10 +130,9 @@ class _OwnHidden(OwnDecoder):
         Y = Y - b2[..., None, :]
         return HiddenGradient(_as_matrix(W1, Y), b1, _as_matrix(W2, Y), Y)
 
-def _own_decoder(modules: Sequence[nn.Module], l: int) -> OwnDecoder:
-    "A stack of modules of one's own. Raises ValueError as `OwnDecoder`."
+def _kind_of(modules: Sequence[nn.Module]) -> type[OwnDecoder]:
     kinds = {OwnDecoder if _watched(m) else _KINDS.get(_layers(m), OwnDecoder) for m in modules}
-    return (kinds.pop() if len(kinds) == 1 else OwnDecoder)(modules, l)
+    return kinds.pop() if len(kinds) == 1 else OwnDecoder
 
 def _layers(module: nn.Module) -> tuple: # types of what is called in turn; of a bias
     chain = [*module] if type(module) is nn.Sequential else [module]

@@ -4,7 +4,7 @@ import torch
 from deep_sparse_nb.decoders import Decoder, HiddenDecoder, LinearDecoder, atoms
 from deep_sparse_nb.energy import Energy
 from deep_sparse_nb.inference import fista
-from deep_sparse_nb.stacks import OwnDecoder, _OwnDictionary, _OwnHidden, _own_decoder, stack
+from deep_sparse_nb.stacks import OwnDecoder, _OwnDictionary, _OwnHidden, stack
 from torch import nn
 
 class Own(Decoder):
@@ -90,7 +90,7 @@ OWN = dict(linear=(lambda: nn.Linear(5, 7, bias=False), _OwnDictionary),
 def test_known_layers_have_the_gradient_of_any(kind, members, dtype):
     torch.manual_seed(0)
     make, expected = OWN[kind]
-    own = _own_decoder([make() for _ in range(members)], 5)
+    own = OwnDecoder.of([make() for _ in range(members)], 5)
     assert type(own) is expected and own.linear == (kind == 'linear')
     Y, Z = torch.randn(6, 7, dtype=dtype), torch.rand(members, 6, 5, dtype=dtype)
     by_rule = Decoder.reconstruction_gradient(own, Y).full(Z)
@@ -100,7 +100,7 @@ def test_known_layers_have_the_gradient_of_any(kind, members, dtype):
 def test_a_layer_that_is_watched_is_any_module():
     watched = layers(True)
     watched[1].register_forward_hook(lambda module, given, made: 2*made)
-    assert type(_own_decoder([watched], 5)) is OwnDecoder
+    assert type(OwnDecoder.of([watched], 5)) is OwnDecoder
 
 class Mixing(nn.Module):
     "Images that depend on the whole batch."
