@@ -183,7 +183,7 @@ def test_kernels_are_chosen_in_one_place():
     def used(name): return {k for k in kernels if f'{LIB}.{k}' in imports(name)}
     users = {name: used(name) for name in modules() if wing(name) not in ('kernels', 'bench')}
     exact = {'kernels.active_set', 'kernels.jit'}
-    others = dict(online=exact, sae=exact, features={'kernels.active_set'},
+    others = dict(online=exact, sae=exact, estimator=exact, features={'kernels.active_set'},
                   cleaning={'kernels.pursuit'})
     assert not only({name: used - others.get(name, set())
                      for name, used in users.items() if name != 'inference'})
