@@ -53,7 +53,7 @@ def _fields() -> dict[str, tuple[Any, str]]:
     return {f.name: (f.type, said.get(f.name, '')) for f in fields(Recipe)
             if f.name not in ('model', 'lam')}
 
-def _add_fields(group: Any) -> None:
+def _add_fields(group: argparse._ArgumentGroup) -> None:
     group.add_argument('--epochs', type=int, help='passes over the images')
     for name, (type, said) in _fields().items():
         if name == 'epochs': continue
@@ -303,7 +303,7 @@ def _say(text: str) -> None:
         raise OSError(f'stdout takes no more ({cause.strerror}); '
                       'what was made is kept') from cause
 
-def _leave(number: int, frame: Any) -> None:
+def _leave(number: int, frame: object) -> None:
     "When a system shuts down, say: end as after an error, so that no half a file is left."
     raise SystemExit(128 + number)
 

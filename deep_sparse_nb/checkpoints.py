@@ -10,7 +10,7 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 from .convolution import ConvDecoder
 from .decoders import HiddenDecoder, LinearDecoder
 from .encoders import LISTA
@@ -72,7 +72,7 @@ def _check_place(run: Run, path: Path) -> None:
     if path.is_dir(): raise ValueError(f'path is {path}, a folder; name a file in it')
     if not path.is_file(): return
     theirs, _, there = contents(path)
-    def members(pairs: Any) -> list:                     # their number of epochs may change
+    def members(pairs: Iterable[Member]) -> list:    # their number of epochs may change
         return [(replace(r, epochs=0), s) for r, s in pairs]
     # a fit of version 1 does not say its recipe; `resume` has compared its parameters
     if theirs and members(theirs) != members(zip(run.model.recipes, run.model.seeds)):
@@ -153,7 +153,7 @@ def _fingerprint(rows: int | Tensor,
 # %% ../nbs/book/09_checkpoints.ipynb #ced0a003
 def _parts(model: Autoencoder) -> dict[str, dict[str, Any] | None]:
     "Decoder and encoder, by their names and what else they are made with."
-    def described(module: Any) -> dict[str, Any] | None:
+    def described(module: nn.Module | None) -> dict[str, Any] | None:
         if module is None: return None
         about = module.made_with()
         if about is not None: return dict(kind=type(module).__name__) | about
@@ -169,7 +169,7 @@ def _probes(model: Autoencoder) -> dict[str, Tensor]: # (members, 3, ...)
            if module is not None and module.made_with() is None}
     learning = model.training
     model.eval()
-    def made(name: str, module: Any) -> Tensor:
+    def made(name: str, module: nn.Module) -> Tensor:
         size = model.shared.l if name == 'decoder' else model.d
         inputs = torch.arange(3*size).sin().abs().reshape(1, 3, size).to(model.lam)
         return module(inputs.expand(len(model.seeds), -1, -1)).float()
@@ -177,8 +177,9 @@ def _probes(model: Autoencoder) -> dict[str, Tensor]: # (members, 3, ...)
     finally: model.train(learning)
 
 # %% ../nbs/book/09_checkpoints.ipynb #ced0a013
-def _rebuilt(about: dict[str, Any], tensors: dict[str, Tensor], decoder: Any,
-             encoder: Any) -> Autoencoder:
+def _rebuilt(about: dict[str, Any], tensors: dict[str, Tensor],
+             decoder: nn.Module | Callable | None,
+             encoder: nn.Module | Callable | None) -> Autoencoder:
     "A model like that of a checkpoint. Raises ValueError saying what is missing or wrong."
     if 'recipes' not in about:
         raise ValueError('it is of a fit of version 1: SparseCoder(checkpoint=...) goes on with it')
@@ -216,8 +217,8 @@ def _check_sizes(kind: str, S: int, d: int, l: int, m: int, made: dict[str, Any]
 
 # %% ../nbs/book/09_checkpoints.ipynb #79204548
 def restore(path: str | Path, device: str = 'cpu',
-            decoder: Any = None, # of your own: the module, or a class or function for it
-            encoder: Any = None, # likewise
+            decoder: nn.Module | Callable | None = None, # of your own, or what makes it
+            encoder: nn.Module | Callable | None = None, # likewise
             ) -> Run:
     """The run that `save` wrote, from a file or from the only checkpoint in a folder.
 
@@ -250,7 +251,7 @@ def _resume(run: Run, path: str | Path) -> None:
                                  'name another file')
         _fill(run, about, tensors)
 
-def _near(A: list[float], B: Any) -> bool:
+def _near(A: list[float], B: Iterable[float]) -> bool:
     return isinstance(B, list) and len(A) == len(B) and all(
         math.isclose(a, b, rel_tol=1e-6, abs_tol=1e-12) for a, b in zip(A, B))
 

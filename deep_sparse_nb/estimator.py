@@ -15,14 +15,15 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import Dataset
 from .checkpoints import _fingerprint, _resume, save
 from .data.arrays import Scaling, as_rows, batches, check_kind
@@ -120,13 +121,13 @@ def _loaded(X: Any) -> Any:
         return np.stack([np.asarray(x) for x in X])
     return np.array(X) if _mapped(X) and X.nbytes <= _LARGEST else X
 
-def _mapped(X: Any) -> bool:
+def _mapped(X: object) -> bool:
     while isinstance(X, np.ndarray):
         if isinstance(X, np.memmap): return True
         X = X.base
     return False
 
-def _streamed(X: Any) -> bool:
+def _streamed(X: object) -> bool:
     "Whether X is gone through batch by batch: a file, a Dataset or an iterable of batches."
     if isinstance(X, (list, tuple)): return len(X) > 0 and np.ndim(X[0]) > 1
     if isinstance(X, np.ndarray): return _mapped(X)
@@ -135,7 +136,7 @@ def _streamed(X: Any) -> bool:
         return getattr(X, 'columns', None) is None and not getattr(X, 'toarray', None)
     return isinstance(X, (Dataset, Iterable))
 
-def _table(X: Any) -> tuple[Any, tuple[int, ...]]: # rows, and the shape of one
+def _table(X: ArrayLike) -> tuple[Any, tuple[int, ...]]: # rows, and the shape of one
     "Images as rows; all else as it is."
     if torch.is_tensor(X):
         kind = torch.float64 if X.dtype == torch.float64 else torch.float32
@@ -149,7 +150,8 @@ def _table(X: Any) -> tuple[Any, tuple[int, ...]]: # rows, and the shape of one
     return (np.asarray(X).reshape(len(X), -1) if len(shape) > 1 else X), shape
 
 # %% ../nbs/book/10_estimator.ipynb #5e110011
-def _batches(rows: Any, batch_size: int, d: int, dtype: torch.dtype = torch.float64,
+def _batches(rows: ArrayLike | Iterable, batch_size: int, d: int,
+             dtype: torch.dtype = torch.float64,
              **options: Any) -> Iterator[Tensor]: # (n, d)
     "Checked rows, batch by batch. Raises ValueError for rows of another length."
     for Y in batches(rows, batch_size, dtype=dtype, name='X', **options):
@@ -157,7 +159,7 @@ def _batches(rows: Any, batch_size: int, d: int, dtype: torch.dtype = torch.floa
             raise ValueError(f'X has rows of shape {tuple(Y.shape[1:])}; {d} numbers are needed')
         yield Y.flatten(1)
 
-def _objects(X: Any) -> Iterator[Any]:
+def _objects(X: ArrayLike) -> Iterator[Any]:
     "What an array of Python's objects, or such columns of a table, hold."
     frame = getattr(X, 'columns', None) is not None
     held = np.asarray(X) if frame or X.dtype == object else np.zeros(0)
@@ -170,7 +172,7 @@ def _length(rows: Any) -> int | None: # in rows, samples or batches; None: not k
 # %% ../nbs/book/10_estimator.ipynb #5e110021
 class _Scaled:
     "Scaled rows, in a new order in each epoch; with `hold`, some in memory are `held` out."
-    def __init__(self, rows: Any, scaling: Scaling, model: Autoencoder, hold: bool):
+    def __init__(self, rows: ArrayLike, scaling: Scaling, model: Autoencoder, hold: bool):
         self.rows, self.scaling, self.like, self.d = rows, scaling, model.lam, model.d
         self.seed, self.size = model.seeds[0], model.shared.batch
         self.held: Tensor | None = None
@@ -231,13 +233,13 @@ def _built(given: dict[str, Any], recipe: Recipe, shape: tuple[int, ...], seed: 
 
 # %% ../nbs/book/10_estimator.ipynb #5ea00018
 @torch.no_grad()
-def _center_biases_(encoder: Any, Y: Tensor) -> None: # images (n, d)
+def _center_biases_(encoder: nn.Module | None, Y: Tensor) -> None: # images (n, d)
     "Move the biases of an encoder that can so that half of its first guesses are zero."
     if (halve_ := getattr(encoder, 'halve_', None)) is not None: halve_(Y)
 
 # %% ../nbs/book/10_estimator.ipynb #5e110033
 @torch.no_grad()
-def _codes(model: Autoencoder, Y: Tensor, alpha: float, step: Any, guessed: bool,
+def _codes(model: Autoencoder, Y: Tensor, alpha: float, step: float | Tensor, guessed: bool,
            max_iter: int = 500, ready: Prepared | None = None) -> Tensor: # (n, l)
     "Codes of scaled rows (n, d), in their precision, each row by itself."
     if not guessed and _convex(model):
@@ -256,7 +258,8 @@ def _convex(model: Autoencoder) -> bool:
     return one and model.lam.device.type == 'cpu' and jit.available()
 
 def _prepared(model: Autoencoder) -> Prepared:
-    return Prepared(model.decoder.dictionary.detach()[0], positive=model.shared.positive)
+    return Prepared(cast(Tensor, model.decoder.dictionary).detach()[0],
+                    positive=model.shared.positive)
 
 def _safe_step(model: Autoencoder, Z: Tensor) -> float: # codes (1, n, l)
     linear = model.decoder.linear
@@ -289,7 +292,7 @@ def _met(model: Autoencoder, Y: Tensor, alpha: float, step: float, guessed: bool
     "Move the encoder's bias, or alpha, until the share of zeros in codes of Y is right."
     encoder, turned = model.encoder, alpha
     shift_ = getattr(encoder, 'shift_', None)            # of an encoder with biases
-    bias = encoder.b.clone() if shift_ else torch.zeros(())
+    bias = encoder.b.clone() if encoder is not None and shift_ else torch.zeros(())
     ready = _prepared(model) if _convex(model) and not guessed else None
     def share(x: float) -> float:
         nonlocal turned
@@ -316,7 +319,7 @@ def _origin(given: dict[str, Any], scaling: Scaling) -> dict[str, Any]:
     return words | dict(data=_fingerprint(*(state[k] for k in ('count', 'mean', 'squares'))))
 
 @contextmanager
-def _kept(path: Any, run: Run, ranks: Ranks) -> Iterator[Callable[[Run], None]]:
+def _kept(path: str | Path | None, run: Run, ranks: Ranks) -> Iterator[Callable[[Run], None]]:
     "Hold the file, if there is one, and go on from it. What writes it after an epoch."
     if path is None:
         yield lambda run: None
@@ -335,7 +338,7 @@ _TOLD = ('epoch batches rows error explained_variance sparsity alpha dead revive
 def _told(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{k: row['loss_decoder' if k == 'error' else k] for k in _TOLD} for row in rows]
 
-def _doubles_of(name: str, x: Any, shape: tuple[int | str, ...]) -> Tensor:
+def _doubles_of(name: str, x: ArrayLike, shape: tuple[int | str, ...]) -> Tensor:
     "x in double precision. Raises ValueError unless it is finite and of that shape (words: any)."
     try: made = torch.as_tensor(x).detach().cpu().double()
     except (TypeError, ValueError, RuntimeError) as error:
@@ -349,7 +352,7 @@ def _doubles_of(name: str, x: Any, shape: tuple[int | str, ...]) -> Tensor:
     return made
 
 @torch.no_grad()
-def _decoder_of(D: Any) -> tuple[Any, int]: # and pixels of an image
+def _decoder_of(D: ArrayLike | Decoder) -> tuple[Any, int]: # and pixels of an image
     "A decoder, or one with the atoms D (l, d). Raises TypeError, ValueError."
     if isinstance(D, Decoder):
         if D.d is None or D.code_shape is None:
@@ -371,14 +374,14 @@ def _joined(parts: list[Any], kind: Any) -> Any: # codes (N, l), an array or a C
     from scipy.sparse import vstack
     return vstack(parts, format='csr', dtype=kind)
 
-def _plain(value: Any) -> Any: return value.item() if isinstance(value, np.generic) else value
+def _plain(value: object) -> object: return value.item() if isinstance(value, np.generic) else value
 
-def _kind(part: Any) -> str | None:
+def _kind(part: object) -> str | None:
     "A word for a built-in part, else the name of its class or function."
     if part is None or isinstance(part, str): return part
     return getattr(part, '__name__', type(part).__name__)
 
-def _chosen(part: str, kind: str | None, given: Any) -> Any:
+def _chosen(part: str, kind: str | None, given: object) -> object:
     "Decoder or encoder of a stored model, of which `kind` is known. Raises ValueError."
     if kind in ('linear', 'hidden', 'lista', None):
         if given is None: return kind
@@ -403,8 +406,8 @@ class SparseCoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
     def __init__(self, n_components: int = 128, *,
                  alpha: float | None = None,          # the l1 weight
                  target_sparsity: float | None = None, # between 0 and 1
-                 decoder: Any = 'linear',             # or 'hidden', a module, what makes one
-                 encoder: Any = 'lista',              # or None, a module, what makes one
+                 decoder: str | nn.Module | Callable = 'linear', # or 'hidden', or your own
+                 encoder: str | nn.Module | Callable | None = 'lista', # or your own
                  regularization: str = 'variance',    # or 'unit_norm', 'weight_decay'
                  transform_algorithm: str = 'encoder', # or 'inference'
                  positive: bool = True,               # codes are at least 0
@@ -415,7 +418,7 @@ class SparseCoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
                  sparse_output: bool = False,         # codes as a SciPy CSR matrix
                  batch_size: int = 250,
                  max_epochs: int | None = None,       # None: 1,500 batches, at least an epoch
-                 random_state: Any = None,
+                 random_state: int | np.random.RandomState | None = None,
                  device: str = 'auto',
                  verbose: bool = False,               # a bar on stderr
                  scaling: str = 'standard',           # one of `Scaling.KINDS`
@@ -432,7 +435,7 @@ class SparseCoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         self.sparse_output = sparse_output
 
     @tiny_is_zero()
-    def fit(self, X: Any, y: Any = None) -> 'SparseCoder':
+    def fit(self, X: ArrayLike | Iterable, y: object = None) -> 'SparseCoder':
         """Learn anew from rows (N, d) or images (N, h, w[, c]): an array, tensor, table or list,
         or, batch by batch, a large memory-mapped file, a Dataset, a DataLoader or an iterable.
 
@@ -454,7 +457,7 @@ class SparseCoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         return self._finish(run, scaling, data.held, [], meet=True)
 
     @tiny_is_zero()
-    def partial_fit(self, X: Any, y: Any = None) -> 'SparseCoder':
+    def partial_fit(self, X: ArrayLike | Iterable, y: object = None) -> 'SparseCoder':
         "One more pass, over X alone; the first call begins as `fit` does. Raises as `fit`."
         first = not self.__sklearn_is_fitted__()
         rows = self._prepare(X) if first else self._rows(X, reset=False)
@@ -469,7 +472,7 @@ class SparseCoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
                   progress=self.verbose, codes=self._in_use(run))
         return self._finish(run, scaling, None, before, meet=False)
 
-    def transform(self, X: Any, certify: bool = False) -> Any: # (N, n_components)
+    def transform(self, X: ArrayLike | Iterable, certify: bool = False) -> Any: # (N, n_components)
         """Codes: the encoder's; with transform_algorithm='inference', or without an encoder,
         those that minimize the energy without the hinge (beta = 0).
 
@@ -492,7 +495,9 @@ class SparseCoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
             raise ValueError('certify is True; these codes are not those of a convex problem')
         return codes, torch.cat([gaps for _, gaps in made]).numpy()
 
-    def inverse_transform(self, Z: Any, like: Any = None) -> np.ndarray: # (N, d) or images
+    def inverse_transform(self, Z: ArrayLike, # codes (N, n_components)
+                          like: ArrayLike | None = None, # rows whose contrast it gets
+                          ) -> np.ndarray:    # (N, d) or images
         """Reconstructions in units and shape of the data; contrast from `like`.
 
         They have the floating type of Z, but float32 where it is a smaller one, or none; and
@@ -515,7 +520,7 @@ class SparseCoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
             np.float64 if large else np.float32)
         return made.reshape(-1, *self.image_shape_)
 
-    def score(self, X: Any, y: Any = None) -> float:
+    def score(self, X: ArrayLike | Iterable, y: object = None) -> float:
         "Share of the variance of X that reconstructions explain. Raises as `transform`."
         check_is_fitted(self)
         n, error, total, squares, first = 0, 0., torch.zeros(()), 0., None
@@ -539,13 +544,13 @@ class SparseCoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         return added.numpy()
 
     @classmethod
-    def from_dictionary(cls, D: Any,         # (n_components, d), as `components_`, or a Decoder
-                        bias: Any = None,    # (d,): subtracted from rows first, added back after
+    def from_dictionary(cls, D: ArrayLike | Decoder, # (n_components, d), as `components_`
+                        bias: ArrayLike | None = None, # (d,): subtracted first, added back after
                         *,
                         alpha: float | None = None,     # the l1 weight: twice that of `Lasso`
                         n_nonzero: float | None = None, # or components of a code, on average
                         target_sparsity: float | None = None, # or the share of zeros
-                        sample: Any = None,  # rows (N, d) to find alpha with for the last two
+                        sample: ArrayLike | None = None, # rows (N, d) for the last two
                         refit: bool = True,  # then least squares on the support
                         positive: bool = True, # codes are at least 0
                         **parameters: Any) -> 'SparseCoder': # others of the class
@@ -579,7 +584,7 @@ class SparseCoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         made.alpha_ = alpha if n_nonzero is None else made._alpha_for(sample, n_nonzero)
         return made
 
-    def _alpha_for(self, sample: Any, n_nonzero: float) -> float:
+    def _alpha_for(self, sample: ArrayLike, n_nonzero: float) -> float:
         if sample is None:
             raise ValueError('sample is None; without alpha it must be rows to find alpha with')
         if (ready := self._ready()) is None:
@@ -608,7 +613,8 @@ class SparseCoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         _write_folder(folder, config, tensors)
 
     @classmethod
-    def from_pretrained(cls, name: str | Path, *, decoder: Any = None, encoder: Any = None,
+    def from_pretrained(cls, name: str | Path, *, decoder: nn.Module | Callable | None = None,
+                        encoder: nn.Module | Callable | None = None,
                         device: str = 'auto') -> 'SparseCoder':
         """The fitted estimator from a folder, a name in `models()`, or OWNER/NAME on the hub.
 
@@ -627,7 +633,7 @@ class SparseCoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
             coder._load(config, tensors)
         return coder
 
-    def push_to_hub(self, repo_id: str, **options: Any) -> Any: # the address of the commit
+    def push_to_hub(self, repo_id: str, **options: object) -> Any: # the address of the commit
         """Upload as OWNER/NAME, with options of huggingface_hub's `ModelHubMixin.push_to_hub`.
 
         Raises ImportError without that package, NotFittedError before `fit`.
@@ -638,7 +644,7 @@ class SparseCoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
 
     # ---- the steps of a fit ----
 
-    def _prepare(self, X: Any) -> Any: # rows
+    def _prepare(self, X: ArrayLike | Iterable) -> Any: # rows
         "Check everything, and forget all that was learned. Raises ValueError."
         _check_parameters(self.get_params(deep=False))
         rows = self._rows(X, reset=True)
@@ -648,7 +654,7 @@ class SparseCoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         self._seed = int(check_random_state(self.random_state).randint(2**31))
         return rows
 
-    def _rows(self, X: Any, reset: bool) -> Any: # an array (N, d), or what `batches` takes
+    def _rows(self, X: ArrayLike | Iterable, reset: bool) -> Any: # (N, d), or for `batches`
         "Check X; with `reset` remember its shape. Raises ValueError naming X."
         X = _loaded(X)
         parts = _streamed(X)

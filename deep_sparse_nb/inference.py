@@ -189,7 +189,7 @@ def fista(Y: Tensor,                 # images (n, d) or (..., n, d)
           mask: Tensor | None = None,    # bool, broadcasts with Y: pixels that count
           watch: Callable[[int, Tensor], None] | None = None, # gets k and a copy of codes
           certify: bool = False,     # add a `certificate`
-          **options: Any,            # of `Solver`
+          **options: object,         # of `Solver`
           ) -> Inference:
     """Codes of low energy, by FISTA with hinge and encoder's pull (sections 2.2 to 2.4).
 

@@ -10,8 +10,9 @@ import inspect
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
-from typing import Any
+from typing import Any, TypeAlias, cast
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor, nn
 from .data.arrays import as_rows
 from .distributed import _ALONE
@@ -24,6 +25,8 @@ from .encoders import LISTA, OwnEncoder
 from .paper.recipes import Recipe
 
 # %% ../nbs/book/07_model.ipynb #c0de0002
+_Given: TypeAlias = nn.Module | Sequence[nn.Module] | Callable[[], nn.Module]
+
 class Autoencoder(nn.Module):
     """A stack of members, each a recipe and a seed: decoder, perhaps an encoder, and energy.
 
@@ -32,21 +35,22 @@ class Autoencoder(nn.Module):
     being seeded with the member's seed. Weights are kept as float32. Raises ValueError naming
     the argument where they do not fit together.
     """
-    decoder: Any                        # a `Decoder`; parameters have a leading dimension
-    encoder: Any                        # likewise, or None
+    decoder: Decoder                    # parameters have a leading dimension
+    encoder: LISTA | OwnEncoder | None  # likewise
     step: float | str | Tensor          # of inference: the recipe's, or what training measured
     own_energy: Energy                  # of a batch that no other process shares
 
-    def __init__(self, decoder: Any, encoder: Any = None,
+    def __init__(self, decoder: _Given, encoder: _Given | None = None,
                  recipes: Recipe | Sequence[Recipe] = Recipe(),
                  seeds: int | Sequence[int] = 0):
         super().__init__()
         given, self.seeds = _paired(recipes, seeds)
         self.decoder = _stacked_decoder(_modules(decoder, self.seeds, 'decoder'), given[0])
         made = None if encoder is None else _modules(encoder, self.seeds, 'encoder')
-        self.encoder = made and _stacked_encoder(made, self.decoder, given[0])
-        found = dict(l=self.decoder.code_shape[-1], m=self.decoder.m, encoder=encoder is not None)
-        self.recipes = tuple(replace(r, **found) for r in given)
+        self.encoder = _stacked_encoder(made, self.decoder, given[0]) if made else None
+        l = cast(tuple[int, ...], self.decoder.code_shape)[-1]
+        self.recipes = tuple(replace(r, l=l, m=self.decoder.m, encoder=encoder is not None)
+                             for r in given)
         self.step = self.shared.step
         for name in _COEFFICIENTS:
             self.register_buffer(name, _of_each(self.recipes, name), persistent=False)
@@ -57,7 +61,7 @@ class Autoencoder(nn.Module):
     @property
     def shared(self) -> Recipe: return self.recipes[0]     # but for the coefficients
     @property
-    def d(self) -> int: return self.decoder.d              # pixels of an image
+    def d(self) -> int: return cast(int, self.decoder.d)   # pixels of an image
     @property
     def image_shape(self) -> tuple[int, ...]: return self.decoder.image_shape or (self.d,)
 
@@ -74,21 +78,21 @@ class Autoencoder(nn.Module):
                       restart=r.step == 'auto' or r.step_rule == '1/L',
                       freeze_converged=not linear)
 
-    def _apply(self, *given: Any, **options: Any) -> 'Autoencoder': # what `to` and `float` call
+    def _apply(self, *given: object, **options: object) -> 'Autoencoder': # of `to` and `float`
         super()._apply(*given, **options)
         gamma = self.gamma if self.encoder is not None else 0.
         self.own_energy = Energy(self.lam, self.beta, self.T, gamma)
         return self
 
-    def rows(self, Y: Any) -> Tensor: # (n, d) or (members, n, d), float32, where the model is
+    def rows(self, Y: ArrayLike) -> Tensor: # (n, d) or (members, n, d), float32, where the model is
         "Images as rows, from arrays or tensors of rows or `image_shape`. Raises ValueError."
         return _flat(Y, self.image_shape, len(self.seeds)).to(self.lam)
 
     @torch.no_grad()
-    def infer(self, Y: Any,                  # images (n, d) or (members, n, d)
+    def infer(self, Y: ArrayLike,            # images (n, d) or (members, n, d)
               encoded: Tensor | None = None, # the encoder's codes (members, n, l)
               energy: Energy | None = None,  # default: the recipes'
-              **options: Any) -> Inference:  # of `fista`, in place of the recipe's
+              **options: object) -> Inference:  # of `fista`, in place of the recipe's
         "Codes by FISTA as the recipe says, from the encoder's guess or (nearly) from zero."
         Y, usual = self.rows(Y), dict(vars(self.solver))
         if encoded is None and self.encoder is not None: encoded = self.encoder(Y)
@@ -98,7 +102,7 @@ class Autoencoder(nn.Module):
         return fista(Y, self.decoder, energy or self.energy, encoded, **(usual | options))
 
     @torch.no_grad()
-    def encode(self, Y: Any) -> Tensor: # (members, n, l)
+    def encode(self, Y: ArrayLike) -> Tensor: # (members, n, l)
         "Each image's own code: the encoder's, else inferred without the hinge (section 2.4)."
         if self.encoder is not None: return self.encoder(self.rows(Y))
         return self.infer(Y, energy=replace(self.own_energy, beta=0.)).codes
@@ -112,12 +116,12 @@ class Autoencoder(nn.Module):
         "The images, as rows, of codes (n, l) or (members, n, l)."
         return self.decoder(Z)
 
-    def forward(self, Y: Any) -> Tensor: # (members, n, d)
+    def forward(self, Y: ArrayLike) -> Tensor: # (members, n, d)
         "Reconstructions, as rows. `encode` passes no gradients on; see `training_step`."
         return self.decode(self.encode(Y))
 
     @classmethod
-    def from_recipes(cls: Any, recipes: Recipe | Sequence[Recipe],
+    def from_recipes(cls, recipes: Recipe | Sequence[Recipe],
                      seeds: int | Sequence[int] = 0,
                      d: int = 784) -> 'Autoencoder': # d: pixels of an image
         "The paper's models: a dictionary or, where m > 0, a hidden layer; LISTA if `encoder`."
@@ -133,7 +137,7 @@ class Autoencoder(nn.Module):
         return alone.to(self.lam.device)
 
 # %% ../nbs/book/07_model.ipynb #62e33cee
-def _flat(Y: Any, image_shape: tuple[int, ...], members: int) -> Tensor:
+def _flat(Y: ArrayLike, image_shape: tuple[int, ...], members: int) -> Tensor:
     "Images as rows (n, d) or (members, n, d). Raises ValueError."
     if not torch.is_tensor(Y): Y = as_rows(Y, 'Y')
     shape, k, d = tuple(Y.shape), len(image_shape), math.prod(image_shape)
@@ -153,7 +157,7 @@ def _papers_parts(recipes: Sequence[Recipe], seeds: Sequence[int], d: int) -> tu
     return decoders, encoders if r.encoder else None, recipes, seeds
 
 # %% ../nbs/book/07_model.ipynb #c0de0003
-def _modules(given: Any, seeds: Sequence[int], name: str) -> list[nn.Module]:
+def _modules(given: _Given, seeds: Sequence[int], name: str) -> list[nn.Module]:
     "One module for each seed. Raises ValueError naming the argument."
     if isinstance(given, nn.Module): made = [given]*len(seeds)
     elif callable(given):

@@ -234,7 +234,7 @@ def _mender(model: 'Autoencoder | SparseCoder', scaling: str | Scaling | None,
     if size is None and len(form) > 1:
         h, w = form[:2] if last else form[-2:]
         size = h, w
-    channels, size = _patch_form(model.decoder.d, size, channels)
+    channels, size = _patch_form(model.d, size, channels)
     order = torch.arange(model.decoder.d).reshape(channels, *size)
     order = (order.movedim(0, 2) if last else order).flatten()
     lam = model.lam if lam is None else lam
@@ -330,11 +330,11 @@ def _known(mask: _Picture, shape: torch.Size) -> Tensor: # (c, h, w) bool
     if not mask.any(): raise ValueError('mask is False everywhere; something must be known')
     return mask.expand(shape)
 
-def _check_number(name: str, given: Any) -> None:
+def _check_number(name: str, given: object) -> None:
     if np.ndim(given): raise TypeError(f'{name} is {given!r}; it must be one number')
     _check_positive(name, given)
 
-def _check_cutting(strength: float, size: Any, stride: int | None) -> None:
+def _check_cutting(strength: float, size: int | tuple[int, int] | None, stride: int | None) -> None:
     "Raises TypeError and ValueError naming the argument."
     _check_number('strength', strength)
     check_given(stride=stride)

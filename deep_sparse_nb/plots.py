@@ -263,7 +263,7 @@ def _decimals(numbers: list[float]) -> int | None:
     return min(3, max(0, 2 - math.floor(math.log10(max(sizes)))))
 
 # %% ../nbs/more/plots.ipynb #1d8ce51f
-def _is_number(value: Any) -> bool:
+def _is_number(value: object) -> bool:
     return isinstance(value, Real) and not isinstance(value, (bool, np.bool_))
 
 def _text(value: Any, decimals: int | None) -> str:

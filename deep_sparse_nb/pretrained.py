@@ -127,7 +127,7 @@ def _model_card(config: dict[str, Any], name: str) -> str:
     made, scores = config['estimator'], config.get('metrics') or {}
     shape = ' x '.join(map(str, config['fitted']['image_shape']))
     about = config.get('about') or f'Sparse codes of rows of {shape} numbers.'
-    def row(key: str, value: Any) -> str: return f'| {key} | {value} |'
+    def row(key: str, value: object) -> str: return f'| {key} | {value} |'
     def table(head: str, rows: dict[str, Any]) -> list[str]:
         return [f'| {head} | |', '| --- | --- |', *(row(k, v) for k, v in rows.items()), '']
     return '\n'.join([

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 import numpy as np
+from numpy.typing import ArrayLike
 import torch
 from torch import Tensor
 from safetensors import SafetensorError
@@ -28,7 +29,7 @@ _NORMS = 'none', 'constant_norm_rescale', 'layer_norm'
 
 class Audit(NamedTuple):
     "What an encoder loses against exact codes of its own dictionary."
-    table: Any               # pandas: a row for each way to encode
+    table: Any               # a row for each way to encode
     gap: np.ndarray          # (n,): relative duality gap of each row's l1 problem, at most
     activity: np.ndarray     # (4, l): how often each latent is active, for each row of the table
     lam: float               # weight of the l1 norm
@@ -105,7 +106,7 @@ class SAE:
         lengths = self.W_dec.norm(dim=1, keepdim=True)
         return torch.where(lengths > 0, lengths, torch.ones_like(lengths))
 
-    def _rows(self, X: Any) -> tuple[Tensor, Tensor, Tensor]:
+    def _rows(self, X: ArrayLike) -> tuple[Tensor, Tensor, Tensor]:
         "Rows as the model sees them, with the shift and the factor that undo it."
         X = _float_rows(X, self.d)
         shift, factor = torch.zeros(len(X), 1), torch.ones(len(X), 1)
@@ -119,7 +120,7 @@ class SAE:
         return (X - shift)/factor, shift, factor
 
     @torch.no_grad()
-    def encode(self, X: Any) -> Tensor: # (n, l) float32
+    def encode(self, X: ArrayLike) -> Tensor: # (n, l) float32
         "Codes of rows X (n, d) by its own encoder. Raises ValueError, TypeError for bad rows."
         return self._encoded(self._rows(X)[0])
 
@@ -142,7 +143,7 @@ class SAE:
         return code
 
     @torch.no_grad()
-    def decode(self, codes: Tensor, like: Any = None) -> Tensor: # (n, d) float32
+    def decode(self, codes: Tensor, like: ArrayLike | None = None) -> Tensor: # (n, d) float32
         "Rows that codes (n, l) stand for. `like`: the rows, which a normalization needs."
         if self.norm != 'none' and like is None:
             raise ValueError(f'like is None; with norm {self.norm!r} the rows X are needed')
@@ -159,11 +160,11 @@ class SAE:
             self._prepared = key, Prepared(self.atoms.T)
         return self._prepared[1]
 
-    def lam_for(self, X: Any, n_nonzero: float) -> float:
+    def lam_for(self, X: ArrayLike, n_nonzero: float) -> float:
         "The weight of the l1 norm with which rows X (a few hundred) have so many active latents."
         return self.prepared().lam_for(self._rows(X)[0] - self.b_dec, n_nonzero)
 
-    def recode(self, X: Any,                     # rows (n, d)
+    def recode(self, X: ArrayLike,               # rows (n, d)
                n_nonzero: float | None = None,   # active latents on average: finds lam
                lam: float | None = None,         # weight of the l1 norm, in its place
                refit: bool = True,               # then least squares on the support
@@ -187,10 +188,10 @@ class SAE:
         if not certify: return codes
         return codes, (2*found.residual/(lam + found.residual)).nan_to_num().numpy()
 
-    def audit(self, X: Any,                      # rows (N, d), an array, tensor or memory map
+    def audit(self, X: ArrayLike,                # rows (N, d), an array, tensor or memory map
               n_nonzero: float | None = None,    # default: as many as its encoder has
-              truth: Any = None,                 # (N, l): which latents should be active
-              sample: Any = None,                # rows (m, d) to find the weight with
+              truth: ArrayLike | None = None,    # (N, l): which latents should be active
+              sample: ArrayLike | None = None,   # rows (m, d) to find the weight with
               batch_size: int = 4096) -> Audit:
         """Its encoder beside exact codes for the same dictionary, and as many active latents.
 
@@ -256,7 +257,7 @@ class SAE:
         self.origin.write(self, Path(folder))
 
 # %% ../nbs/sae/sae.ipynb #5ae10008
-def _float_rows(X: Any, d: int) -> Tensor:
+def _float_rows(X: ArrayLike, d: int) -> Tensor:
     "Rows (n, d) in float32. Raises ValueError, TypeError."
     if not isinstance(X, (Tensor, np.ndarray)):
         raise TypeError(f'X is of type {type(X).__name__}; it must be a tensor or an array')
@@ -282,8 +283,8 @@ class _Totals:
 
     def __init__(self, l: int):
         self.n, self.squares, self.errors = 0, 0., np.zeros(4)
-        self.origin: Any = None
-        self.sum: Any = 0.
+        self.origin: Tensor | None = None
+        self.sum = torch.zeros(())
         self.activity: np.ndarray = np.zeros((4, l), int)
         self.hits, self.wanted = np.zeros(4), None
 

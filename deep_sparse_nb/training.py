@@ -199,7 +199,7 @@ def _check_step(model: Autoencoder, Y: Tensor) -> None:
         raise Diverged(f'inference of members {_numbers(risen)} climbs: step '
                        f"{model.shared.step:g} is too long; 1/L is {(1/L).min():.3g}")
 
-def _watch_step(run: Any, Z: Tensor) -> None: # codes (members, n, l) of the last batch
+def _watch_step(run: 'Run', Z: Tensor) -> None: # codes (members, n, l) of the last batch
     "Warn, once for each member, of a fixed step beyond 2/L; keep the epoch."
     model, r, known = run.model, run.model.shared, run.unstable_from
     if r.step == 'auto' or r.step_rule in ('safe', '1/L') or (known > 0).all(): return
@@ -374,7 +374,7 @@ class _Account:
     "Means over the batches of an epoch, and which components were used."
     def __init__(self) -> None:
         self.batches, self.rows, self.sums = 0, 0, dict[str, Tensor]()
-        self.used: Any = False
+        self.used = torch.zeros((), dtype=torch.bool)
 
     def add(self, Y: Tensor, losses: Tensor, iterations: Tensor, zeros: Tensor,
             alive: Tensor) -> None: # codes (members, n, l) that count as alive
@@ -450,7 +450,7 @@ def _close_epoch(run: Run, valid: Split | None, columns: dict[str, Tensor], begu
     run.seconds += time.monotonic() - begun
 
 # %% ../nbs/book/08_training.ipynb #c0de0011
-def _batches_of(run: Run, data: Any) -> tuple[Callable[[int], Iterable[Tensor]], Split | None]:
+def _batches_of(run: Run, data: object) -> tuple[Callable[[int], Iterable[Tensor]], Split | None]:
     "What gives an epoch's batches, and the images to validate with. Raises TypeError."
     if isinstance(data, Dataset):
         images, model = _as_rows(data.train, run.model).images, run.model

@@ -86,6 +86,7 @@ def _against_autograd(model: Autoencoder, Y: Tensor, name: str, limit: int, at: 
     r = model.shared
     decoder = HiddenDecoder(r.l, r.m, model.d) if r.m else LinearDecoder(r.l, model.d)
     decoder.load_state_dict({k: v[0] for k, v in model.decoder.state_dict().items()})
+    assert model.encoder is not None
     decoder, guess = decoder.to(Y.device).requires_grad_(False), model.encoder(Y).detach()[0]
     energy = Energy(r.lam, r.beta, r.T, r.gamma)
     def ours(freeze=r.m > 0, **options):

@@ -43,7 +43,7 @@ def _amount(x: float | None, unit: str) -> str:
 
 # %% ../../nbs/bench/timing.ipynb #71a6000b
 def _row(race: str, name: str, ours: float | None, other: float | None, what: str, good: str,
-         bar: float | None = None, unit: str = 's', **more: Any) -> dict[str, Any]:
+         bar: float | None = None, unit: str = 's', **more: object) -> dict[str, Any]:
     "A comparison. `other` is None where the other side cannot take part; `what` says why."
     ratio = met = None
     if ours is not None and other is not None:

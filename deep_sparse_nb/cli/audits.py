@@ -25,7 +25,7 @@ from ..files import write_atomically
 class _Stored:
     "Rows of the one tensor in a file of safetensors, read when they are asked for."
     def __init__(self, path: Path):
-        try: self.file: Any = safe_open(path, 'pt')
+        try: self.file: safe_open = safe_open(path, 'pt')
         except SafetensorError as cause: raise ValueError(f'{path}: {cause}') from cause
         names = [*self.file.keys()]
         if len(names) != 1:
@@ -41,7 +41,7 @@ class _Stored:
 def _activations(path: Path, d: int) -> Any:
     "Rows (N, d) of a file, not read yet. Raises OSError, ValueError that names the file."
     if not path.is_file(): raise FileNotFoundError(f'there is no file {path}')
-    if path.suffix == '.safetensors': rows: Any = _Stored(path)
+    if path.suffix == '.safetensors': rows: _Stored | np.ndarray = _Stored(path)
     else:
         try: rows = np.load(path, mmap_mode='r', allow_pickle=False)
         except (ValueError, EOFError) as cause:
@@ -50,7 +50,7 @@ def _activations(path: Path, d: int) -> Any:
         raise ValueError(f'{path} has shape {(*rows.shape,)}; this SAE needs (N, {d})')
     return rows
 
-def _sample(rows: Any, n: int = 512) -> Any:
+def _sample(rows: _Stored | np.ndarray, n: int = 512) -> torch.Tensor:
     "Up to n rows, evenly spread, each read by itself."
     numbers = np.unique(np.linspace(0, len(rows) - 1, min(len(rows), n)).astype(int))
     return torch.cat([torch.as_tensor(np.array(rows[i:i+1]) if isinstance(rows, np.ndarray)
@@ -111,7 +111,7 @@ def _recode_command(args: argparse.Namespace) -> Iterator[dict]:
     yield dict(out=str(args.out), rows=len(rows), lam=about['lam'],
                active=len(joined['values'])/max(len(rows), 1), gap=float(joined['gap'].max()))
 
-def _fingerprint(model: Any, rows: Any, args: argparse.Namespace) -> str:
+def _fingerprint(model: sae.SAE, rows: _Stored | np.ndarray, args: argparse.Namespace) -> str:
     "Of all that decides about the codes; of the rows, a sample."
     digest = hashlib.sha256(repr((tuple(rows.shape), args.n_nonzero, args.refit, args.batch_size,
                                   model.kind, model.norm, model.lengths)).encode())

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from typing import Any
 import numpy as np
+from numpy.typing import ArrayLike
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset
@@ -20,7 +21,7 @@ from ..validation import all_finite
 from .patches import _contrast_maps
 
 # %% ../../nbs/data/arrays.ipynb #a1c38bab
-def as_rows(X: Any,                      # array, tensor, table or list: (N, d), (N, h, w) ...
+def as_rows(X: ArrayLike,                # array, tensor, table or list: (N, d), (N, h, w) ...
             name: str = 'X',             # of the argument, for messages
             dtype: torch.dtype = torch.float32,
             numbers: range | np.ndarray | None = None, # of the rows, for messages
@@ -63,7 +64,7 @@ def _check_shape(shape: tuple[int, ...], name: str):
     if math.prod(shape) == 0:
         raise ValueError(f'{name} has shape {tuple(shape)}; a row and a feature are needed')
 
-def _to_numpy(X: Any, name: str) -> np.ndarray: # of numbers
+def _to_numpy(X: ArrayLike, name: str) -> np.ndarray: # of numbers
     if _is_frame(X): return _frame_to_numpy(X, name)
     try: X = np.asarray(X)
     except ValueError as error:
@@ -72,7 +73,7 @@ def _to_numpy(X: Any, name: str) -> np.ndarray: # of numbers
         raise ValueError(f'{name} holds {X.dtype}, not numbers')
     return X
 
-def check_kind(X: Any, name: str) -> None:
+def check_kind(X: ArrayLike, name: str) -> None:
     "Raises ValueError for what holds no numbers, or none that are at hand."
     if torch.is_tensor(X):
         if X.is_meta: raise ValueError(f"{name} has no values: it is on the device 'meta'")
@@ -105,7 +106,7 @@ def _frame_to_numpy(X, name: str) -> np.ndarray:
     return X.to_numpy(complex if 'c' in kinds.values() else float, na_value=np.nan)
 
 # %% ../../nbs/data/arrays.ipynb #7483664c
-def batches(X: Any,                  # rows by number, rows on disk, or an iterable of batches
+def batches(X: ArrayLike | Iterable, # rows by number, rows on disk, or an iterable of batches
             batch_size: int = 250,
             shuffle: bool = False,   # in an order that depends on seed and epoch alone
             seed: int = 0,
@@ -133,7 +134,7 @@ def batches(X: Any,                  # rows by number, rows on disk, or an itera
     return _resize(parts, batch_size, drop_last, name)
 
 # %% ../../nbs/data/arrays.ipynb #80d46500
-def _by_number(X: Any, name: str) -> Any:
+def _by_number(X: ArrayLike, name: str) -> ArrayLike:
     "X, or an array of X's rows if it is a list of them. ValueError for what has no rows."
     if isinstance(X, (list, tuple)) and len(X) and np.ndim(X[0]) < 2: X = _to_numpy(X, name)
     if torch.is_tensor(X) or getattr(X, 'toarray', None): check_kind(X, name)
@@ -143,14 +144,14 @@ def _by_number(X: Any, name: str) -> Any:
                          'a data frame, a Dataset, a DataLoader, or an iterable of batches')
     return X
 
-def _has_rows(X: Any) -> bool: return isinstance(getattr(X, 'shape', None), tuple)
+def _has_rows(X: object) -> bool: return isinstance(getattr(X, 'shape', None), tuple)
 
-def _take(X: Any, rows: range | np.ndarray) -> Any:
+def _take(X: ArrayLike, rows: range | np.ndarray) -> ArrayLike:
     where = slice(rows.start, rows.stop) if isinstance(rows, range) else rows
     return X.iloc[where] if _is_frame(X) else X[where]
 
 # %% ../../nbs/data/arrays.ipynb #25eaaa4d
-def _parts(X: Any, batch_size: int, rng: np.random.Generator | None,
+def _parts(X: ArrayLike, batch_size: int, rng: np.random.Generator | None,
            dtype: torch.dtype, name: str) -> Iterator[Tensor]:
     if not _has_rows(X): yield from _collated(X, batch_size, rng, dtype, name)
     elif rng is None:
@@ -168,7 +169,7 @@ def _blocks(n: int, size: int) -> list[range]:
     return [range(i, min(i + size, n)) for i in range(0, n, size)]
 
 # %% ../../nbs/data/arrays.ipynb #63e08831
-def _shuffled_blocks(X: Any, batch_size: int, rng: np.random.Generator,
+def _shuffled_blocks(X: ArrayLike, batch_size: int, rng: np.random.Generator,
                      dtype: torch.dtype, name: str) -> Iterator[Tensor]:
     "Rows on disk: blocks of about 1 MB, in random order, 64 of which are shuffled together."
     block = max(1, 2**18//math.prod(X.shape[1:]))
@@ -186,23 +187,23 @@ def _shuffled_blocks(X: Any, batch_size: int, rng: np.random.Generator,
             yield as_rows(rows[these], name, dtype, numbers[these])
 
 # %% ../../nbs/data/arrays.ipynb #66b43b69
-def _mapping(X: Any) -> np.memmap | None: # the file behind an array or its base
+def _mapping(X: object) -> np.memmap | None: # the file behind an array or its base
     while isinstance(X, np.ndarray):
         if isinstance(X, np.memmap) and isinstance(X.base, mmap.mmap): return X
         X = X.base
     return None
 
-def _in_memory(X: Any) -> bool:
+def _in_memory(X: object) -> bool:
     return _is_frame(X) or (isinstance(X, (Tensor, np.ndarray)) and _mapping(X) is None)
 
-def _release(X: Any):
+def _release(X: object):
     "Give the memory of a mapped file back; not for mode 'c', whose changes live there alone."
     mapped = _mapping(X)
     if mapped is None or mapped.mode == 'c' or not hasattr(mmap, 'MADV_DONTNEED'): return
     if isinstance(mapped.base, mmap.mmap): mapped.base.madvise(mmap.MADV_DONTNEED)
 
 # %% ../../nbs/data/arrays.ipynb #810aa7c6
-def _collated(X: Any, batch_size: int, rng: np.random.Generator | None,
+def _collated(X: Iterable, batch_size: int, rng: np.random.Generator | None,
               dtype: torch.dtype, name: str) -> Iterator[Tensor]:
     "A torch Dataset, whose single samples are put together, or an iterable of batches."
     order = None
@@ -291,7 +292,7 @@ class _Learned:
 
 # %% ../../nbs/data/arrays.ipynb #63802daa
 class _Learning(_Learned):
-    def fit(self, X: Any, batch_size: int = 1000, max_rows: int = 100_000,
+    def fit(self, X: ArrayLike | Iterable, batch_size: int = 1000, max_rows: int = 100_000,
             name: str = 'X') -> Any:
         "Learn anew, from data of any kind that `batches` takes."
         self._moments, self._features, seen = _Moments(), (), 0

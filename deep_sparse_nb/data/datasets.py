@@ -8,11 +8,12 @@ __all__ = ['Split', 'Dataset', 'own_data', 'standardize', 'load', 'add_noise']
 # %% ../../nbs/data/datasets.ipynb #9e62a07a
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 from .arrays import Scaling, as_rows, batches
 from ..decoders import generator
@@ -21,7 +22,7 @@ from .patches import _MAX_PIXELS, _PHOTOGRAPHS, _contrast_floor, photographs
 from .patches import _random_patches, _random_symmetry, split_files
 
 # %% ../../nbs/data/datasets.ipynb #c7fc55bc
-def _as_map(name: str, value: Any, images: Tensor) -> float | Tensor | None:
+def _as_map(name: str, value: ArrayLike | None, images: Tensor) -> float | Tensor | None:
     "A number as it is; an array as a float32 tensor of the images' shape, without a copy."
     if value is None or isinstance(value, (int, float)): return value
     value = torch.as_tensor(value).to(images)
@@ -30,7 +31,7 @@ def _as_map(name: str, value: Any, images: Tensor) -> float | Tensor | None:
         raise ValueError(f'{name} has shape {tuple(value.shape)}; it must be a number, or '
                          f'broadcast with images, {tuple(images.shape)}') from error
 
-def _as_labels(value: Any, images: Tensor) -> Tensor | None:
+def _as_labels(value: ArrayLike | None, images: Tensor) -> Tensor | None:
     "Whole numbers, one for each image, as int64."
     if value is None: return None
     labels = torch.as_tensor(value)
@@ -44,7 +45,7 @@ class _Together:
     "What is done at once to all that a split holds."
     images: Tensor
 
-    def _fill(self, *values: Any) -> Any:
+    def _fill(self, *values: object) -> Any:
         for name, value in zip(('images', 'labels', 'scale', 'shift'), values):
             object.__setattr__(self, name, value)
         return self
@@ -108,9 +109,9 @@ class Dataset:
                        test=move(self.test))
 
 # %% ../../nbs/data/datasets.ipynb #2c4ad541
-def own_data(train: Any,          # whatever `batches` takes; it has to fit into memory
-             valid: Any = None,
-             test: Any = None,
+def own_data(train: ArrayLike | Iterable,   # whatever `batches` takes; it has to fit into memory
+             valid: ArrayLike | Iterable | None = None,
+             test: ArrayLike | Iterable | None = None,
              scaling: str | Scaling = 'standard', # its kind, or one learned already
              name: str = 'own') -> Dataset:
     "A data set of your own rows, scaled. Raises ValueError naming the argument that is wrong."
@@ -227,7 +228,7 @@ def _natural(sizes: tuple[int, ...], seed: int, max_pixels: int) -> Dataset:
 
 # %% ../../nbs/data/datasets.ipynb #e7fe7e88
 def _check_request(name: str, device: str | torch.device, sizes: tuple[int, ...],
-                   **for_patches: Any) -> None:
+                   **for_patches: object) -> None:
     "Raises ValueError for what `load` cannot do."
     try: torch.device(device)
     except RuntimeError:

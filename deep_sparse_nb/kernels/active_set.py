@@ -9,8 +9,9 @@ __all__ = ['Exact', 'exact', 'Prepared', 'exact_codes', 'signed']
 import math
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor, wait
-from typing import Any, NamedTuple
+from typing import NamedTuple
 import numpy as np
+from numpy.typing import ArrayLike
 import torch
 from torch import Tensor
 from .jit import _compiled, _inlined
@@ -386,7 +387,7 @@ def _refit_rows(A, own, Y, starts, old, values, refitted):
 # %% ../../nbs/kernels/exact.ipynb #e7401f0a
 class Exact(NamedTuple):
     "Codes and their certificate."
-    codes: Any         # (..., n, l) float64: a tensor, or a SciPy CSR matrix if that was asked for
+    codes: ArrayLike   # (..., n, l) float64: a tensor, or a SciPy CSR matrix if that was asked for
     residual: Tensor   # (..., n) float64: largest violation of the conditions, as lam
     converged: Tensor  # (..., n) bool: the relative duality gap is at most tol
 
@@ -575,7 +576,7 @@ class Prepared:
     def codes(self, Y: Tensor,                    # images (n, d)
               lam: float,                         # weight of the l1 norm, at least 0
               encoded: Tensor | None = None,      # the encoder's codes (n, l), if gamma > 0
-              start: Any = None,                  # codes (n, l) to begin with, dense or CSR
+              start: ArrayLike | None = None,     # codes (n, l) to begin with, dense or CSR
               tol: float = 1e-6, most: int | None = None, threads: int | None = None, # `exact`
               refit: bool = False,                # then least squares on the support
               sparse: bool = False,               # codes as a SciPy CSR matrix
@@ -647,7 +648,7 @@ class Prepared:
             if high/low < 1 + 1e-9: break
         return low
 
-    def refit(self, Y: Tensor, codes: Any, sparse: bool = False) -> Any: # as codes
+    def refit(self, Y: Tensor, codes: ArrayLike, sparse: bool = False) -> ArrayLike: # as codes
         """Least squares on the support of given codes (n, l), dense or CSR, from images Y (n, d).
 
         Components keep their sign; one that least squares would turn becomes zero.

@@ -8,7 +8,6 @@ __all__ = ['results_of', 'report', 'remaining']
 # %% ../../nbs/paper/report.ipynb #a102edb8
 import math
 from pathlib import Path
-from typing import Any
 import numpy as np
 import pandas as pd
 from .recipes import GRIDS, PUBLISHED, SIZES, _TABLE3, _table_row, targets
@@ -37,7 +36,7 @@ def _curve(rows: pd.DataFrame) -> pd.DataFrame: # lam, psnr, sparsity (percent),
 # %% ../../nbs/paper/report.ipynb #4d9bd52f
 def _agreement(ours: pd.DataFrame, # what `curve` made
               full: bool,         # whether it is of the paper's whole budget
-              point: Any,         # a row of `targets`
+              point: pd.Series,   # a row of `targets`
               ) -> str | bool:    # 'point', 'curve' or False
     "How a curve agrees with a printed number."
     if not full: return False
@@ -80,7 +79,7 @@ def _size(rows: pd.DataFrame) -> tuple[int, int, bool, int]:
     return first.epochs*first.train_images, images, own, rows.seed.nunique()
 
 # %% ../../nbs/paper/report.ipynb #7baea842
-def _ours(point: Any, rows: pd.DataFrame) -> dict:
+def _ours(point: pd.Series, rows: pd.DataFrame) -> dict:
     "The columns of the report that are ours: for a row of `targets`, from its model's rows."
     budgets = [g for _, g in rows[rows.lam == point.lam].groupby(_BUDGET)]
     if not budgets: return {}
