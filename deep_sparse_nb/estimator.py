@@ -560,9 +560,10 @@ class SparseCoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         """
         decoder, d = _decoder_of(D)
         refit = refit and decoder.dictionary is not None
+        is_plain = decoder.dictionary is not None and decoder.made_with() is not None
         l = decoder.code_shape[-1]
         made = cls(l, alpha=alpha, target_sparsity=target_sparsity, encoder=None, refit=refit,
-                   decoder='linear' if isinstance(decoder, LinearDecoder) else decoder,
+                   decoder='linear' if is_plain else decoder,
                    regularization='unit_norm', positive=positive,
                    scaling='none' if bias is None else 'mean', **parameters)
         ways = dict(alpha=alpha, n_nonzero=n_nonzero, target_sparsity=target_sparsity)
