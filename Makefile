@@ -43,7 +43,7 @@ coverage: install
 # Deliberate mistakes in the library, one at a time: the tests must notice each.
 mutants: export OMP_NUM_THREADS = 1
 mutants: install
-	$(BIN)/python tools/mutants.py
+	$(BIN)/python tools/quality/mutants.py
 
 # Inference from everywhere at once, for some minutes: threads, forks, workers, one core.
 fuzz: install
@@ -69,15 +69,15 @@ results: install
 
 pages: install
 	$(BIN)/jupyter nbconvert --to notebook --execute --inplace nbs/experiments/*.ipynb nbs/index.ipynb
-	$(BIN)/python tools/pictures.py nbs/experiments/*.ipynb nbs/index.ipynb
+	$(BIN)/python tools/results/pictures.py nbs/experiments/*.ipynb nbs/index.ipynb
 	$(BIN)/nbdev_clean
-	$(BIN)/python tools/readme.py
+	$(BIN)/python tools/site/readme.py
 
 export: install
 	$(BIN)/nbdev_export
 
 readme: install
-	$(BIN)/python tools/readme.py
+	$(BIN)/python tools/site/readme.py
 
 # The documentation site, in _docs/. Needs Quarto and npm.
 site: install

@@ -24,7 +24,7 @@ SETTINGS = configparser.ConfigParser(delimiters=['='])
 SETTINGS.read(ROOT/'settings.ini', encoding='utf-8')
 SETTINGS = SETTINGS['DEFAULT']
 LIB = SETTINGS['lib_name']
-sys.path.insert(0, str(ROOT/'tools'))
+sys.path[:0] = [str(ROOT/'tools'/folder) for folder in ('quality', 'site')]
 
 def run(*args, cwd, **kwargs):
     "What the command printed; fails with its errors."
@@ -294,7 +294,7 @@ def test_a_public_name_means_one_thing():
     assert not only(twice)
 
 def test_every_mutant_has_its_line():
-    "A mutant whose line has changed tests nothing: write it anew in tools/mutants.py."
+    "A mutant whose line has changed tests nothing: write it anew in tools/quality/mutants.py."
     from mutants import MUTANTS
     assert len(MUTANTS) >= 25
     gone = [m for m in MUTANTS if modules()[m.module].count(m.old) != 1 or m.new in ('', m.old)]

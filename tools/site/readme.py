@@ -6,7 +6,7 @@ from pathlib import Path
 import nbformat
 from nbconvert import MarkdownExporter
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 LINK = re.compile(r'(\]\(|\b(?:src|href)=")(?![a-z]+:|#|/)([^)"\s]+)')
 
 

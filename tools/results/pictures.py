@@ -1,6 +1,6 @@
 """Store the pictures of executed notebooks with at most 64 colours: as sharp, and a third as heavy.
 
-`python tools/pictures.py NOTEBOOK ...`, after a notebook was executed; `make pages` does it.
+`python tools/results/pictures.py NOTEBOOK ...`, after a page was executed; `make pages` does it.
 """
 import base64
 import io

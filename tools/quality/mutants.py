@@ -1,6 +1,6 @@
 """Deliberate mistakes in the library, one at a time: do the tests notice?
 
-`python tools/mutants.py` tries all, `python tools/mutants.py energy encoders` those of two modules.
+`python tools/quality/mutants.py` tries all; with names of modules, those of these modules alone.
 """
 import argparse
 import os
@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 LIB = 'deep_sparse_nb'
 
 
