@@ -400,7 +400,33 @@ class SparseCoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
     `alpha`, for scaled data, or `target_sparsity`, the share of zeros; else that is 0.8.
 
     Attributes: components_ (n_components, d); history_, a dict an epoch; metrics_; n_iter_,
-    epochs; alpha_; n_features_in_; image_shape_; scaling_; and model_, an `Autoencoder`."""
+    epochs; alpha_; n_features_in_; image_shape_; scaling_; and model_, an `Autoencoder`.
+
+    Parameters:
+        n_components: how many components l a code has.
+        alpha: the l1 weight, the paper's lambda, for scaled data; None: found from the share.
+        target_sparsity: the share of zeros in codes, above 0 and below 1.
+        decoder: 'linear', 'hidden' (one hidden layer), a module from codes to images, or a
+            function that makes one.
+        encoder: 'lista', None, a module from images to codes, or a function that makes one.
+        regularization: what keeps codes from collapsing: 'variance', 'unit_norm' (atoms of
+            length 1) or 'weight_decay'.
+        transform_algorithm: codes come from the 'encoder', or from 'inference'.
+        positive: codes are at least 0.
+        gamma: the weight of the pull to the encoder's codes; None: 5 or 25 (hidden).
+        refit: codes are least squares on their support.
+        tol: the relative duality gap of exact codes.
+        max_iter: iterations at most of inference that is not exact.
+        sparse_output: codes come as a SciPy CSR matrix.
+        batch_size: rows of a training step.
+        max_epochs: passes over the data; None: 1,500 batches, at least one pass.
+        random_state: an integer, a RandomState, or None for another result each time.
+        device: 'cpu', 'cuda', or 'auto': a GPU where there is one.
+        verbose: a bar of progress on stderr.
+        scaling: 'none', 'mean', 'standard', 'features' or 'contrast', see `Scaling`.
+        revive: components that died begin anew.
+        callbacks: functions called with the history after each epoch.
+        checkpoint: a file that `fit` writes while it runs and goes on from."""
     _run: Run | None             # a fit that `partial_fit` goes on with
 
     def __init__(self, n_components: int = 128, *,

@@ -197,6 +197,20 @@ def fista(Y: Tensor,                 # images (n, d) or (..., n, d)
     changes nothing. Nothing given is changed. Raises TypeError for arguments of the wrong type
     and unknown options, ValueError for those that do not fit, `Diverged` for codes that
     overflow.
+
+    Parameters:
+        Y: images, (n, d) or (..., n, d), with leading dimensions for models.
+        decoder: a module from codes (..., n, l) to images (..., n, d).
+        energy: the weights lam, beta, T and gamma of what is minimized, an `Energy`.
+        encoded: the encoder's codes (..., n, l), at which codes start and to which they are
+            pulled; None: codes start at 0, and nothing pulls.
+        start: codes (..., n, l) to start at instead.
+        mask: bool, broadcasts with Y: pixels that count; None: all.
+        watch: called with the number of the iteration and a copy of the codes.
+        certify: add the relative duality gap, see `certificate`.
+        options: of `Solver`: step ('auto', 'backtracking' or a number), max_iter (200),
+            tol (1e-3), positive (True), momentum (True), restart (False),
+            freeze_converged (False), precision ('float32'), kernel ('auto').
     """
     solver = Solver.of(options)
     problem = Problem(Y, decoder, energy, encoded, mask)

@@ -31,7 +31,7 @@ class Solver:
     Raises TypeError for an option of the wrong type, ValueError for one out of range.
     """
     step: float | Tensor | str = 'auto' # eta, or (...,); 'auto' is safe; or 'backtracking'
-    max_iter: int = 200            # K
+    max_iter: int = 200            # K, iterations at most
     tol: float = 1e-3              # epsilon of the stopping rule
     positive: bool = True          # codes are at least 0
     momentum: bool = True          # without it: ISTA

@@ -12,6 +12,12 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+from tools.site.meanings import MEANINGS
+from tools.site.reference import WIDEST as REFERENCE_WIDTH, comments, rows_of
+from tools.site.symbols import members, pages as pages_of_modules, parsed
+from tools.site.symbols import public as public_of
+
 WIDEST = 95                 # characters of code that fit a page of 1400 pixels
 IMAGES = {'image/png', 'image/svg+xml', 'image/jpeg'}
 
@@ -82,6 +88,62 @@ def test_reference_lists_the_public_names_in_their_order(pages):
         assert [e for e in entries if e in defined] == defined, f
         seen += len(defined)
     assert seen > 50
+
+# ---- what each parameter means ----
+
+def explained():
+    "Every public function, class and method, with its parameters as the reference shows them."
+    for module in pages_of_modules():
+        notes = comments(parsed(module)[1])
+        for name, node in public_of(module):
+            if isinstance(node, ast.Assign): continue
+            yield module, name, rows_of(node, notes, name)
+            for m in members(module, node) if isinstance(node, ast.ClassDef) else []:
+                yield module, f'{name}.{m.name}', rows_of(m, notes, f'{name}.{m.name}')
+
+def test_reference_says_what_every_parameter_of_a_public_name_means():
+    empty, seen = [], 0
+    for module, owner, rows in explained():
+        for name, _, _, note in rows:
+            if name == 'returns': continue
+            seen += 1
+            if len(note) < 2: empty.append(f'{module}.{owner}: {name}')
+    assert seen > 500 and not empty
+
+def test_shared_meanings_are_all_in_use():
+    "A word of the table that no parameter takes is old."
+    said = {note for _, _, rows in explained() for _, _, _, note in rows}
+    assert [key for key, note in MEANINGS.items() if note not in said] == []
+
+def test_public_constants_say_something():
+    empty = [f'{module}.{name}' for module in pages_of_modules()
+             for name, node in public_of(module) if isinstance(node, ast.Assign)
+             and node.lineno not in comments(parsed(module)[1])
+             and len(ast.unparse(node.value)) > REFERENCE_WIDTH]
+    assert not empty
+
+@pytest.mark.parametrize('name', ['SparseCoder', 'fista'])
+def test_help_says_what_each_parameter_means(name):
+    "In Python's own help, for the two names that most programs meet first."
+    import inspect
+    import deep_sparse_nb
+    thing = getattr(deep_sparse_nb, name)
+    taken = list(inspect.signature(thing).parameters)
+    listed = inspect.getdoc(thing).split('Parameters:')[1]
+    assert re.findall(r'^    (\w+): \S', listed, re.M) == taken
+
+def test_what_a_function_returns_is_no_meaning_of_its_last_parameter():
+    text = 'def f(x: int, y: int) -> int: # the sum\n    pass\n'
+    rows = rows_of(ast.parse(text).body[0], comments(text), 'f')
+    assert [row[3] for row in rows if row[0] in 'xy'] == [MEANINGS[n] for n in ('x', 'y')]
+    assert rows[-1][0] == 'returns' and rows[-1][3] == 'the sum'
+
+def test_index_lists_every_public_name_from_a_to_z(pages):
+    listed = re.findall(r'^\[`(\w+)`\]\(\S+#api-', '\n'.join(map(text, pages['reference.ipynb'])),
+                        re.M)
+    names = [name for module in pages_of_modules() for name, _ in public_of(module)]
+    assert sorted(listed, key=str.lower) == listed and sorted(listed) == sorted(names)
+    assert len(listed) > 100
 
 # ---- figures, lines, tables ----
 

@@ -13,10 +13,11 @@ from execnb.nbio import mk_cell
 from nbdev.config import get_config
 from nbdev.process import Processor
 
-from tools.site.reference import reference
+from tools.site.reference import index, reference
 from tools.site.symbols import DEFINITIONS, link_names, module_of
 
 CSS_DPI = 96                 # dots an inch at which a picture is drawn; more are stored
+INDEX = Path('reference.ipynb')   # the page that lists every public name
 IMAGES = {'image/png', 'image/svg+xml', 'image/jpeg'}
 SHORT = re.compile(r'(<td style="text-align: \w+)("\s*>[^<]{1,18}</td>)')    # stays on one line
 WORDS = re.compile(r'<td( style="text-align: left"\s*>([^<]{19,})</td>)')      # keep some width
@@ -90,6 +91,7 @@ class Book(Processor):
         for cell in nb.cells:
             if cell.cell_type == 'markdown': cell.source = link_names(cell.source, self.here)
             elif cell.cell_type == 'code': self.code_cell(cell)
+        if self.here == INDEX: nb.cells += [mk_cell(part, 'markdown') for part in index()]
         if module: nb.cells += [mk_cell(part, 'markdown') for part in reference(module)]
 
     def code_cell(self, cell):

@@ -7,7 +7,8 @@ import tokenize
 
 from nbdev.config import get_config
 
-from tools.site.symbols import anchor, members, parsed, public
+from tools.site.meanings import meaning
+from tools.site.symbols import anchor, members, pages, parsed, public
 
 WIDEST = 95                  # characters of a constant's value that are shown
 
@@ -51,12 +52,11 @@ def listed(node):
 def parameters(node, notes):
     "Rows (name, type, default, note) of a function's parameters and of what it returns."
     rows, last = [], [(d or p).end_lineno for _, p, d in listed(node)]
+    returned = node.returns.end_lineno if node.returns else None    # a comment there is of returns
     for i, (name, p, default) in enumerate(listed(node)):
-        ends_line = last[i] not in last[i + 1:]     # a comment belongs to the line's last parameter
+        ends_line = last[i] not in [*last[i + 1:], returned]    # that of the line's last parameter
         rows.append((name, p.annotation, default, notes.get(last[i], '') if ends_line else ''))
-    if node.returns:
-        line = node.returns.end_lineno
-        rows.append(('returns', node.returns, None, '' if line in last else notes.get(line, '')))
+    if node.returns: rows.append(('returns', node.returns, None, notes.get(returned, '')))
     return rows
 
 
@@ -84,20 +84,37 @@ def table(rows):
     return f'```{{=html}}\n{table}\n```'
 
 
-def _rows_of(node, notes):
-    "The parameters of a function, or what a class is made from."
-    if not isinstance(node, ast.ClassDef): return parameters(node, notes)
-    starts = [n for n in node.body if getattr(n, 'name', '') == '__init__']
-    return parameters(starts[0], notes) if starts else fields(node, notes)
+def documented(node):
+    "From parameter to what a docstring's list of parameters says of it, in lines `name: meaning`."
+    for part in (ast.get_docstring(node) or '').split('\n\n'):
+        if part.startswith('Parameters:'):
+            lines = re.sub(r'\n\s{8,}', ' ', part).splitlines()[1:]
+            return dict(line.strip().split(': ', 1) for line in lines)
+    return {}
 
 
-def member(name, m):
-    "One line on a method or a property."
+def rows_of(node, notes, owner):
+    "The parameters of a function, or what a class is made from, each with its meaning."
+    made = node
+    if isinstance(node, ast.ClassDef):
+        made = next((n for n in node.body if getattr(n, 'name', '') == '__init__'), None)
+    rows = parameters(made, notes) if made else fields(node, notes)
+    said = documented(node)
+    return [(name, kind, default, said.get(name.lstrip('*')) or note
+             or ('' if name == 'returns' else meaning(owner, name)))
+            for name, kind, default, note in rows
+            if name != 'returns' or made is node]
+
+
+def member(name, m, notes):
+    "A method or a property: a line, and a table of what it takes."
     is_property = any('property' in ast.unparse(d) for d in m.decorator_list)
     shown = code(f'.{m.name}' + ('' if is_property else f'({signature(m)})'))
     returns = f' → {code(m.returns)}' if m.returns else ''
-    doc = plain((ast.get_docstring(m) or '').split('\n\n')[0])
-    return f'[{shown}]{{#{anchor(f"{name}.{m.name}")} .member}}{returns}  {doc}'
+    doc = ' '.join(plain(p) for p in (ast.get_docstring(m) or '').split('\n\n'))
+    yield f'[{shown}]{{#{anchor(f"{name}.{m.name}")} .member}}{returns}  {doc}'
+    rows = rows_of(m, notes, f'{name}.{m.name}')
+    if any(row[0] != 'returns' for row in rows): yield table(rows)
 
 
 def entry(module, name, node):
@@ -113,10 +130,16 @@ def entry(module, name, node):
         if node.lineno in notes: yield plain(notes[node.lineno])
         if len(value := ast.unparse(node.value)) <= WIDEST: yield code(value)
         return
-    yield from (plain(p) for p in (ast.get_docstring(node) or '').split('\n\n') if p)
-    if rows := _rows_of(node, notes): yield table(rows)
+    if not isinstance(node, ast.ClassDef):
+        yield code(f'{name}({signature(node)})')
+    elif any(getattr(n, 'name', '') == '__init__' for n in node.body):
+        start = next(n for n in node.body if getattr(n, 'name', '') == '__init__')
+        yield code(f'{name}({signature(start)})')
+    yield from (plain(p) for p in (ast.get_docstring(node) or '').split('\n\n')
+                if p and not p.startswith('Parameters:'))
+    if rows := rows_of(node, notes, name): yield table(rows)
     if isinstance(node, ast.ClassDef):
-        yield from (member(name, m) for m in members(module, node))
+        for m in members(module, node): yield from member(name, m, notes)
 
 
 def reference(module):
@@ -124,3 +147,22 @@ def reference(module):
     found = [part for name, node in public(module) for part in entry(module, name, node)]
     head = f'The public names of `deep_sparse_nb.{module}`, in the order of the page.'
     return ['## Reference {#reference}', head, *found] if found else []
+
+
+def first_sentence(node):
+    "What an index says of a name."
+    if isinstance(node, ast.Assign): return ''
+    return re.split(r'(?<=[.:]) ', (ast.get_docstring(node) or '').split('\n\n')[0])[0].rstrip(':')
+
+
+def index():
+    "Every public name from A to Z, with its module and a sentence, linked to its entry."
+    found = [(name, module, page, node) for module, page in pages().items()
+             for name, node in public(module)]
+    letter = ''
+    for name, module, page, node in sorted(found, key=lambda f: (f[0].lower(), f[1])):
+        if name[0].upper() != letter:
+            letter = name[0].upper()
+            yield f'## {letter} {{#letter-{letter.lower()}}}'
+        yield (f'[`{name}`]({page.as_posix()}#{anchor(name)})  {code(module)}  '
+               f'{plain(first_sentence(node))}')
