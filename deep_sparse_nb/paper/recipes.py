@@ -134,7 +134,7 @@ class _Grid:
         return plain + turned
 
 # %% ../../nbs/paper/recipes.ipynb #625207e3
-GRIDS = {
+GRIDS = { # the grids of models that `sweep` trains, by name
     'mnist-linear': _Grid('mnist', ('SDL', 'VDL', 'WDL', 'DO')),
     'mnist-nl': _Grid('mnist', ('SDL-NL', 'VDL-NL', 'WDL-NL', 'DO-NL')),
     'patches-linear': _Grid('patches', ('SDL', 'VDL')),

@@ -159,6 +159,8 @@ MEANINGS = {
     'lr_encoder': "the encoder's learning rate",
     'table': 'rows as a DataFrame',
     'digits': 'significant digits that are stored',
+    'passes': 'how many times all rows are gone through',
+    'n_latents': 'how many latents codes have',
     'rng': 'a NumPy generator',
     'run': 'a `Run`: model, optimizers and history',
     'rows': 'rows of measurements, one a dict',

@@ -127,7 +127,8 @@ def entry(module, name, node):
     yield (f'[source]({where}#L{first}-L{node.end_lineno})'
            f'{{.source-link aria-label="source of {name}"}}')
     if isinstance(node, ast.Assign):
-        if node.lineno in notes: yield plain(notes[node.lineno])
+        note = notes.get(node.lineno) or notes.get(node.end_lineno)
+        if note: yield plain(note)
         if len(value := ast.unparse(node.value)) <= WIDEST: yield code(value)
         return
     if not isinstance(node, ast.ClassDef):
