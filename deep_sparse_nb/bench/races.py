@@ -303,7 +303,7 @@ def _own_decoders(at: _Setting) -> Iterator[dict]:
              'the same by autograd': (three_layers, 'hidden'),
              'nn.ConvTranspose2d': (maps, lambda: ConvDecoder((1, 8, 8), 2, 2, 2))}
     for name, parts in pairs.items():
-        def fit(decoder: Any) -> None:
+        def fit(decoder: nn.Module) -> None:
             SparseCoder(32, decoder=decoder, max_epochs=1, random_state=0).fit(X)
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')            # of targets: it is too short a fit
