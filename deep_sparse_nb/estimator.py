@@ -38,6 +38,7 @@ from .kernels import jit
 from .kernels.active_set import Prepared
 from .metrics import dead, explained_variance, sparsity
 from .model import Autoencoder
+from .missing import AtomByFeature, incomplete_codes
 from .online import AtomByAtom, _closed_form
 from .paper.recipes import Recipe, recipe_from
 from .pretrained import _hub, _locate, _read_folder, _refusing, _write_folder
@@ -46,7 +47,7 @@ from .validation import all_finite
 
 # %% ../nbs/book/10_estimator.ipynb #5e110016
 _CHOICES: dict[str, tuple] = dict(
-    regularization=('variance', 'unit_norm', 'weight_decay'),
+    regularization=('variance', 'unit_norm', 'weight_decay'), missing=('refuse', 'ignore'),
     transform_algorithm=('encoder', 'inference'), scaling=Scaling.KINDS)
 _PARTS: dict[str, tuple] = dict(decoder=('linear', 'hidden'), encoder=('lista', None))
 
@@ -81,6 +82,10 @@ def _check_parameters(given: dict[str, Any]) -> None:
     guessed = given['encoder'] is not None and given['transform_algorithm'] == 'encoder'
     if given['refit'] and (given['decoder'] == 'hidden' or guessed):
         refuse('refit', 'least squares on the support needs inferred codes of a linear decoder')
+    if given['missing'] == 'ignore' and given['scaling'] == 'contrast':
+        refuse('missing', "scaling='contrast' needs whole images")
+    if given['missing'] == 'ignore' and given['refit']:
+        refuse('refit', "it must be False with missing='ignore'")
     if given['batch_size'] == 1 and given['regularization'] == 'variance':
         refuse('batch_size', 'the hinge of a batch needs at least 2')
     for name, words in _PARTS.items():
@@ -136,11 +141,11 @@ def _streamed(X: object) -> bool:
         return getattr(X, 'columns', None) is None and not getattr(X, 'toarray', None)
     return isinstance(X, (Dataset, Iterable))
 
-def _table(X: ArrayLike) -> tuple[Any, tuple[int, ...]]: # rows, and the shape of one
+def _table(X: ArrayLike, missing: bool = False) -> tuple[Any, tuple[int, ...]]: # and one row's shape
     "Images as rows; all else as it is."
     if torch.is_tensor(X):
         kind = torch.float64 if X.dtype == torch.float64 else torch.float32
-        X = as_rows(X.detach(), 'X', kind).cpu().numpy()
+        X = as_rows(X.detach(), 'X', kind, missing=missing).cpu().numpy()
     if getattr(X, 'toarray', None): return X, ()            # for scikit-learn to refuse
     check_kind(X, 'X')
     if not isinstance(getattr(X, 'shape', None), tuple): check_kind(X := np.asarray(X), 'X')
@@ -172,26 +177,30 @@ def _length(rows: Any) -> int | None: # in rows, samples or batches; None: not k
 # %% ../nbs/book/10_estimator.ipynb #5e110021
 class _Scaled:
     "Scaled rows, in a new order in each epoch; with `hold`, some in memory are `held` out."
-    def __init__(self, rows: ArrayLike, scaling: Scaling, model: Autoencoder, hold: bool):
+    def __init__(self, rows: ArrayLike, scaling: Scaling, model: Autoencoder, hold: bool,
+                 missing: bool = False):
         self.rows, self.scaling, self.like, self.d = rows, scaling, model.lam, model.d
+        self.missing = missing
         self.seed, self.size = model.seeds[0], model.shared.batch
         self.held: Tensor | None = None
         if not hold or not isinstance(rows, np.ndarray) or _mapped(rows): return
-        Y = torch.cat([self.scaled(Y).cpu() for Y in _batches(rows, self.size, self.d)])
+        parts = _batches(rows, self.size, self.d, missing=missing)
+        Y = torch.cat([self.scaled(Y).cpu() for Y in parts])
         order = torch.randperm(len(Y), generator=generator(self.seed))
         n = min(len(Y)//10, 1000)
         self.rows, self.held = Y[order[n:]], Y[order[:n]].to(self.like) if n else None
 
     def scaled(self, Y: Tensor) -> Tensor: # float32, where the model is
         made = self.scaling.apply(Y, 'X').to(self.like)
-        if all_finite(made): return made
+        if all_finite(made) or (self.missing and not made.isinf().any()): return made
         raise ValueError(f'X has numbers up to {Y.abs().max():.3g}, which are not finite as '
                          f'float32 with scaling={self.scaling.kind!r}')
 
     def __call__(self, epoch: int) -> Iterator[Tensor]: # (n, d)
         ready = torch.is_tensor(self.rows)
         parts = _batches(self.rows, self.size, self.d, torch.float32 if ready else torch.float64,
-                         shuffle=True, seed=self.seed, epoch=epoch, drop_last=True)
+                         shuffle=True, seed=self.seed, epoch=epoch, drop_last=True,
+                         missing=self.missing)
         made = (Y.to(self.like.device) if ready else self.scaled(Y) for Y in parts)
         return made if _length(self.rows) is not None else islice(made, _BATCHES)
 
@@ -240,8 +249,10 @@ def _center_biases_(encoder: nn.Module | None, Y: Tensor) -> None: # images (n, 
 # %% ../nbs/book/10_estimator.ipynb #5e110033
 @torch.no_grad()
 def _codes(model: Autoencoder, Y: Tensor, alpha: float, step: float | Tensor, guessed: bool,
-           max_iter: int = 500, ready: Prepared | None = None) -> Tensor: # (n, l)
+           max_iter: int = 500, ready: Prepared | None = None,
+           missing: bool = False) -> Tensor: # (n, l)
     "Codes of scaled rows (n, d), in their precision, each row by itself."
+    if missing: return incomplete_codes(model, Y, alpha).codes.to(Y)
     if not guessed and _convex(model):
         return (ready or _prepared(model)).codes(Y, alpha).codes.to(Y)
     guess = None if model.encoder is None else _frozen(model.encoder, Y.dtype)(Y)
@@ -288,7 +299,7 @@ def _crossing(share: Callable[[float], float], target: float,
 # %% ../nbs/book/10_estimator.ipynb #5e110025
 @torch.no_grad()
 def _met(model: Autoencoder, Y: Tensor, alpha: float, step: float, guessed: bool,
-         target: float) -> float: # the l1 weight of inference
+         target: float, missing: bool = False) -> float: # the l1 weight of inference
     "Move the encoder's bias, or alpha, until the share of zeros in codes of Y is right."
     encoder, turned = model.encoder, alpha
     shift_ = getattr(encoder, 'shift_', None)            # of an encoder with biases
@@ -298,10 +309,10 @@ def _met(model: Autoencoder, Y: Tensor, alpha: float, step: float, guessed: bool
         nonlocal turned
         if not guessed: turned = alpha*math.exp(x)
         elif shift_: shift_(bias, x)
-        return sparsity(_codes(model, Y, turned, step, guessed, 200, ready)).item()
+        return sparsity(_codes(model, Y, turned, step, guessed, 200, ready, missing)).item()
     size = 1. if not guessed else _codes(model, Y, alpha, step, guessed).abs().mean().item()
     share(_crossing(share, target, .02*size))
-    reached = sparsity(_codes(model, Y, turned, step, guessed, ready=ready)).item()
+    reached = sparsity(_codes(model, Y, turned, step, guessed, 500, ready, missing)).item()
     if abs(reached - target) > .01 + .5/len(Y):
         never = 'the encoder gives no zeros; ' if guessed and not reached else ''
         warnings.warn(f'target_sparsity is {target:g}, but {reached:.1%} of the codes are zero: '
@@ -316,7 +327,8 @@ def _origin(given: dict[str, Any], scaling: Scaling) -> dict[str, Any]:
     if given['gamma'] is None: free |= {'gamma'}
     words = {name: getattr(value, '__name__', str(value))
              for name, value in given.items() if name not in free}
-    return words | dict(data=_fingerprint(*(state[k] for k in ('count', 'mean', 'squares'))))
+    count = state['count'] if isinstance(state['count'], int) else sum(state['count'])
+    return words | dict(data=_fingerprint(count, state['mean'], state['squares']))
 
 @contextmanager
 def _kept(path: str | Path | None, run: Run, ranks: Ranks) -> Iterator[Callable[[Run], None]]:
@@ -449,6 +461,7 @@ class SparseCoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
                  verbose: bool = False,               # a bar on stderr
                  scaling: str = 'standard',           # one of `Scaling.KINDS`
                  revive: bool = False,                # resample dead components
+                 missing: str = 'refuse',             # 'ignore': NaN is what was not measured
                  callbacks: Sequence[Callable] = (),  # called with the history after each epoch
                  checkpoint: str | Path | None = None): # a file that `fit` goes on from
         self.n_components, self.alpha, self.positive = n_components, alpha, positive
@@ -457,6 +470,7 @@ class SparseCoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         self.batch_size, self.max_epochs, self.scaling = batch_size, max_epochs, scaling
         self.random_state, self.device, self.verbose = random_state, device, verbose
         self.revive, self.callbacks, self.checkpoint = revive, callbacks, checkpoint
+        self.missing = missing
         self.gamma, self.refit, self.tol, self.max_iter = gamma, refit, tol, max_iter
         self.sparse_output = sparse_output
 
@@ -470,7 +484,8 @@ class SparseCoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         (ConvergenceWarning) where the share of zeros is not what `target_sparsity` says.
         """
         rows = self._prepare(X)
-        scaling = Scaling(self.scaling, self.image_shape_).fit(rows, name='X')
+        scaling = Scaling(self.scaling, self.image_shape_).fit(rows, name='X',
+                                                               missing=self._ignores)
         run, data = self._begin(rows, scaling, hold=True)
         with joined(run.model.lam.device.type) as ranks:
             self._check_seeds(run, ranks)
@@ -489,7 +504,7 @@ class SparseCoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         rows = self._prepare(X) if first else self._rows(X, reset=False)
         scaling = (Scaling(self.scaling, self.image_shape_) if first
                    else copy.deepcopy(self.scaling_))
-        for Y in _batches(rows, self.batch_size, self.n_features_in_): scaling.partial_fit(Y, 'X')
+        for Y in self._parts(rows): scaling.partial_fit(Y, 'X', self._ignores)
         before = [] if first else self.history_
         run, data = self._begin(rows, scaling, False) if first else self._continue(rows, scaling)
         with joined(run.model.lam.device.type) as ranks:
@@ -514,7 +529,7 @@ class SparseCoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         kind = rows.dtype if isinstance(rows, np.ndarray) and not _mapped(rows) else np.float32
         size = self.batch_size if self._ready() is None else max(self.batch_size, 4096)
         made = [self._coded(self.scaling_.apply(Y, 'X'), self.sparse_output)
-                for Y in _batches(rows, size, self.n_features_in_)]
+                for Y in _batches(rows, size, self.n_features_in_, missing=self._ignores)]
         codes = _joined([Z for Z, _ in made], kind)
         if not certify: return codes
         if made[0][1] is None:
@@ -528,36 +543,42 @@ class SparseCoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
 
         They have the floating type of Z, but float32 where it is a smaller one, or none; and
         are an array, also where `set_output` makes `transform` give tables, as everywhere in
-        scikit-learn. Raises ValueError naming Z or `like`, NotFittedError before `fit`.
+        scikit-learn. With missing='ignore', what `like` knows stays as it is, and only holes are
+        filled. Raises ValueError naming Z or `like`, NotFittedError before `fit`.
         """
         check_is_fitted(self)
         codes, l, maps = as_rows(Z, 'Z', torch.float64), self.model_.shared.l, None
+        known: Tensor | None = None
         if codes.shape[1:] != (l,):
             raise ValueError(f'Z has shape {tuple(codes.shape)}; it must be (N, {l})')
-        if self.scaling == 'contrast':           # which is given back from the data
-            if like is None: raise ValueError("like is None; scaling='contrast' needs data")
-            data = as_rows(like, 'like', torch.float64).flatten(1)
+        if self.scaling == 'contrast' and like is None: # which is given back from the data
+            raise ValueError("like is None; scaling='contrast' needs data")
+        if self.scaling == 'contrast' or (self._ignores and like is not None):
+            data = as_rows(like, 'like', torch.float64, missing=self._ignores).flatten(1)
             if len(data) != len(codes):
                 raise ValueError(f'like has {len(data)} rows, Z {len(codes)}; they must agree')
-            maps = self.scaling_.maps(data, 'like')
+            maps = self.scaling_.maps(data, 'like')     # raises where features differ
+            if self._ignores: known = data
         kind: Any = getattr(Z, 'dtype', None)
         large = getattr(kind, 'kind', '') == 'f' and kind.itemsize >= 8
-        made = self.scaling_.undo(self._decoded(codes), maps).numpy().astype(
-            np.float64 if large else np.float32)
-        return made.reshape(-1, *self.image_shape_)
+        made = self.scaling_.undo(self._decoded(codes), maps)
+        if known is not None: made = made.where(known.isnan(), known)
+        kind = np.float64 if large else np.float32
+        return made.numpy().astype(kind).reshape(-1, *self.image_shape_)
 
     def score(self, X: ArrayLike | Iterable, y: object = None) -> float:
         "Share of the variance of X that reconstructions explain. Raises as `transform`."
         check_is_fitted(self)
-        n, error, total, squares, first = 0, 0., torch.zeros(()), 0., None
-        rows = self._rows(X, reset=False)
-        for Y in _batches(rows, self.batch_size, self.n_features_in_):
+        n, error, total, squares, first = torch.zeros(()), 0., torch.zeros(()), 0., None
+        for Y in self._parts(self._rows(X, reset=False)):
             back = self._decoded(self._coded(self.scaling_.apply(Y, 'X'))[0])
-            error += (self.scaling_.undo(back, self.scaling_.maps(Y)) - Y).square().sum().item()
-            first = Y.mean(0) if first is None else first
-            n, total = n + len(Y), total + (Y - first).sum(0)
-            squares += (Y - first).square().sum().item()
-        spread = squares - total.square().sum().item()/n
+            back, known = self.scaling_.undo(back, self.scaling_.maps(Y)), ~Y.isnan()
+            error += torch.where(known, back - Y, 0).square().sum().item()
+            first = Y.nanmean(0).nan_to_num() if first is None else first
+            off = torch.where(known, Y - first, 0)
+            n, total = n + known.sum(0), total + off.sum(0)
+            squares += off.square().sum().item()
+        spread = squares - (total.square()/n.clamp(min=1)).sum().item()
         if spread > 0: return 1 - error/spread
         return 1. if error == 0 else -math.inf
 
@@ -685,10 +706,11 @@ class SparseCoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         "Check X; with `reset` remember its shape. Raises ValueError naming X."
         X = _loaded(X)
         parts = _streamed(X)
-        first = next(batches(X, self.batch_size, name='X')) if parts else X
+        first = next(batches(X, self.batch_size, name='X', missing=self._ignores)) if parts else X
         try:
-            rows, shape = _table(first)
-            rows = validate_data(self, rows, reset=reset, dtype=[np.float32, np.float64])
+            rows, shape = _table(first, self._ignores)
+            rows = validate_data(self, rows, reset=reset, dtype=[np.float32, np.float64],
+                                 ensure_all_finite='allow-nan' if self._ignores else True)
         except (ValueError, TypeError) as error:
             if str(error).startswith('X '): raise
             raise type(error)(f'X: {error}') from error
@@ -702,7 +724,7 @@ class SparseCoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         "A run that has not started, and what it learns from."
         given = self.get_params(deep=False)
         model = _built(given, _recipe(given, self.n_features_in_), self.image_shape_, self._seed)
-        data = _Scaled(rows, scaling, model, hold)
+        data = _Scaled(rows, scaling, model, hold, self._ignores)
         _center_biases_(model.encoder, next(data(0)))
         return self._run_of(model, scaling), data
 
@@ -711,10 +733,15 @@ class SparseCoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         run = copy.deepcopy(self._run or self._run_of(self.model_, scaling))
         run.model.recipes = (replace(run.model.shared, falling=0.),)
         run.epoch, run.steps, run.history = self.n_iter_, type(run.steps)(run.model), []
-        return run, _Scaled(rows, scaling, run.model, hold=False)
+        return run, _Scaled(rows, scaling, run.model, False, self._ignores)
 
     def _run_of(self, model: Autoencoder, scaling: Scaling) -> Run:
-        atoms = AtomByAtom(model.decoder.W) if _closed_form(model) else None
+        closed = _closed_form(model)
+        if self._ignores and not closed:
+            raise ValueError("missing is 'ignore'; that needs decoder='linear', encoder=None and "
+                             "regularization='unit_norm', on the CPU")
+        learner = AtomByFeature if self._ignores else AtomByAtom
+        atoms = learner(model.decoder.W) if closed else None
         origin = _origin(self.get_params(deep=False), scaling)
         return Run(model, str(model.lam.device), origin, atoms)
 
@@ -728,7 +755,14 @@ class SparseCoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         "The codes of `transform` while the model learns, with the step and weight of the moment."
         if self._guessed(): return None
         return lambda Y: _codes(run.model, Y.flatten(0, -2), run.weight.lam.item(),
-                                run.model.step, False, 100)
+                                run.model.step, False, 100, self._ignores)
+
+    @property
+    def _ignores(self) -> bool: # what is missing
+        return self.missing == 'ignore'
+
+    def _parts(self, rows: Any) -> Iterator[Tensor]: # (n, d)
+        return _batches(rows, self.batch_size, self.n_features_in_, missing=self._ignores)
 
     def _guessed(self) -> bool: # whether codes in use are the encoder's
         return self.transform_algorithm == 'encoder' and self.encoder is not None
@@ -744,9 +778,9 @@ class SparseCoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         if Y is None: Y = torch.cat([batch[0] for batch in run.recent])
         step, alpha = _safe_step(model, run.codes), run.weight.lam.item()
         if meet and not run.weight.fixed:
-            alpha = _met(model, Y, alpha, step, guessed, run.weight.target.item())
+            alpha = _met(model, Y, alpha, step, guessed, run.weight.target.item(), self._ignores)
         with torch.no_grad():
-            Z = _codes(model, Y, alpha, step, guessed)
+            Z = _codes(model, Y, alpha, step, guessed, missing=self._ignores)
             explained = explained_variance(Y, model.decoder(Z)[0]).item()
         run.recent.clear()
         run.codes, self.scaling_, self.alpha_, self.step_ = None, scaling, alpha, step
@@ -787,6 +821,9 @@ class SparseCoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
     def _coded(self, Y: Tensor, sparse: bool = False) -> tuple[Any, Tensor | None]:
         "Codes of scaled rows (n, d), CSR if `sparse`, and where they are exact their gaps (n,)."
         alpha, ready = self.alpha_ or 0., self._ready()
+        if self._ignores:
+            known = incomplete_codes(self.model_, Y, alpha, self.tol)
+            return (_csr(known.codes) if sparse else known.codes.to(Y)), known.gap
         if ready is not None:
             found = ready.codes(Y, alpha, tol=self.tol, refit=self.refit, sparse=sparse)
             gaps = 2*found.residual/(alpha + found.residual).clamp(min=1e-300)
@@ -815,6 +852,7 @@ class SparseCoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ['float64', 'float32']
+        tags.input_tags.allow_nan = self._ignores
         return tags
 
 _OURS = 'device', 'verbose', 'callbacks', 'checkpoint'  # parameters that no stored model sets

@@ -23,10 +23,11 @@ from .decoders import _curvature, generator, _learn_from_
 from .validation import check_given, _check_sizes
 from .inference import Diverged, Inference, lipschitz
 from .data.datasets import Dataset, Split
-from .metrics import _code_norms, _column_norms, dead, psnr, sparsity
+from .metrics import _code_norms, _column_norms, dead, psnr, sparsity, variance
 from .distributed import (_ALONE, Ranks, _average_, _begin_alike_, choose_device,
                                         _sharing)
 from .model import Autoencoder
+from .missing import AtomByFeature, incomplete_step
 from .online import AtomByAtom, dictionary_step
 
 # %% ../nbs/book/08_training.ipynb #15de3932
@@ -53,6 +54,7 @@ def training_step(model: Autoencoder,
                   Y: Tensor,                         # images (members, n, d)
                   ) -> tuple[Tensor, Inference]:
     "Infer codes for a batch, then step decoder and encoder. Returns both losses (2, members)."
+    if isinstance(optimizer, AtomByFeature): return incomplete_step(model, optimizer, Y)
     if isinstance(optimizer, AtomByAtom): return dictionary_step(model, optimizer, Y)
     encoder, layers = model.encoder, [None]
     if encoder is not None:
@@ -250,7 +252,7 @@ def _resample(model: Autoencoder,     # with a dictionary or a hidden layer
              Z: Tensor,              # their codes (members, n, l)
              seeds: Sequence[int]) -> None:
     "Neuron resampling: dead components begin anew as what badly explained images lack."
-    lacking = Y - model.decoder(Z)                                              # (members, n, d)
+    lacking = torch.where(Y.isnan(), 0, Y - model.decoder(Z))                   # (members, n, d)
     for i, seed in enumerate(seeds):
         j = dead[i].nonzero().flatten()
         odds = lacking[i].square().sum(1).square().cpu() + 1e-30
@@ -268,7 +270,7 @@ def _renew(model: Autoencoder, optimizer: torch.optim.Optimizer, i: int, j: Tens
     for W in renewed:
         for name, value in optimizer.state[W].items():
             if value.dim(): value[i][..., j] = 0.
-            if name == 'A': value[i][j] = 0.     # of an `AtomByAtom`: the pairs that j are in
+            if name == 'A': value[i][..., j, :] = 0.  # of an `AtomByAtom`: the pairs of j
 
 # %% ../nbs/book/08_training.ipynb #9ad3d8cd
 class Run:
@@ -379,7 +381,7 @@ class _Account:
     def add(self, Y: Tensor, losses: Tensor, iterations: Tensor, zeros: Tensor,
             alive: Tensor) -> None: # codes (members, n, l) that count as alive
         new = dict(loss_decoder=losses[0], loss_encoder=losses[1], iterations=iterations,
-                   sparsity=zeros, spread=Y.var(-2, correction=0).mean(-1))
+                   sparsity=zeros, spread=variance(Y))
         for name, value in new.items():
             self.sums[name] = self.sums.get(name, 0) + value.double()
         self.batches, self.rows = self.batches + 1, self.rows + Y.shape[-2]

@@ -10,7 +10,8 @@ import math
 import mmap
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
@@ -25,6 +26,7 @@ def as_rows(X: ArrayLike,                # array, tensor, table or list: (N, d),
             name: str = 'X',             # of the argument, for messages
             dtype: torch.dtype = torch.float32,
             numbers: range | np.ndarray | None = None, # of the rows, for messages
+            missing: bool = False,       # NaN is allowed: a number that was not measured
             ) -> Tensor: # X's shape; shares X's memory where X already is such a tensor
     """Rows as a tensor of floats.
 
@@ -42,7 +44,8 @@ def as_rows(X: ArrayLike,                # array, tensor, table or list: (N, d),
         with np.errstate(over='ignore'): X = np.require(X, _NUMPY[dtype], ['C', 'W', 'E'])
         rows = torch.from_numpy(X)
     if not all_finite(rows):
-        finite = rows.isfinite()
+        finite = ~rows.isinf() if missing else rows.isfinite()
+        if finite.all(): return rows
         row = int((~finite).flatten(1).any(1).nonzero()[0])
         value = given[row].reshape(-1)[int((~finite[row]).flatten().nonzero()[0])].item()
         number = row if numbers is None else numbers[row]
@@ -114,6 +117,7 @@ def batches(X: ArrayLike | Iterable, # rows by number, rows on disk, or an itera
             drop_last: bool = False, # leave out a smaller last batch, unless it is alone
             dtype: torch.dtype = torch.float32,
             name: str = 'X',         # of the argument, for messages
+            missing: bool = False,   # NaN is allowed: a number that was not measured
             ) -> Iterator[Tensor]: # (batch_size, ...), the last one perhaps smaller
     """One pass over data of any kind, a batch of rows at a time, without labels beside them.
 
@@ -130,7 +134,8 @@ def batches(X: ArrayLike | Iterable, # rows by number, rows on disk, or an itera
                          'once; pass a list of batches, or an object whose __iter__ begins '
                          'again')
     rng = np.random.default_rng([seed, epoch]) if shuffle else None
-    parts = _parts(_by_number(X, name), batch_size, rng, dtype, name)
+    as_numbers = partial(as_rows, name=name, dtype=dtype, missing=missing)
+    parts = _parts(_by_number(X, name), batch_size, rng, as_numbers, name)
     return _resize(parts, batch_size, drop_last, name)
 
 # %% ../../nbs/data/arrays.ipynb #80d46500
@@ -152,25 +157,25 @@ def _take(X: ArrayLike, rows: range | np.ndarray) -> ArrayLike:
 
 # %% ../../nbs/data/arrays.ipynb #25eaaa4d
 def _parts(X: ArrayLike, batch_size: int, rng: np.random.Generator | None,
-           dtype: torch.dtype, name: str) -> Iterator[Tensor]:
-    if not _has_rows(X): yield from _collated(X, batch_size, rng, dtype, name)
+           as_numbers: Callable[..., Tensor], name: str) -> Iterator[Tensor]:
+    if not _has_rows(X): yield from _collated(X, batch_size, rng, as_numbers, name)
     elif rng is None:
         for rows in _blocks(len(X), batch_size):
-            yield as_rows(_take(X, rows), name, dtype, rows)
+            yield as_numbers(_take(X, rows), numbers=rows)
             _release(X)
     elif _in_memory(X):
         order = rng.permutation(len(X))
         for part in _blocks(len(X), batch_size):
             rows = order[part.start:part.stop]
-            yield as_rows(_take(X, rows), name, dtype, rows)
-    else: yield from _shuffled_blocks(X, batch_size, rng, dtype, name)
+            yield as_numbers(_take(X, rows), numbers=rows)
+    else: yield from _shuffled_blocks(X, batch_size, rng, as_numbers)
 
 def _blocks(n: int, size: int) -> list[range]:
     return [range(i, min(i + size, n)) for i in range(0, n, size)]
 
 # %% ../../nbs/data/arrays.ipynb #63e08831
 def _shuffled_blocks(X: ArrayLike, batch_size: int, rng: np.random.Generator,
-                     dtype: torch.dtype, name: str) -> Iterator[Tensor]:
+                     as_numbers: Callable[..., Tensor]) -> Iterator[Tensor]:
     "Rows on disk: blocks of about 1 MB, in random order, 64 of which are shuffled together."
     block = max(1, 2**18//math.prod(X.shape[1:]))
     blocks = _blocks(len(X), block)
@@ -184,7 +189,7 @@ def _shuffled_blocks(X: ArrayLike, batch_size: int, rng: np.random.Generator,
         mixed = rng.permutation(len(rows))
         for part in _blocks(len(rows), batch_size):
             these = mixed[part.start:part.stop]
-            yield as_rows(rows[these], name, dtype, numbers[these])
+            yield as_numbers(rows[these], numbers=numbers[these])
 
 # %% ../../nbs/data/arrays.ipynb #66b43b69
 def _mapping(X: object) -> np.memmap | None: # the file behind an array or its base
@@ -204,7 +209,7 @@ def _release(X: object):
 
 # %% ../../nbs/data/arrays.ipynb #810aa7c6
 def _collated(X: Iterable, batch_size: int, rng: np.random.Generator | None,
-              dtype: torch.dtype, name: str) -> Iterator[Tensor]:
+              as_numbers: Callable[..., Tensor], name: str) -> Iterator[Tensor]:
     "A torch Dataset, whose single samples are put together, or an iterable of batches."
     order = None
     if isinstance(X, Dataset):
@@ -224,7 +229,7 @@ def _collated(X: Iterable, batch_size: int, rng: np.random.Generator | None,
                              'images alone, or tuples that begin with them')
         end = seen + len(part) if np.ndim(part) else seen
         numbers = range(seen, end) if order is None else order[seen:end]
-        found = as_rows(part, name, dtype, numbers)
+        found = as_numbers(part, numbers=numbers)
         seen += len(found)
         yield found
 
@@ -248,18 +253,27 @@ def _resize(parts: Iterable[Tensor], batch_size: int, drop_last: bool,
 # %% ../../nbs/data/arrays.ipynb #dfaa9884
 class _Moments:
     "Count, mean and sum of squared deviations of each feature, in double precision."
-    def __init__(self, count: int = 0, mean: Tensor | None = None,
-                 squares: Tensor | None = None):
+    def __init__(self, count: int | Tensor = 0, # (d,) where numbers are missing
+                 mean: Tensor | None = None, squares: Tensor | None = None):
         nothing = torch.zeros((), dtype=torch.double)
         self.count, self.mean = count, nothing if mean is None else mean
         self.squares = nothing if squares is None else squares
 
-    def add(self, X: Tensor): # (n, d)
-        n, mean = len(X), X.mean(0)
+    def add(self, X: Tensor): # (n, d); NaN is a number that does not count
+        n: int | Tensor = len(X)
+        if missing := not all_finite(X): n = (~X.isnan()).sum(0)
+        mean = X.nanmean(0).nan_to_num() if missing else X.mean(0)
+        squares = (X - mean).square()
+        squares = squares.nansum(0) if missing else squares.sum(0)
         total, delta = self.count + n, mean - self.mean
-        between = delta.square()*self.count*n/total
-        self.squares = self.squares + (X - mean).square().sum(0) + between
-        self.mean, self.count = self.mean + delta*n/total, total
+        share = n/total if isinstance(total, int) else n/total.clamp(min=1)
+        between = delta.square()*self.count*share
+        self.squares = self.squares + squares + between
+        self.mean, self.count = self.mean + delta*share, total
+
+    @property
+    def rows(self) -> int: # that know something of a feature, at most
+        return self.count if isinstance(self.count, int) else int(self.count.max())
 
 # %% ../../nbs/data/arrays.ipynb #708433ff
 _ONE = torch.ones((), dtype=torch.double)
@@ -278,12 +292,12 @@ class _Learned:
         self._moments, self._features = _Moments(), tuple[int, ...]()
 
     def __repr__(self) -> str:
-        return f'Scaling({self.kind!r}, from {self._moments.count:,} rows)'
+        return f'Scaling({self.kind!r}, from {self._moments.rows:,} rows)'
 
     def _images(self, X: Tensor) -> Tensor: return X.double().reshape(-1, *(self.shape or ()))
 
     def _check(self, X: Tensor, name: str):
-        if not self._moments.count:
+        if not self._moments.rows:
             raise ValueError(f'a scaling of kind {self.kind!r} is fitted before it is used')
         if (X.shape[-1] != math.prod(self._features)
             and tuple(X.shape[-len(self._features):]) != self._features):
@@ -293,21 +307,22 @@ class _Learned:
 # %% ../../nbs/data/arrays.ipynb #63802daa
 class _Learning(_Learned):
     def fit(self, X: ArrayLike | Iterable, batch_size: int = 1000, max_rows: int = 100_000,
-            name: str = 'X') -> Any:
-        "Learn anew, from data of any kind that `batches` takes."
+            name: str = 'X', missing: bool = False) -> Any:
+        "Learn anew, from data of any kind that `batches` takes; with `missing` NaN does not count."
         self._moments, self._features, seen = _Moments(), (), 0
-        for Y in batches(X, batch_size, shuffle=True, dtype=torch.float64, name=name):
-            self.partial_fit(Y[:max_rows - seen], name)
+        for Y in batches(X, batch_size, shuffle=True, dtype=torch.float64, name=name,
+                         missing=missing):
+            self.partial_fit(Y[:max_rows - seen], name, missing)
             seen += len(Y)
             if seen >= max_rows: break
         return self
 
-    def partial_fit(self, X: Tensor, name: str = 'X') -> Any:
-        "Learn from one more batch (n, d) or (n, ...)."
-        X = as_rows(X, name, torch.float64)
+    def partial_fit(self, X: Tensor, name: str = 'X', missing: bool = False) -> Any:
+        "Learn from one more batch (n, d) or (n, ...); with `missing` NaN does not count."
+        X = as_rows(X, name, torch.float64, missing=missing and not self.shape)
         if self.shape and math.prod(X.shape[1:]) != math.prod(self.shape):
             raise ValueError(f'{name} has rows of shape {(*X.shape[1:],)}, not {self.shape}')
-        if self._moments.count: self._check(X, name)
+        if self._moments.rows: self._check(X, name)
         self._features = tuple(X.shape[1:])
         if not self.shape: self._moments.add(X.flatten(1))
         else: # of every image, its mean local deviation and its mean size
@@ -323,7 +338,13 @@ class _Maps(_Learning):
     def _learned(self) -> tuple[Tensor, Tensor]: # scale and shift
         count, mean, squares = self._moments.count, self._moments.mean, self._moments.squares
         if self.kind == 'mean': return _ONE, mean
-        if self.kind == 'standard':
+        if isinstance(count, Tensor): # each feature has been seen in other rows
+            if self.kind == 'standard':
+                whole, total = (count*mean).sum()/count.sum(), count.sum()
+                squares = squares.sum() + (count*(mean - whole).square()).sum()
+                count, mean = total, whole
+            count = count.clamp(min=1)
+        elif self.kind == 'standard':
             squares = squares.mean() + count*(mean - mean.mean()).square().mean()
             mean = mean.mean()
         scale = (squares/count).sqrt()
@@ -375,7 +396,8 @@ class Scaling(_Applied):
     def state(self) -> dict[str, Any]:
         "All that was learned, as numbers, words, lists and tensors, for `from_state`."
         m = self._moments
-        return dict(kind=self.kind, shape=self.shape and list(self.shape), count=m.count,
+        count = m.count.tolist() if isinstance(m.count, Tensor) else m.count
+        return dict(kind=self.kind, shape=self.shape and list(self.shape), count=count,
                     features=list(self._features), mean=m.mean, squares=m.squares)
 
     @classmethod
@@ -383,5 +405,7 @@ class Scaling(_Applied):
         "The scaling whose `state` this is."
         made = cls(state['kind'], state['shape'])
         made._features = tuple(state['features'])
-        made._moments = _Moments(state['count'], state['mean'], state['squares'])
+        count = state['count']
+        count = torch.tensor(count) if isinstance(count, list) else count
+        made._moments = _Moments(count, state['mean'], state['squares'])
         return made
