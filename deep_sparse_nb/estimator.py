@@ -755,7 +755,7 @@ class SparseCoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         "The codes of `transform` while the model learns, with the step and weight of the moment."
         if self._guessed(): return None
         return lambda Y: _codes(run.model, Y.flatten(0, -2), run.weight.lam.item(),
-                                run.model.step, False, 100, self._ignores)
+                                run.model.step, False, 100, missing=self._ignores)
 
     @property
     def _ignores(self) -> bool: # what is missing

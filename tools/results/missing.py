@@ -82,6 +82,6 @@ if __name__ == '__main__':
         filled(method, np.where(X > 1, np.nan, X), X, 'mean', 0)
     sets = 'digits', 'breast cancer', 'embeddings'
     for draw in range(DRAWS):
-        for method in methods:
-            for name in sets:
+        for name in sets:
+            for method in methods:
                 for share in SHARES: measure(name, share, draw, method)
