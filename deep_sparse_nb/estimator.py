@@ -141,7 +141,7 @@ def _streamed(X: object) -> bool:
         return getattr(X, 'columns', None) is None and not getattr(X, 'toarray', None)
     return isinstance(X, (Dataset, Iterable))
 
-def _table(X: ArrayLike, missing: bool = False) -> tuple[Any, tuple[int, ...]]: # and one row's shape
+def _table(X: ArrayLike, missing: bool = False) -> tuple[Any, tuple[int, ...]]: # shape of a row
     "Images as rows; all else as it is."
     if torch.is_tensor(X):
         kind = torch.float64 if X.dtype == torch.float64 else torch.float32
