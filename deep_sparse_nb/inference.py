@@ -107,13 +107,16 @@ def lipschitz(decoder: nn.Module,
     gamma, beta = (energy.each(name, largest) for name in ('gamma', 'beta'))
     return largest + gamma*2/shape[-1] + beta*2/max(n - 1, 1)
 
+# %% ../nbs/book/04_inference.ipynb #0cc0c331
+_STABLE = 4/3    # eta L up to which FISTA does not amplify (@eq-stable)
+
 def _too_long(step: float | Tensor, decoder: nn.Module, energy: Energy,
              Z: Tensor, # codes (..., n, l) of a batch
              few: int = 32, # of them are enough to measure a decoder that is not linear
              ) -> Tensor: # bool (...,)
-    "Whether a step is beyond 2/L, where gradient steps climb on the steepest quadratic."
+    "Whether a step is beyond 4/3L, where momentum amplifies the steepest direction."
     step = torch.as_tensor(step, dtype=Z.dtype, device=Z.device)
-    return step*lipschitz(decoder, energy, Z.shape[-2], Z[..., :few, :]) > 2
+    return step*lipschitz(decoder, energy, Z.shape[-2], Z[..., :few, :]) > _STABLE
 
 # %% ../nbs/book/04_inference.ipynb #0cc0c322
 class _Backtracking(Iteration):

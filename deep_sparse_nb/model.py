@@ -108,7 +108,7 @@ class Autoencoder(nn.Module):
         return self.infer(Y, energy=replace(self.own_energy, beta=0.)).codes
 
     def step_too_long(self, Z: Tensor) -> Tensor: # bool (members,)
-        "Whether the recipe's step is beyond 2/L at codes Z (members, n, l) of a batch."
+        "Whether the recipe's step is beyond 4/3L at codes Z (members, n, l) of a batch."
         if isinstance(self.step, str): return Z.new_zeros(len(Z), dtype=torch.bool)
         return _too_long(self.step, self.decoder, self.energy, Z)
 

@@ -21,7 +21,7 @@ from tqdm.auto import tqdm
 from .energy import Energy
 from .decoders import _curvature, generator, _learn_from_
 from .validation import check_given, _check_sizes
-from .inference import Diverged, Inference, lipschitz
+from .inference import _STABLE, Diverged, Inference, lipschitz
 from .data.datasets import Dataset, Split
 from .metrics import _code_norms, _column_norms, dead, psnr, sparsity, variance
 from .distributed import (_ALONE, Ranks, _average_, _begin_alike_, choose_device,
@@ -202,14 +202,14 @@ def _check_step(model: Autoencoder, Y: Tensor) -> None:
                        f"{model.shared.step:g} is too long; 1/L is {(1/L).min():.3g}")
 
 def _watch_step(run: 'Run', Z: Tensor) -> None: # codes (members, n, l) of the last batch
-    "Warn, once for each member, of a fixed step beyond 2/L; keep the epoch."
+    "Warn, once for each member, of a fixed step beyond 4/3L; keep the epoch."
     model, r, known = run.model, run.model.shared, run.unstable_from
     if r.step == 'auto' or r.step_rule in ('safe', '1/L') or (known > 0).all(): return
     new = model.step_too_long(Z).cpu() & (known <= 0)
     if not new.any(): return
-    limit = 2/lipschitz(model.decoder, model.energy, Z.shape[-2], Z)
+    limit = _STABLE/lipschitz(model.decoder, model.energy, Z.shape[-2], Z)
     known[new] = run.epoch + 1
-    warnings.warn(f'epoch {run.epoch + 1}: step {r.step:g} of inference is beyond 2/L = '
+    warnings.warn(f'epoch {run.epoch + 1}: step {r.step:g} of inference is beyond 4/3L = '
                   f'{limit.min():.3g} for members {_numbers(new)}; codes may climb and run '
                   "into the limit of iterations: step='auto' or step_rule='safe' follow L",
                   RuntimeWarning, stacklevel=3)
@@ -277,7 +277,7 @@ class Run:
     """A fit in progress, between two epochs. Its `model` is trained in place.
 
     `best` has the weights of each member's best epoch so far, `best_epoch`, with the validation
-    energy `best_energy`; `unstable_from` the epoch in which a fixed step first lay beyond 2/L
+    energy `best_energy`; `unstable_from` the epoch in which a fixed step first lay beyond 4/3L
     (0: never, -1: not known); `history` a row for each epoch and member. Raises TypeError for
     what is no `Autoencoder`.
     """
@@ -491,7 +491,7 @@ def train(run: Run,
     """Train in place, and return the run. From a checkpoint, it goes on bit for bit on a CPU.
 
     Raises `Diverged`, TypeError, and ValueError for images of another size than the decoder's.
-    Warns (RuntimeWarning) of a fixed step of inference beyond 2/L.
+    Warns (RuntimeWarning) of a fixed step of inference beyond 4/3L.
     """
     _check_request(run, epochs, minutes)
     (batches, valid), started, model = _batches_of(run, data), time.monotonic(), run.model

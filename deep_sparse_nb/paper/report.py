@@ -98,7 +98,7 @@ def _ours(point: pd.Series, rows: pd.DataFrame) -> dict:
                                              & (rows.lam == point.lam)]))
 
 def _unstable(rows: pd.DataFrame) -> int | None:
-    "The first epoch of any seed in which the step lay beyond 2/L; 0: never; None: not recorded."
+    "The first epoch of any seed in which the step lay beyond 4/3L; 0: never; None: not recorded."
     known = rows.unstable_from.dropna()
     return None if known.empty else int(known[known > 0].min() if known.any() else 0)
 
@@ -110,7 +110,7 @@ def report(results: str | Path = 'results') -> pd.DataFrame: # one row per row o
     we have no number; `verdict` says the same in words, and tells runs of less than the
     paper's budget apart. `step_rule` and `precision` say how ours were inferred: the paper's
     way is 'recipe' and 'float32'. `unstable_from` is the first epoch of any seed in which that
-    step lay beyond 2/L: 0 for never, None where it was not recorded. Rows with a
+    step lay beyond 4/3L: 0 for never, None where it was not recorded. Rows with a
     sigma compare reconstructions from noisy images.
     """
     rows = []
