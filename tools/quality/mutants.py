@@ -84,7 +84,7 @@ MUTANTS = [Mutant(*m) for m in [
     ('data.patches', 's.clamp(min=max(floor, 1e-4))', 's.clamp(min=1e-4)', 'test_patches.py'),
     ('data.patches', '_GREY_MEAN + _GREY_STD*m\n', '_GREY_STD*m\n', 'test_patches.py'),
 
-    ('data.arrays', 'delta.square()*self.count*n/total', 'delta.square()*n/total',
+    ('data.arrays', 'delta.square()*self.count*share', 'delta.square()*share',
      'test_arrays.py'),
 
     ('metrics', '20*math.log10(peak)', '10*math.log10(peak)', 'test_metrics.py'),
@@ -146,7 +146,7 @@ MUTANTS = [Mutant(*m) for m in [
     ('training', '2*(asked - inferred)', '2*(inferred - asked)', 'test_estimator.py -k weight'),
     ('training', 'left = 1 - run.epoch/run.epochs', 'left = 1 - (run.epoch + 1)/run.epochs',
      'test_training.py -k fall'),
-    ('inference', 'Z[..., :few, :]) > 2', 'Z[..., :few, :]) > 4', 'test_training.py'),
+    ('inference', 'Z[..., :few, :]) > _STABLE', 'Z[..., :few, :]) > 2*_STABLE', 'test_training.py'),
     ('training', "where(self.target > 0, turned, self.lam)", 'turned.clone()',
      'test_estimator.py -k weight'),
     ('estimator', 'name + \'.lock\'', 'stem + \'.lock\'', 'test_resumable.py'),
