@@ -24,7 +24,7 @@ from .decoders import HiddenDecoder, LinearDecoder
 from .encoders import LISTA
 from .files import write_atomically
 from .model import Autoencoder
-from .missing import AtomByFeature
+from .missing import _AtomByFeature
 from .online import AtomByAtom
 from .paper.recipes import SIZES, Member, recipe_from
 from .training import Run
@@ -231,7 +231,7 @@ def restore(path: str | Path, device: str = 'cpu',
     with _refusing(path):
         model = _rebuilt(about, tensors, decoder, encoder)
         run = Run(model, device, about['origin'])
-        learners = dict(AtomByAtom=AtomByAtom, AtomByFeature=AtomByFeature)
+        learners = dict(AtomByAtom=AtomByAtom, _AtomByFeature=_AtomByFeature)
         if (learner := learners.get(about['optimizer'])) is not None:
             run = Run(model, device, about['origin'], learner(model.decoder.W))
         _fill(run, about, tensors)

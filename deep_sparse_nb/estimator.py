@@ -38,7 +38,7 @@ from .kernels import jit
 from .kernels.active_set import Prepared
 from .metrics import dead, explained_variance, sparsity
 from .model import Autoencoder
-from .missing import AtomByFeature, incomplete_codes
+from .missing import _AtomByFeature, _incomplete_codes
 from .online import AtomByAtom, _closed_form
 from .paper.recipes import Recipe, recipe_from
 from .pretrained import _hub, _locate, _read_folder, _refusing, _write_folder
@@ -252,7 +252,7 @@ def _codes(model: Autoencoder, Y: Tensor, alpha: float, step: float | Tensor, gu
            max_iter: int = 500, ready: Prepared | None = None,
            missing: bool = False) -> Tensor: # (n, l)
     "Codes of scaled rows (n, d), in their precision, each row by itself."
-    if missing: return incomplete_codes(model, Y, alpha).codes.to(Y)
+    if missing: return _incomplete_codes(model, Y, alpha).codes.to(Y)
     if not guessed and _convex(model):
         return (ready or _prepared(model)).codes(Y, alpha).codes.to(Y)
     guess = None if model.encoder is None else _frozen(model.encoder, Y.dtype)(Y)
@@ -437,6 +437,7 @@ class SparseCoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         verbose: a bar of progress on stderr.
         scaling: 'none', 'mean', 'standard', 'features' or 'contrast', see `Scaling`.
         revive: components that died begin anew.
+        missing: 'refuse', or 'ignore': NaN in X means that a number was not measured.
         callbacks: functions called with the history after each epoch.
         checkpoint: a file that `fit` writes while it runs and goes on from."""
     _run: Run | None             # a fit that `partial_fit` goes on with
@@ -740,7 +741,7 @@ class SparseCoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         if self._ignores and not closed:
             raise ValueError("missing is 'ignore'; that needs decoder='linear', encoder=None and "
                              "regularization='unit_norm', on the CPU")
-        learner = AtomByFeature if self._ignores else AtomByAtom
+        learner = _AtomByFeature if self._ignores else AtomByAtom
         atoms = learner(model.decoder.W) if closed else None
         origin = _origin(self.get_params(deep=False), scaling)
         return Run(model, str(model.lam.device), origin, atoms)
@@ -822,7 +823,7 @@ class SparseCoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         "Codes of scaled rows (n, d), CSR if `sparse`, and where they are exact their gaps (n,)."
         alpha, ready = self.alpha_ or 0., self._ready()
         if self._ignores:
-            known = incomplete_codes(self.model_, Y, alpha, self.tol)
+            known = _incomplete_codes(self.model_, Y, alpha, self.tol)
             return (_csr(known.codes) if sparse else known.codes.to(Y)), known.gap
         if ready is not None:
             found = ready.codes(Y, alpha, tol=self.tol, refit=self.refit, sparse=sparse)

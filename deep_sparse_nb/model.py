@@ -18,7 +18,7 @@ from .data.arrays import as_rows
 from .distributed import _ALONE
 from .energy import Energy
 from .decoders import Decoder, HiddenDecoder, LinearDecoder
-from .stacks import OwnDecoder, stack, unstack
+from .stacks import _OwnDecoder, stack, _unstack
 from .inference import Inference, fista, _too_long
 from .iteration import Solver
 from .encoders import LISTA, OwnEncoder
@@ -129,8 +129,8 @@ class Autoencoder(nn.Module):
 
     def member(self, i: int) -> 'Autoencoder':
         "A copy of member `i`, as a stack of one."
-        decoder = unstack(self.decoder, i)
-        encoder = None if self.encoder is None else unstack(self.encoder, i)
+        decoder = _unstack(self.decoder, i)
+        encoder = None if self.encoder is None else _unstack(self.encoder, i)
         alone = Autoencoder(decoder, encoder, self.recipes[i], self.seeds[i])
         alone.load_state_dict({name: W[i:i + 1] for name, W in self.state_dict().items()})
         if isinstance(self.step, Tensor): alone.step = self.step[i:i + 1]
@@ -195,7 +195,7 @@ def _stacked_decoder(made: list[nn.Module], r: Recipe) -> Decoder:
             raise ValueError(f'the decoder has codes of shape {first.code_shape}; give one '
                              'decoder of codes (l,), or a list with one for each member')
         return stack(made)
-    return OwnDecoder.of(made, r.l)
+    return _OwnDecoder.of(made, r.l)
 
 def _stacked_encoder(made: list[nn.Module], decoder: Decoder, r: Recipe) -> nn.Module:
     assert decoder.code_shape is not None and decoder.d is not None

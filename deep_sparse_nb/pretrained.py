@@ -22,7 +22,7 @@ from safetensors import safe_open
 from safetensors.torch import save as serialized
 from torch import Tensor
 import deep_sparse_nb
-from .files import _check_place, write_together
+from .files import _check_place, _write_together
 
 # %% ../nbs/more/pretrained.ipynb #5e120020
 _FORMAT, _VERSION = 'deep_sparse_nb.SparseCoder', 1
@@ -51,7 +51,7 @@ def _write_folder(folder: str | Path, config: dict[str, Any],
     text = json.dumps(whole, indent=1, allow_nan=False) + '\n'
     card = _model_card(whole, folder.resolve().name)
     made = {_WEIGHTS: weights, _CONFIG: text.encode(), _CARD: card.encode()}
-    write_together({folder/name: partial(Path.write_bytes, data=content)
+    _write_together({folder/name: partial(Path.write_bytes, data=content)
                     for name, content in made.items()})
 
 # %% ../nbs/more/pretrained.ipynb #5e120022

@@ -20,7 +20,7 @@ from torch import Tensor
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from .features import _learn_dictionary
-from .files import write_together
+from .files import _write_together
 from .kernels.active_set import Prepared
 
 # %% ../nbs/sae/sae.ipynb #5ae10006
@@ -331,7 +331,7 @@ class _Origin(NamedTuple):
             tensors[name] = value.to(old.dtype).contiguous().clone()
         save = torch.save if self.weights.endswith('.pt') else save_file
         text = _dumps(self.config, self.settings)
-        write_together({folder/self.weights: lambda path: save(tensors, path),
+        _write_together({folder/self.weights: lambda path: save(tensors, path),
                         folder/self.settings: lambda path: path.write_text(text, 'utf-8')})
 
 def _dumps(config: dict, name: str) -> str:

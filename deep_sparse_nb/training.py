@@ -23,11 +23,11 @@ from .decoders import _curvature, generator, _learn_from_
 from .validation import check_given, _check_sizes
 from .inference import _STABLE, Diverged, Inference, lipschitz
 from .data.datasets import Dataset, Split
-from .metrics import _code_norms, _column_norms, dead, psnr, sparsity, variance
+from .metrics import _code_norms, _column_norms, dead, psnr, sparsity, _variance
 from .distributed import (_ALONE, Ranks, _average_, _begin_alike_, choose_device,
                                         _sharing)
 from .model import Autoencoder
-from .missing import AtomByFeature, incomplete_step
+from .missing import _AtomByFeature, _incomplete_step
 from .online import AtomByAtom, dictionary_step
 
 # %% ../nbs/book/08_training.ipynb #15de3932
@@ -54,7 +54,7 @@ def training_step(model: Autoencoder,
                   Y: Tensor,                         # images (members, n, d)
                   ) -> tuple[Tensor, Inference]:
     "Infer codes for a batch, then step decoder and encoder. Returns both losses (2, members)."
-    if isinstance(optimizer, AtomByFeature): return incomplete_step(model, optimizer, Y)
+    if isinstance(optimizer, _AtomByFeature): return _incomplete_step(model, optimizer, Y)
     if isinstance(optimizer, AtomByAtom): return dictionary_step(model, optimizer, Y)
     encoder, layers = model.encoder, [None]
     if encoder is not None:
@@ -381,7 +381,7 @@ class _Account:
     def add(self, Y: Tensor, losses: Tensor, iterations: Tensor, zeros: Tensor,
             alive: Tensor) -> None: # codes (members, n, l) that count as alive
         new = dict(loss_decoder=losses[0], loss_encoder=losses[1], iterations=iterations,
-                   sparsity=zeros, spread=variance(Y))
+                   sparsity=zeros, spread=_variance(Y))
         for name, value in new.items():
             self.sums[name] = self.sums.get(name, 0) + value.double()
         self.batches, self.rows = self.batches + 1, self.rows + Y.shape[-2]

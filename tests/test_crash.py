@@ -71,10 +71,10 @@ def work(kind, folder, started, n=0, stage=None):
 
 def fatal(n, stage):
     "The n-th file from now on will not be written beyond a stage."
-    whole, fsync, rename, written = files.write_together, os.fsync, os.replace, []
+    whole, fsync, rename, written = files._write_together, os.fsync, os.replace, []
     def die(now):
         if stage == now and len(written) == n: os.kill(os.getpid(), signal.SIGKILL)
-    def write_together(parts):
+    def _write_together(parts):
         def begin_to(fresh, path, write):
             written.append(path)
             write(fresh)
@@ -84,8 +84,8 @@ def fatal(n, stage):
     def flush(file): die('fsync'); fsync(file)
     def replace_(fresh, path): die('replace'); rename(fresh, path); die('replaced')
     for name, module in list(sys.modules.items()):
-        if name.startswith('deep_sparse_nb') and hasattr(module, 'write_together'):
-            module.write_together = write_together
+        if name.startswith('deep_sparse_nb') and hasattr(module, '_write_together'):
+            module._write_together = _write_together
     os.fsync, os.replace = flush, replace_
 
 def started(kind, folder, *fate):

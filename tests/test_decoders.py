@@ -4,7 +4,7 @@ import torch
 from deep_sparse_nb.decoders import Decoder, HiddenDecoder, LinearDecoder, atoms
 from deep_sparse_nb.energy import Energy
 from deep_sparse_nb.inference import fista
-from deep_sparse_nb.stacks import OwnDecoder, _OwnDictionary, _OwnHidden, stack
+from deep_sparse_nb.stacks import _OwnDecoder, _OwnDictionary, _OwnHidden, stack
 from torch import nn
 
 class Own(Decoder):
@@ -81,8 +81,8 @@ def layers(bias): return nn.Sequential(nn.Linear(5, 9, bias), nn.ReLU(), nn.Line
 
 OWN = dict(linear=(lambda: nn.Linear(5, 7, bias=False), _OwnDictionary),
            hidden=(lambda: layers(True), _OwnHidden), bare=(lambda: layers(False), _OwnHidden),
-           affine=(lambda: nn.Linear(5, 7), OwnDecoder),
-           deeper=(lambda: nn.Sequential(*layers(True), nn.Tanh()), OwnDecoder))
+           affine=(lambda: nn.Linear(5, 7), _OwnDecoder),
+           deeper=(lambda: nn.Sequential(*layers(True), nn.Tanh()), _OwnDecoder))
 
 @pytest.mark.parametrize('dtype', [torch.float32, torch.float64])
 @pytest.mark.parametrize('members', [1, 3])
@@ -90,7 +90,7 @@ OWN = dict(linear=(lambda: nn.Linear(5, 7, bias=False), _OwnDictionary),
 def test_known_layers_have_the_gradient_of_any(kind, members, dtype):
     torch.manual_seed(0)
     make, expected = OWN[kind]
-    own = OwnDecoder.of([make() for _ in range(members)], 5)
+    own = _OwnDecoder.of([make() for _ in range(members)], 5)
     assert type(own) is expected and own.linear == (kind == 'linear')
     Y, Z = torch.randn(6, 7, dtype=dtype), torch.rand(members, 6, 5, dtype=dtype)
     by_rule = Decoder.reconstruction_gradient(own, Y).full(Z)
@@ -100,7 +100,7 @@ def test_known_layers_have_the_gradient_of_any(kind, members, dtype):
 def test_a_layer_that_is_watched_is_any_module():
     watched = layers(True)
     watched[1].register_forward_hook(lambda module, given, made: 2*made)
-    assert type(OwnDecoder.of([watched], 5)) is OwnDecoder
+    assert type(_OwnDecoder.of([watched], 5)) is _OwnDecoder
 
 class Mixing(nn.Module):
     "Images that depend on the whole batch."
@@ -122,7 +122,7 @@ class Counting(nn.Module):
 def test_samples_are_left_out_where_they_are_alone(make, apart):
     torch.manual_seed(0)
     module = make()
-    own, Y, Z = OwnDecoder([module], 5), torch.randn(8, 7), torch.rand(1, 8, 5)
+    own, Y, Z = _OwnDecoder([module], 5), torch.randn(8, 7), torch.rand(1, 8, 5)
     gradient = own.reconstruction_gradient(Y)
     whole = gradient.full(Z)
     wanted = torch.tensor([[True, False]*4])
@@ -136,7 +136,7 @@ def test_samples_are_left_out_where_they_are_alone(make, apart):
 
 def test_a_step_that_is_known_is_hardly_searched_for():
     torch.manual_seed(0)
-    own, Y = OwnDecoder([Counting()], 5), torch.randn(8, 7)
+    own, Y = _OwnDecoder([Counting()], 5), torch.randn(8, 7)
     own.stacked.seen[0] = 0
     fista(Y, own, Energy(1e-3), start=torch.full((8, 5), .01), step='backtracking', max_iter=50,
           tol=1e-30)

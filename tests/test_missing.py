@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from deep_sparse_nb import SparseCoder
 from deep_sparse_nb.data.arrays import Scaling, batches
 from deep_sparse_nb.kernels.incomplete import known_codes
-from deep_sparse_nb.metrics import explained_variance, variance
-from deep_sparse_nb.missing import AtomByFeature
+from deep_sparse_nb.metrics import explained_variance, _variance
+from deep_sparse_nb.missing import _AtomByFeature
 
 OPTIONS = dict(n_components=24, encoder=None, regularization='unit_norm', missing='ignore',
                scaling='mean', max_epochs=30, batch_size=50, random_state=0)
@@ -74,11 +74,11 @@ def test_scaling_learns_from_what_is_known():
 
 def test_measures_do_not_count_what_is_missing():
     whole, torn = (torch.from_numpy(A) for A in rows())
-    assert torch.isclose(variance(whole), whole.var(0, correction=0).mean())
+    assert torch.isclose(_variance(whole), whole.var(0, correction=0).mean())
     known = ~torn.isnan()
     means = [torn[k, j].mean() for j, k in enumerate(known.T)]
     squares = sum(((torn[k, j] - m)**2).sum() for (j, k), m in zip(enumerate(known.T), means))
-    assert torch.isclose(variance(torn), squares/known.sum())
+    assert torch.isclose(_variance(torn), squares/known.sum())
     assert explained_variance(torn, whole) == 1
     assert torch.isclose(explained_variance(torn, whole + 1), 1 - known.sum()/squares)
 
@@ -135,7 +135,7 @@ def test_what_is_refused():
     torn[3, 3] = np.inf
     with pytest.raises(ValueError, match='inf'): SparseCoder(**OPTIONS).fit(torn)
     with pytest.raises(ValueError, match='n_components is 2000'):
-        AtomByFeature(torch.nn.Parameter(torch.empty(1, 200, 2000)))
+        _AtomByFeature(torch.nn.Parameter(torch.empty(1, 200, 2000)))
     for options, name in ((dict(lam=-1.), 'lam'), (dict(lam=1., tol=0.), 'tol'),
                           (dict(lam=1., ridge=torch.inf), 'ridge')):
         with pytest.raises(ValueError, match=name):

@@ -15,7 +15,7 @@ from deep_sparse_nb.encoders import LISTA
 from deep_sparse_nb.energy import planted
 from deep_sparse_nb.inference import Diverged, lipschitz
 from deep_sparse_nb.paper.recipes import Recipe, recipe
-from deep_sparse_nb.stacks import OwnDecoder, stack, unstack
+from deep_sparse_nb.stacks import _OwnDecoder, stack, _unstack
 from deep_sparse_nb.training import Run, evaluate, train
 
 QUICK = Recipe(l=16, batch=20, epochs=2, lr_decoder=1e-2, lr_encoder=3e-3)
@@ -85,7 +85,7 @@ def test_a_member_is_what_it_is_alone(bars):
     for run in (Run(stacked), Run(alone)): train(run, bars, epochs=1, progress=False)
     for a, b in zip(alone.state_dict().values(), stacked.member(1).state_dict().values()):
         assert (a - b).norm() <= 1e-4*a.norm()
-    assert isinstance(unstack(stacked.decoder.module, 0), Deep)
+    assert isinstance(_unstack(stacked.decoder.module, 0), Deep)
 
 def test_images_of_any_shape_are_rows_inside():
     model = Autoencoder(Residual, pixel_encoder, replace(QUICK, positive=False))
@@ -246,11 +246,11 @@ def test_stacks_keep_ties_buffers_and_frozen_weights():
             self.register_buffer('scale', torch.rand(4))
         def forward(self, Z): return self.b(self.a(Z).tanh())*self.scale
     members, Z = [Tied(), Tied(), Tied()], torch.rand(3, 5, 4)
-    own = OwnDecoder(members, l=4)
+    own = _OwnDecoder(members, l=4)
     assert own.module.a.weight is own.module.b.weight and not own.module.a.bias.requires_grad
     for i, m in enumerate(members):
         torch.testing.assert_close(own(Z)[i], m(Z[i]))
-        alone = unstack(own.module, i)
+        alone = _unstack(own.module, i)
         assert alone.a.weight is alone.b.weight and torch.equal(alone.scale, m.scale)
     gradient = _AnyDecoder(own).reconstruction_gradient(torch.rand(5, 4)).full(Z)
     assert gradient.shape == Z.shape and gradient.isfinite().all()

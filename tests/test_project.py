@@ -184,7 +184,7 @@ def test_kernels_are_chosen_in_one_place():
     users = {name: used(name) for name in modules() if wing(name) not in ('kernels', 'bench')}
     exact = {'kernels.active_set', 'kernels.jit'}
     others = dict(online=exact, sae=exact, estimator=exact, features={'kernels.active_set'},
-                  cleaning={'kernels.pursuit'})
+                  cleaning={'kernels.pursuit'}, missing={'kernels.incomplete'})
     assert not only({name: used - others.get(name, set())
                      for name, used in users.items() if name != 'inference'})
     assert users['inference'].union(*(users.get(name, set()) for name in others)) == kernels
@@ -219,7 +219,7 @@ def neither():
 def kinds_asked_for():
     "`isinstance` of a decoder or encoder of the library, outside its own page."
     homes = dict(LinearDecoder='decoders', HiddenDecoder='decoders', ConvDecoder='convolution',
-                 LISTA='encoders', OwnDecoder='stacks', OwnEncoder='encoders')
+                 LISTA='encoders', _OwnDecoder='stacks', OwnEncoder='encoders')
     return [(name, ast.unparse(c)) for name in modules() for c in calls(name)
             if attribute(c.func) == 'isinstance' and len(c.args) == 2
             and any(homes.get(n.id, name) != name for n in ast.walk(c.args[1])

@@ -4,6 +4,8 @@ A comment behind a parameter, or a line of its docstring, comes first; this tabl
 Keys are `parameter`, or `Owner.parameter` where one function means something else.
 """
 MEANINGS = {
+    'Scaling.fit.missing': 'NaN means not measured, and does not count',
+    'Scaling.partial_fit.missing': 'NaN means not measured, and does not count',
     # data and codes
     'check_kind.X': 'what stands for data',
     'X': 'rows `(N, d)`, or images `(N, h, w[, c])`: an array, tensor or list',
@@ -53,7 +55,6 @@ MEANINGS = {
     'weights_file.model': "such as 'SDL' or 'VDL-NL'",
     'load_model.model': "such as 'SDL' or 'VDL-NL'",
     'model_style.model': "such as 'SDL' or 'VDL-NL'",
-    'module': 'a stack of modules',
     'modules': 'modules of one kind, one a model',
     'image_shape': 'the shape `(c, h, w)` of an image that the modules take; None: rows',
     'energy': 'what is minimized, an `Energy`',
@@ -144,7 +145,6 @@ MEANINGS = {
     'folder': 'a folder, made where it is missing',
     'name': 'what messages call it',
     'write': 'called with a new path, makes that file',
-    'parts': 'from path to a function that makes a file, called with a new path',
     'runs': 'the folder of checkpoints',
     'results': 'the folder of stored results',
     'data_dir': 'the folder of data sets; None: $DEEP_SPARSE_DATA',
