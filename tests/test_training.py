@@ -209,3 +209,34 @@ def test_adam_has_each_parameters_rate_and_decay():
              for g in run.optimizer.param_groups for p in g['params']}
     assert found == {'decoder.W1': (.1, .3), 'decoder.W2': (.1, .3), 'decoder.b1': (.1, .4),
                      'encoder.U': (.2, 0), 'encoder.S': (.2, 0), 'encoder.b': (.2, .5)}
+
+# ---- a share of zeros, revival, and steps that become too long: for stacks as for one ----
+
+def test_each_member_of_a_stack_meets_its_own_target(bars):
+    recipes = [small('VDL', .02, lr_decoder=3e-3, lr_encoder=3e-3, target_sparsity=share)
+               for share in (.6, .9)]
+    both = fit(run_of(recipes, [0, 0]), bars, epochs=25)
+    alone = fit(run_of(recipes[1:], [0]), bars, epochs=25)
+    first, second = both.history[-2:]
+    assert first['alpha'] < second['alpha'] and second['alpha'] == pytest.approx(
+        alone.history[-1]['alpha'], rel=.02)
+    zeros = evaluate(both.model, bars.valid)['sparsity']
+    assert abs(zeros[0] - .6) < .05 and abs(zeros[1] - .9) < .05
+
+def test_components_that_died_begin_anew_in_a_stack(bars):
+    def history(**changes):
+        recipes = [small('SDL', .06, lr_decoder=3e-3, lr_encoder=3e-3, **changes)]*2
+        return fit(run_of(recipes, [0, 1]), bars, epochs=2).history
+    lost, revived = history(), history(revive=True)
+    assert all(row['dead'] and not row['revived'] for row in lost)
+    assert all(row['revived'] == row['dead'] for row in revived)
+
+@pytest.mark.parametrize('rule, reach, first', [
+    ('recipe', 1.25, None), ('recipe', 1.4, 1), ('safe', 1.4, None)])
+def test_a_step_beyond_the_limit_is_told_once_and_kept(rule, reach, first, bars, recwarn):
+    "With unit columns and no encoder L hardly moves, so the limit 4/3L is known beforehand."
+    slow = small('DO', .02, step_rule=rule, lr_decoder=1e-5)
+    L = run_of([slow]).model.decoder.largest_curvature().item()
+    run = fit(run_of([replace(slow, step=reach/L)]), bars, epochs=2)
+    assert sum('4/3L' in str(warning.message) for warning in recwarn) == (first is not None)
+    assert [row['unstable_from'] for row in run.history] == [first]*2

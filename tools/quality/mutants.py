@@ -36,6 +36,16 @@ MUTANTS = [Mutant(*m) for m in [
     ('energy', 'gamma=gamma*2*l/d)', 'gamma=gamma*2/d)', 'test_energy.py'),
     ('energy', 'hinge=beta*hinge(', 'hinge=hinge(', 'test_energy.py'),
 
+    # the one loop
+    ('inference', '_STABLE = 4/3 ', '_STABLE = 2 ', 'test_training.py -k told_once'),
+    ('training', "columns['revived'] = columns['dead']", 'pass', 'test_training.py -k died'),
+    ('training', 'run.weight.turn(zeros,', 'run.weight.turn(0*zeros,',
+     'test_training.py -k own_target'),
+    ('training', 'if not run.weight.fixed: model.lam.copy_(run.weight.lam)', 'pass',
+     'test_training.py -k own_target'),
+    ('training', 'known[new] = run.epoch + 1', 'known[new] = run.epoch + 2',
+     'test_training.py -k told_once'),
+
     ('iteration', '(1 + 4*t**2).sqrt()', '(1 + 2*t**2).sqrt()', 'test_kernels.py'),
     ('iteration', '(t - 1)/following', 't/following', 'test_kernels.py'),
     ('iteration', '*moved).sum(-1) > 0', '*moved).sum(-1) < 0', 'test_kernels.py'),
