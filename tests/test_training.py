@@ -225,11 +225,11 @@ def test_each_member_of_a_stack_meets_its_own_target(bars):
 
 def test_components_that_died_begin_anew_in_a_stack(bars):
     def history(**changes):
-        recipes = [small('SDL', .06, lr_decoder=3e-3, lr_encoder=3e-3, **changes)]*2
+        recipes = [small('DO', .06, lr_decoder=3e-3, **changes)]*2
         return fit(run_of(recipes, [0, 1]), bars, epochs=2).history
     lost, revived = history(), history(revive=True)
     assert all(row['dead'] and not row['revived'] for row in lost)
-    assert all(row['revived'] == row['dead'] for row in revived)
+    assert all(row['revived'] == row['dead'] for row in revived) and revived[0]['dead']
 
 @pytest.mark.parametrize('rule, reach, first', [
     ('recipe', 1.25, None), ('recipe', 1.4, 1), ('safe', 1.4, None)])
