@@ -240,6 +240,29 @@ def anything(): return [name for name in modules() for _ in range(modules()[name
 def test_there_is_no_more_of(found, most, aim):
     assert len(found()) <= most, f'was {most}, and shall become {aim}: {found()}'
 
+def test_what_is_imported_is_there():
+    "By tools, tests and pages, and by scripts that stand in their strings."
+    there = {f'{LIB}.{n}': {x.rpartition('.')[2] for x in imports(n)} | set(assigned(n))
+             for n in modules()}
+    wrong = []
+    for f in [*NOTEBOOKS, *(p.relative_to(ROOT) for d in ('tools', 'tests')
+                            for p in (ROOT/d).rglob('*.py'))]:
+        text = (ROOT/f).read_text(encoding='utf-8')
+        if f.suffix == '.ipynb':
+            text = '\n'.join(''.join(cell['source']) for cell in json.loads(text)['cells'])
+        for module, names in re.findall(rf'from ({LIB}\.[\w.]+) import (\([^)]*\)|[^\n;]*)', text):
+            for name in re.sub('#.*', '', names).strip('()').split(','):
+                name = name.split(' as ')[0].strip()
+                if module in there and name.isidentifier() and name not in there[module]:
+                    wrong.append((str(f), module, name))
+    assert not wrong
+
+def assigned(name):
+    "Names that a module binds at its top: classes, functions and assignments, also within `if`."
+    tree = ast.parse(modules()[name])
+    return {n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)
+            } | {n.name for n in ast.walk(tree) if isinstance(n, (ast.FunctionDef, ast.ClassDef))}
+
 def test_machine_code_is_the_kernels():
     users = {name: sorted(n for n in imports(name) if n.split('.')[0] in MACHINERY)
              for name in modules() if not name.startswith('kernels.')}

@@ -7,6 +7,7 @@ what has a row is not measured twice. BM3D is measured where the package bm3d is
 """
 import shutil
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -29,7 +30,7 @@ from deep_sparse_nb.metrics import dead, explained_variance, sparsity
 from deep_sparse_nb.paper.results import append, provenance, read_table
 from deep_sparse_nb.paper.weights import _compact
 from deep_sparse_nb.pictures import denoise, inpaint
-from deep_sparse_nb.pretrained import as_data, _write_folder
+from deep_sparse_nb.pretrained import _read_folder, _write_folder
 
 try: from bm3d import bm3d
 except ImportError: bm3d = None
@@ -85,7 +86,9 @@ def model(name, patches, start, about):
     coder.metrics_ = dict(
         rows=len(held), held_out=True, sparsity=sparsity(Z).item(), dead=dead(Z).item(),
         explained_variance=explained_variance(true, torch.from_numpy(back)).item())
-    config, tensors = as_data(coder)
+    with tempfile.TemporaryDirectory() as folder:
+        coder.save_pretrained(folder)
+        config, tensors = _read_folder(folder)
     scaling = {k: v for k, v in tensors.items() if k.startswith('scaling.')}
     shutil.rmtree(MODELS/name, ignore_errors=True)
     _write_folder(MODELS/name, config | dict(about=about, provenance=provenance()),
