@@ -34,6 +34,8 @@ _MOST = 2**28  # numbers that A may have, which are 1 GB
 
 class _AtomByFeature(AtomByAtom):
     "`AtomByAtom` for rows with missing numbers: each feature has a matrix A (l, l) of its own."
+    renew_ = staticmethod(renew_known_)         # of a dictionary (d, l), A (d, l, l) and B
+
     def __init__(self, W: nn.Parameter): # (1, d, l)
         super().__init__(W)
         _, d, l = W.shape
@@ -41,17 +43,6 @@ class _AtomByFeature(AtomByAtom):
             raise ValueError(f'n_components is {l}; to learn from rows of {d} numbers of which '
                              f'some are missing it must be at most {int((_MOST/d)**.5)}')
         self.state[W]['A'] = W.new_zeros(1, d, l, l)
-
-    @torch.no_grad()
-    def renew(self, A: Tensor, B: Tensor) -> None:
-        "Learn from a batch with these A (d, l, l) and B (d, l)."
-        (group,) = self.param_groups
-        (W,) = group['params']
-        memory = self.state[W]
-        memory['step'] += 1
-        weight = group['lr']*memory['step'].item()**-.6
-        for name, new in dict(A=A, B=B).items(): memory[name].lerp_(new[None], weight)
-        renew_known_(W[0], memory['A'][0], memory['B'][0])
 
 # %% ../nbs/more/missing.ipynb #dd8d9e4f
 @torch.no_grad()

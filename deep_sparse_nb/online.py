@@ -35,6 +35,8 @@ def _renew_atoms_(W: Tensor, # (d, l) on the CPU, changed in place
 # %% ../nbs/more/online.ipynb #0d1e000d
 class AtomByAtom(torch.optim.Optimizer):
     "What the codes so far say about a dictionary W (1, d, l), and the atoms that follow."
+    renew_ = staticmethod(_renew_atoms_)        # of a dictionary (d, l), A and B
+
     def __init__(self, W: nn.Parameter):
         super().__init__([W], dict(lr=1.))      # a factor of the weight of a batch
         _, d, l = W.shape
@@ -50,7 +52,7 @@ class AtomByAtom(torch.optim.Optimizer):
         memory['step'] += 1
         weight = group['lr']*memory['step'].item()**-.6
         for name, new in dict(A=A, B=B).items(): memory[name].lerp_(new[None], weight)
-        _renew_atoms_(W[0], memory['A'][0], memory['B'][0])
+        self.renew_(W[0], memory['A'][0], memory['B'][0])
 
 # %% ../nbs/more/online.ipynb #0d1e000f
 @torch.no_grad()
