@@ -34,7 +34,8 @@ LAM = 2/D_IN*.1                        # .1 where the squared error is halved an
 KEY = ['learner', 'train_rows', 'seed']
 WAYS = {                               # settings were chosen with draws 100 and 101
     'all': {}, 'weight does not fall': dict(start=1.), 'sums go on': dict(restart=None),
-    'no atom replaced': dict(replace=False), 'first atoms random': dict(D='random')}
+    'twins stay': dict(twins=1.), 'no atom replaced': dict(replace=False),
+    'first atoms random': dict(D='random')}
 
 
 def draw(seed, n):
@@ -114,6 +115,9 @@ if __name__ == '__main__':
     SECONDS = time.monotonic() + float(sys.argv[1]) if sys.argv[1:] else None
     for seed in range(3): measure('true dictionary', 5000, seed)
     for seed in range(3): measure('all', 5000, seed)
-    measure('online', 5000, 0)
     for way in [*WAYS][1:]: measure(way, 5000, 0)
-    for seed in range(3): measure('all', 2500, seed)
+    for n in (2500, 10000):
+        for seed in range(3): measure('all', n, seed)
+    measure('online', 5000, 0)
+    for seed in (1, 2):
+        for way in [*WAYS][1:]: measure(way, 5000, seed)
