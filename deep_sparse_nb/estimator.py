@@ -15,7 +15,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
@@ -47,10 +47,46 @@ from .validation import all_finite
 
 # %% ../nbs/book/10_estimator.ipynb #5e110016
 _CHOICES: dict[str, tuple] = dict(
-    regularization=('variance', 'unit_norm', 'weight_decay'), missing=('refuse', 'ignore'),
-    transform_algorithm=('encoder', 'inference'), scaling=Scaling.KINDS)
-_PARTS: dict[str, tuple] = dict(decoder=('linear', 'hidden'), encoder=('lista', None))
+    regularization=('auto', 'variance', 'unit_norm', 'weight_decay'),
+    missing=('refuse', 'ignore'), transform_algorithm=('encoder', 'inference'),
+    scaling=Scaling.KINDS)
+_PARTS: dict[str, tuple] = dict(decoder=('linear', 'hidden'), encoder=('auto', 'lista', None))
+_WHOLE = int, np.integer
 
+def _is_number(x: object) -> bool:
+    return isinstance(x, (int, float, np.number)) and not isinstance(x, bool)
+
+def _is_count(x: Any) -> bool:
+    return isinstance(x, _WHOLE) and not isinstance(x, bool) and bool(x >= 1)
+
+def _is_truth(x: object) -> bool: return isinstance(x, (int, np.bool_))
+
+def _is_seed(x: object) -> bool:
+    known = isinstance(x, (*_WHOLE, np.random.RandomState)) and not isinstance(x, bool)
+    return x is None or x is np.random or known
+
+# %% ../nbs/book/10_estimator.ipynb #91c11fbb
+_RULES: list[tuple[str, Callable[[Any], object], str]] = [ # names, test, what passes it
+    ('n_components batch_size max_iter', _is_count, 'a positive whole number'),
+    ('max_epochs', lambda x: x is None or _is_count(x), 'a positive whole number'),
+    ('alpha target_sparsity', lambda x: x is None or _is_number(x), 'a number or None'),
+    ('alpha', lambda x: x is None or 0 <= x < math.inf, 'at least 0'),
+    ('target_sparsity', lambda x: x is None or 0 < x < 1, 'between 0 and 1'),
+    ('gamma', lambda x: x is None or (_is_number(x) and 0 <= x < math.inf),
+     'a positive number or 0'),
+    ('tol', lambda x: _is_number(x) and 0 < x < math.inf, 'a positive number'),
+    ('positive revive verbose sparse_output', _is_truth, 'True or False'),
+    ('refit', lambda x: x is None or _is_truth(x), 'True, False or None'),
+    ('callbacks', lambda x: isinstance(x, Sequence) and all(map(callable, x)),
+     'a list of functions that take the history'),
+    ('random_state', _is_seed, 'a whole number, a numpy RandomState, or None'),
+    ('random_state', lambda x: not isinstance(x, _WHOLE) or 0 <= x < 2**32,
+     'at least 0 and below 2**32'),
+    ('checkpoint', lambda x: x is None or (
+        isinstance(x, (str, os.PathLike)) and str(x) and not os.path.isdir(x)),
+     'the path of a file, or None')]
+
+# %% ../nbs/book/10_estimator.ipynb #a8cdb861
 def _check_parameters(given: dict[str, Any]) -> None:
     "Raises ValueError naming the parameter that is wrong."
     def refuse(name: str, allowed: str) -> None:
@@ -58,59 +94,47 @@ def _check_parameters(given: dict[str, Any]) -> None:
     for name, choices in _CHOICES.items():
         if not isinstance(given[name], str) or given[name] not in choices:
             refuse(name, f'it must be one of {", ".join(choices)}')
-    for name in ('n_components', 'batch_size', 'max_epochs', 'max_iter'):
-        value = given[name]
-        if value is None and name == 'max_epochs': continue
-        if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < 1:
-            refuse(name, 'it must be a positive whole number')
-    alpha, target = given['alpha'], given['target_sparsity']
-    for name, value in dict(alpha=alpha, target_sparsity=target).items():
-        if isinstance(value, bool) or not isinstance(value, (int, float, np.number, type(None))):
-            refuse(name, 'it must be a number or None')
-    for name in ('positive', 'revive', 'verbose'):
-        if not isinstance(given[name], (int, np.bool_)): refuse(name, 'it must be True or False')
-    if alpha is not None and target is not None:
-        refuse('alpha', f'target_sparsity is {target}: give one')
-    if alpha is not None and not 0 <= alpha < math.inf: refuse('alpha', 'it must be at least 0')
-    if target is not None and not 0 < target < 1:
-        refuse('target_sparsity', 'it must be between 0 and 1')
-    for name, value in dict(gamma=given['gamma'], tol=given['tol']).items():
-        if name == 'gamma' and value is None: continue
-        number = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
-        if not number or not (0 < value < math.inf or (name == 'gamma' and value == 0)):
-            refuse(name, 'it must be a positive number' + ' or 0'*(name == 'gamma'))
-    guessed = given['encoder'] is not None and given['transform_algorithm'] == 'encoder'
-    if given['refit'] and (given['decoder'] == 'hidden' or guessed):
-        refuse('refit', 'least squares on the support needs inferred codes of a linear decoder')
-    if given['missing'] == 'ignore' and given['scaling'] == 'contrast':
-        refuse('missing', "scaling='contrast' needs whole images")
-    if given['missing'] == 'ignore' and given['refit']:
-        refuse('refit', "it must be False with missing='ignore'")
-    if given['batch_size'] == 1 and given['regularization'] == 'variance':
-        refuse('batch_size', 'the hinge of a batch needs at least 2')
     for name, words in _PARTS.items():
         value = given[name]
         if not callable(value) and (not isinstance(value, str | None) or value not in words):
             refuse(name, f'it must be one of {", ".join(map(repr, words))}, a torch '
                    'module, or a function without arguments that makes one')
+    for names, fits, allowed in _RULES:
+        for name in names.split():
+            if not fits(given[name]): refuse(name, f'it must be {allowed}')
+    _check_together(_decided(given), refuse)
+
+def _check_together(given: dict[str, Any], refuse: Callable[[str, str], None]) -> None:
+    "What each allows, but not beside the other."
+    guessed = given['encoder'] is not None and given['transform_algorithm'] == 'encoder'
+    incomplete, target = given['missing'] == 'ignore', given['target_sparsity']
+    if given['alpha'] is not None and target is not None:
+        refuse('alpha', f'target_sparsity is {target}: give one')
+    if given['refit'] and (given['decoder'] == 'hidden' or guessed):
+        refuse('refit', 'least squares on the support needs inferred codes of a linear decoder')
+    if incomplete and given['scaling'] == 'contrast':
+        refuse('missing', "scaling='contrast' needs whole images")
+    if incomplete and given['refit']: refuse('refit', "it must be False with missing='ignore'")
+    if given['batch_size'] == 1 and given['regularization'] == 'variance':
+        refuse('batch_size', 'the hinge of a batch needs at least 2')
     if given['revive'] and given['decoder'] not in ('linear', 'hidden'):
         refuse('revive', "it needs decoder='linear' or 'hidden'")
-    calls = given['callbacks']
-    if not isinstance(calls, Sequence) or not all(callable(call) for call in calls):
-        refuse('callbacks', 'it must be a list of functions that take the history')
-    seed, path, whole = given['random_state'], given['checkpoint'], (int, np.integer)
-    if isinstance(seed, whole) and not 0 <= seed < 2**32:
-        refuse('random_state', 'it must be at least 0 and below 2**32')
-    fits = seed is None or seed is np.random or isinstance(seed, (*whole, np.random.RandomState))
-    if not fits or isinstance(seed, bool):
-        refuse('random_state', 'it must be a whole number, a numpy RandomState, or None')
-    if path is None: return
-    if not isinstance(path, (str, os.PathLike)) or not str(path):
-        refuse('checkpoint', 'it must be the path of a file, or None')
-    if not isinstance(seed, whole):
+    if given['checkpoint'] is None: return
+    if not isinstance(given['random_state'], _WHOLE):
         refuse('random_state', 'to go on from a checkpoint it must be a whole number')
-    _check_place('checkpoint', path)
-    if Path(path).is_dir(): refuse('checkpoint', 'it must be the path of a file, or None')
+    _check_place('checkpoint', given['checkpoint'])
+
+# %% ../nbs/book/10_estimator.ipynb #3dbe89f9
+def _decided(given: dict[str, Any]) -> dict[str, Any]:
+    "The parameters, with what is meant by 'auto'."
+    encoder, kind = given['encoder'], given['regularization']
+    linear = given['decoder'] == 'linear'
+    if encoder == 'auto':
+        encoder = None if linear and kind in ('auto', 'unit_norm') else 'lista'
+    if kind == 'auto': kind = 'unit_norm' if linear and encoder is None else 'variance'
+    alone = linear and encoder is None and kind == 'unit_norm'      # atom by atom, on the CPU
+    device = 'cpu' if alone and given['device'] == 'auto' else given['device']
+    return given | dict(encoder=encoder, regularization=kind, device=device)
 
 # %% ../nbs/book/10_estimator.ipynb #5e110010
 _LARGEST = 2**30    # bytes of a memory-mapped file that is read into memory
@@ -247,30 +271,43 @@ def _center_biases_(encoder: nn.Module | None, Y: Tensor) -> None: # images (n, 
     if (halve_ := getattr(encoder, 'halve_', None)) is not None: halve_(Y)
 
 # %% ../nbs/book/10_estimator.ipynb #5e110033
-@torch.no_grad()
-def _codes(model: Autoencoder, Y: Tensor, alpha: float, step: float | Tensor, guessed: bool,
-           max_iter: int = 500, ready: Prepared | None = None,
-           missing: bool = False) -> Tensor: # (n, l)
-    "Codes of scaled rows (n, d), in their precision, each row by itself."
-    if missing: return _incomplete_codes(model, Y, alpha).codes.to(Y)
-    if not guessed and _convex(model):
-        return (ready or _prepared(model)).codes(Y, alpha).codes.to(Y)
-    guess = None if model.encoder is None else _frozen(model.encoder, Y.dtype)(Y)
-    if guess is not None and guessed: return guess[0]
-    if guess is None:
-        guess = Y.new_full((len(Y), model.shared.l), 0. if model.decoder.linear else .01)
-    found = fista(Y, model.decoder, Energy(alpha), start=guess, step=step, restart=True,
-                  positive=model.shared.positive, tol=1e-4, max_iter=max_iter)
-    return found.codes[0]
+class _InUse:
+    "How scaled rows are coded in use: exactly, by the encoder's guess, or by inference."
+    def __init__(self, coder: 'SparseCoder', model: Autoencoder, step: float | Tensor,
+                 solver: Prepared | None = None): # of this dictionary, if it is at hand
+        self.model, self.step, self.missing = model, step, coder.missing == 'ignore'
+        self.solver: Prepared | None = None
+        self.refit, self.tol, self.max_iter = coder.refit, coder.tol, coder.max_iter
+        self.guessed = coder.transform_algorithm == 'encoder' and model.encoder is not None
+        D = model.decoder.dictionary
+        if D is None or self.guessed or len(D) > 1 or D.is_cuda or not jit.available(): return
+        self.solver = solver or Prepared(D.detach()[0], positive=model.shared.positive)
 
-def _convex(model: Autoencoder) -> bool:
-    "Whether codes of one row are a convex problem that exact codes are for, here and now."
-    one = model.decoder.dictionary is not None and len(model.seeds) == 1
-    return one and model.lam.device.type == 'cpu' and jit.available()
+    @torch.no_grad()
+    def __call__(self, Y: Tensor, alpha: float, sparse: bool = False,
+                 max_iter: int | None = None) -> tuple[Any, Tensor | None]:
+        "Codes of Y (n, d), CSR if `sparse`, each row by itself; of exact ones the gaps (n,)."
+        if self.missing:
+            known = _incomplete_codes(self.model, Y, alpha, self.tol)
+            return (_csr(known.codes) if sparse else known.codes.to(Y)), known.gap
+        if self.solver is not None:
+            found = self.solver.codes(Y, alpha, tol=self.tol, refit=self.refit is not False,
+                                      sparse=sparse)
+            gaps = 2*found.residual/(alpha + found.residual).clamp(min=1e-300)
+            return (found.codes if sparse else found.codes.to(Y)), gaps
+        if self.refit: raise ValueError('refit is True; it needs codes that are exact')
+        Z = self._inexact(Y, alpha, max_iter or self.max_iter)
+        return (_csr(Z) if sparse else Z), None
 
-def _prepared(model: Autoencoder) -> Prepared:
-    return Prepared(cast(Tensor, model.decoder.dictionary).detach()[0],
-                    positive=model.shared.positive)
+    def _inexact(self, Y: Tensor, alpha: float, max_iter: int) -> Tensor: # (n, l)
+        model, encoder = self.model, self.model.encoder
+        guess = None if encoder is None else _frozen(encoder, Y.dtype)(Y)
+        if guess is not None and self.guessed: return guess[0]
+        if guess is None:
+            guess = Y.new_full((len(Y), model.shared.l), 0. if model.decoder.linear else .01)
+        found = fista(Y, model.decoder, Energy(alpha), start=guess, step=self.step, restart=True,
+                      positive=model.shared.positive, tol=1e-4, max_iter=max_iter)
+        return found.codes[0]
 
 def _safe_step(model: Autoencoder, Z: Tensor) -> float: # codes (1, n, l)
     linear = model.decoder.linear
@@ -298,23 +335,21 @@ def _crossing(share: Callable[[float], float], target: float,
 
 # %% ../nbs/book/10_estimator.ipynb #5e110025
 @torch.no_grad()
-def _met(model: Autoencoder, Y: Tensor, alpha: float, step: float, guessed: bool,
-         target: float, missing: bool = False) -> float: # the l1 weight of inference
+def _met(use: _InUse, Y: Tensor, alpha: float, target: float) -> float: # the weight of inference
     "Move the encoder's bias, or alpha, until the share of zeros in codes of Y is right."
-    encoder, turned = model.encoder, alpha
+    encoder, turned = use.model.encoder, alpha
     shift_ = getattr(encoder, 'shift_', None)            # of an encoder with biases
     bias = encoder.b.clone() if encoder is not None and shift_ else torch.zeros(())
-    ready = _prepared(model) if _convex(model) and not guessed else None
-    def share(x: float) -> float:
+    def share(x: float, max_iter: int = 200) -> float:
         nonlocal turned
-        if not guessed: turned = alpha*math.exp(x)
+        if not use.guessed: turned = alpha*math.exp(x)
         elif shift_: shift_(bias, x)
-        return sparsity(_codes(model, Y, turned, step, guessed, 200, ready, missing)).item()
-    size = 1. if not guessed else _codes(model, Y, alpha, step, guessed).abs().mean().item()
-    share(_crossing(share, target, .02*size))
-    reached = sparsity(_codes(model, Y, turned, step, guessed, 500, ready, missing)).item()
+        return sparsity(use(Y, turned, max_iter=max_iter)[0]).item()
+    size = use(Y, alpha)[0].abs().mean().item() if use.guessed else 1.
+    x = _crossing(share, target, .02*size)
+    reached = share(x, use.max_iter)
     if abs(reached - target) > .01 + .5/len(Y):
-        never = 'the encoder gives no zeros; ' if guessed and not reached else ''
+        never = 'the encoder gives no zeros; ' if use.guessed and not reached else ''
         warnings.warn(f'target_sparsity is {target:g}, but {reached:.1%} of the codes are zero: '
                       f'{never}try more epochs (max_epochs) or more data, another encoder, or '
                       "transform_algorithm='inference'", ConvergenceWarning, stacklevel=3)
@@ -407,9 +442,10 @@ def _chosen(part: str, kind: str | None, given: object) -> object:
 class SparseCoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     """Sparse codes of rows or images, and the decoder that turns them back, learned together.
 
-    Data are scaled first (`scaling`) and brought back after. Codes are inferred (equation 14),
-    the decoder learns to reconstruct from them, the encoder to guess them. Give the l1 weight
-    `alpha`, for scaled data, or `target_sparsity`, the share of zeros; else that is 0.8.
+    Data are scaled first (`scaling`) and brought back after. A linear decoder is learned atom
+    by atom from exact codes. Otherwise codes are inferred with the variance regularization
+    (equation 14), the decoder learns to reconstruct from them, the encoder to guess them. Give
+    the l1 weight `alpha`, for scaled data, or `target_sparsity`, the share of zeros; else 0.8.
 
     Attributes: components_ (n_components, d); history_, a dict an epoch; metrics_; n_iter_,
     epochs; alpha_; n_features_in_; image_shape_; scaling_; and model_, an `Autoencoder`.
@@ -420,20 +456,23 @@ class SparseCoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         target_sparsity: the share of zeros in codes, above 0 and below 1.
         decoder: 'linear', 'hidden' (one hidden layer), a module from codes to images, or a
             function that makes one.
-        encoder: 'lista', None, a module from images to codes, or a function that makes one.
+        encoder: 'lista', None, a module from images to codes, or a function that makes one;
+            'auto': None for a linear decoder, unless `regularization` wants one, else 'lista'.
         regularization: what keeps codes from collapsing: 'variance', 'unit_norm' (atoms of
-            length 1) or 'weight_decay'.
-        transform_algorithm: codes come from the 'encoder', or from 'inference'.
+            length 1) or 'weight_decay'; 'auto': 'unit_norm' without an encoder, if the decoder
+            is linear, else 'variance'.
+        transform_algorithm: codes come from the 'encoder', if there is one, or 'inference'.
         positive: codes are at least 0.
         gamma: the weight of the pull to the encoder's codes; None: 5 or 25 (hidden).
-        refit: codes are least squares on their support.
+        refit: codes are least squares on their support; None: where they are exact.
         tol: the relative duality gap of exact codes.
         max_iter: iterations at most of inference that is not exact.
         sparse_output: codes come as a SciPy CSR matrix.
         batch_size: rows of a training step.
-        max_epochs: passes over the data; None: 1,500 batches, at least one pass.
+        max_epochs: passes over the data; None: 1,500 batches (atom by atom 400), at least one
+            pass.
         random_state: an integer, a RandomState, or None for another result each time.
-        device: 'cpu', 'cuda', or 'auto': a GPU where there is one.
+        device: 'cpu', 'cuda', or 'auto': a GPU where there is one, but atom by atom the CPU.
         verbose: a bar of progress on stderr.
         scaling: 'none', 'mean', 'standard', 'features' or 'contrast', see `Scaling`.
         revive: components that died begin anew.
@@ -446,17 +485,17 @@ class SparseCoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
                  alpha: float | None = None,          # the l1 weight
                  target_sparsity: float | None = None, # between 0 and 1
                  decoder: str | nn.Module | Callable = 'linear', # or 'hidden', or your own
-                 encoder: str | nn.Module | Callable | None = 'lista', # or your own
-                 regularization: str = 'variance',    # or 'unit_norm', 'weight_decay'
+                 encoder: str | nn.Module | Callable | None = 'auto', # 'lista', or your own
+                 regularization: str = 'auto',        # 'variance', 'unit_norm', 'weight_decay'
                  transform_algorithm: str = 'encoder', # or 'inference'
                  positive: bool = True,               # codes are at least 0
                  gamma: float | None = None,          # pull of the encoder's codes; None: 5 or 25
-                 refit: bool = False,                 # codes: least squares on their support
+                 refit: bool | None = None,           # codes: least squares on their support
                  tol: float = 1e-6,                   # relative duality gap of exact codes
                  max_iter: int = 500,                 # of inference that is not exact
                  sparse_output: bool = False,         # codes as a SciPy CSR matrix
                  batch_size: int = 250,
-                 max_epochs: int | None = None,       # None: 1,500 batches, at least an epoch
+                 max_epochs: int | None = None,       # None: 1,500 batches or 400
                  random_state: int | np.random.RandomState | None = None,
                  device: str = 'auto',
                  verbose: bool = False,               # a bar on stderr
@@ -521,16 +560,17 @@ class SparseCoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         Of a linear decoder these are exact, to a relative duality gap of `tol`; `certify=True`
         returns the gaps (N,) as well. They are of the l1 problem, before `refit`: they do not
         say that no code with fewer components explains as much. `sparse_output`: a CSR matrix.
+        Warns (UserWarning) of rows whose mean or deviation is far from what was learned.
         A row has the same codes whichever rows stand beside it, in whatever order. Codes have
         the floating type of X, float32 where X has none, and are computed in float64. Raises
         ValueError naming X, NotFittedError before `fit`.
         """
         check_is_fitted(self)
-        rows = self._rows(X, reset=False)
+        rows, use = self._rows(X, reset=False), self._use()
         kind = rows.dtype if isinstance(rows, np.ndarray) and not _mapped(rows) else np.float32
-        size = self.batch_size if self._ready() is None else max(self.batch_size, 4096)
-        made = [self._coded(self.scaling_.apply(Y, 'X'), self.sparse_output)
-                for Y in _batches(rows, size, self.n_features_in_, missing=self._ignores)]
+        size = self.batch_size if use.solver is None else max(self.batch_size, 4096)
+        made = [use(self._scaled(Y), self.alpha_ or 0., self.sparse_output)
+                for Y in self._known(rows, size)]
         codes = _joined([Z for Z, _ in made], kind)
         if not certify: return codes
         if made[0][1] is None:
@@ -571,8 +611,9 @@ class SparseCoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         "Share of the variance of X that reconstructions explain. Raises as `transform`."
         check_is_fitted(self)
         n, error, total, squares, first = torch.zeros(()), 0., torch.zeros(()), 0., None
-        for Y in self._parts(self._rows(X, reset=False)):
-            back = self._decoded(self._coded(self.scaling_.apply(Y, 'X'))[0])
+        use = self._use()
+        for Y in self._known(self._rows(X, reset=False), self.batch_size):
+            back = self._decoded(use(self._scaled(Y), self.alpha_ or 0.)[0])
             back, known = self.scaling_.undo(back, self.scaling_.maps(Y)), ~Y.isnan()
             error += torch.where(known, back - Y, 0).square().sum().item()
             first = Y.nanmean(0).nan_to_num() if first is None else first
@@ -617,7 +658,8 @@ class SparseCoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         ways = dict(alpha=alpha, n_nonzero=n_nonzero, target_sparsity=target_sparsity)
         if sum(value is not None for value in ways.values()) != 1:
             raise ValueError(f'give one of {", ".join(ways)}; given are {ways}')
-        _check_parameters(given := made.get_params(deep=False))
+        _check_parameters(made.get_params(deep=False))
+        given = made._given()
         shift = _doubles_of('bias', np.zeros(d) if bias is None else bias, (d,))
         kept = [W.clone() for W in decoder.state_dict().values()]
         model = _built(given | dict(decoder=decoder), _recipe(given, d), (d,), 0)
@@ -636,10 +678,10 @@ class SparseCoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
     def _alpha_for(self, sample: ArrayLike, n_nonzero: float) -> float:
         if sample is None:
             raise ValueError('sample is None; without alpha it must be rows to find alpha with')
-        if (ready := self._ready()) is None:
+        if (solver := self._use().solver) is None:
             raise ValueError('alpha is None; a decoder that is not linear needs it')
         rows = next(_batches(self._rows(sample, reset=False), 512, self.n_features_in_))
-        return ready.lam_for(self.scaling_.apply(rows, 'sample'), n_nonzero)
+        return solver.lam_for(self.scaling_.apply(rows, 'sample'), n_nonzero)
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write model.safetensors, config.json and README.md, the model's card, to `folder`.
@@ -651,12 +693,13 @@ class SparseCoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         model, state = self.model_, self.scaling_.state()
         tensors = dict(model.state_dict())
         tensors |= {f'scaling.{k}': state.pop(k) for k in ('mean', 'squares')}
-        given = {k: _plain(v) for k, v in self.get_params(deep=False).items() if k not in _OURS}
+        parts = self._given()
+        given = {k: _plain(v) for k, v in parts.items() if k not in _OURS}
         given = {k: v for k, v in given.items() if isinstance(v, bool | int | float | str | None)}
         fitted = dict(n_features_in=self.n_features_in_, image_shape=self.image_shape_,
                       alpha=self.alpha_, step=self.step_, n_iter=self.n_iter_, seed=self._seed,
                       names=getattr(self, 'feature_names_in_', np.array([])).tolist())
-        config = dict(estimator=given, decoder=_kind(self.decoder), encoder=_kind(self.encoder),
+        config = dict(estimator=given, decoder=_kind(self.decoder), encoder=_kind(parts['encoder']),
                       recipe=asdict(model.shared), scaling=state, fitted=fitted,
                       metrics=self.metrics_, history=self.history_)
         _write_folder(folder, config, tensors)
@@ -698,7 +741,8 @@ class SparseCoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         _check_parameters(self.get_params(deep=False))
         rows = self._rows(X, reset=True)
         for name in {'model_', '_run'} & {*vars(self)}: delattr(self, name)
-        if self.regularization == 'variance' and _length(rows) == 1 and not _streamed(rows):
+        pair = self._given()['regularization'] == 'variance'
+        if pair and _length(rows) == 1 and not _streamed(rows):
             raise ValueError('X has 1 sample; the hinge needs 2 (or another regularization)')
         self._seed = int(check_random_state(self.random_state).randint(2**31))
         return rows
@@ -723,7 +767,7 @@ class SparseCoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
 
     def _begin(self, rows: Any, scaling: Scaling, hold: bool) -> tuple[Run, _Scaled]:
         "A run that has not started, and what it learns from."
-        given = self.get_params(deep=False)
+        given = self._given()
         model = _built(given, _recipe(given, self.n_features_in_), self.image_shape_, self._seed)
         data = _Scaled(rows, scaling, model, hold, self._ignores)
         _center_biases_(model.encoder, next(data(0)))
@@ -739,11 +783,11 @@ class SparseCoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
     def _run_of(self, model: Autoencoder, scaling: Scaling) -> Run:
         closed = _closed_form(model)
         if self._ignores and not closed:
-            raise ValueError("missing is 'ignore'; that needs decoder='linear', encoder=None and "
+            raise ValueError("missing is 'ignore'; that needs decoder='linear', no encoder and "
                              "regularization='unit_norm', on the CPU")
         learner = _AtomByFeature if self._ignores else AtomByAtom
         atoms = learner(model.decoder.W) if closed else None
-        origin = _origin(self.get_params(deep=False), scaling)
+        origin = _origin(self._given(), scaling)
         return Run(model, str(model.lam.device), origin, atoms)
 
     def _check_seeds(self, run: Run, ranks: Ranks) -> None:
@@ -754,9 +798,11 @@ class SparseCoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
 
     def _in_use(self, run: Run) -> Callable[[Tensor], Tensor] | None: # None: the encoder's
         "The codes of `transform` while the model learns, with the step and weight of the moment."
-        if self._guessed(): return None
-        return lambda Y: _codes(run.model, Y.flatten(0, -2), run.weight.lam.item(),
-                                run.model.step, False, 100, missing=self._ignores)
+        if _InUse(self, run.model, 0.).guessed: return None
+        def coded(Y: Tensor) -> Tensor:
+            use = _InUse(self, run.model, run.model.step)
+            return use(Y.flatten(0, -2), run.weight.lam.item(), max_iter=100)[0]
+        return coded
 
     @property
     def _ignores(self) -> bool: # what is missing
@@ -765,8 +811,7 @@ class SparseCoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
     def _parts(self, rows: Any) -> Iterator[Tensor]: # (n, d)
         return _batches(rows, self.batch_size, self.n_features_in_, missing=self._ignores)
 
-    def _guessed(self) -> bool: # whether codes in use are the encoder's
-        return self.transform_algorithm == 'encoder' and self.encoder is not None
+    def _given(self) -> dict[str, Any]: return _decided(self.get_params(deep=False))
 
     def _tell(self, run: Run, before: list[dict[str, Any]]) -> None:
         if not run.epoch: return
@@ -775,13 +820,13 @@ class SparseCoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
     def _finish(self, run: Run, scaling: Scaling, held: Tensor | None,
                 before: list[dict[str, Any]], meet: bool) -> 'SparseCoder':
         "What `transform` needs, and how it fares with images held out, or else with the last."
-        model, Y, guessed = run.model, held, self._guessed()
+        model, Y = run.model, held
         if Y is None: Y = torch.cat([batch[0] for batch in run.recent])
         step, alpha = _safe_step(model, run.codes), run.weight.lam.item()
-        if meet and not run.weight.fixed:
-            alpha = _met(model, Y, alpha, step, guessed, run.weight.target.item(), self._ignores)
+        use = _InUse(self, model, step)
+        if meet and not run.weight.fixed: alpha = _met(use, Y, alpha, run.weight.target.item())
         with torch.no_grad():
-            Z = _codes(model, Y, alpha, step, guessed, missing=self._ignores)
+            Z = use(Y, alpha)[0]
             explained = explained_variance(Y, model.decoder(Z)[0]).item()
         run.recent.clear()
         run.codes, self.scaling_, self.alpha_, self.step_ = None, scaling, alpha, step
@@ -799,7 +844,7 @@ class SparseCoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         if fitted['names']: self.feature_names_in_ = np.array(fitted['names'], dtype=object)
         scaling = {k: tensors.pop(f'scaling.{k}') for k in ('mean', 'squares')}
         self.scaling_ = Scaling.from_state(config['scaling'] | scaling)
-        model = _built(self.get_params(deep=False), recipe, self.image_shape_, self._seed)
+        model = _built(self._given(), recipe, self.image_shape_, self._seed)
         try: model.load_state_dict(tensors)
         except RuntimeError as error:
             raise ValueError(f'decoder, encoder: weights do not fit: {error}') from error
@@ -810,29 +855,23 @@ class SparseCoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         self.metrics_, self.history_ = config['metrics'], config['history']
         self.model_ = model
 
-    def _ready(self) -> Prepared | None: # where codes in use are exact
-        "The dictionary and all that solving needs of it alone, kept as long as weights stay."
-        if self._guessed() or not _convex(self.model_): return None
-        W = self.model_.decoder.dictionary
-        key = W.data_ptr(), W._version, self.model_.shared.positive
-        kept = vars(self).get('_kept')
-        if kept is None or kept[0] != key: kept = self._kept = key, _prepared(self.model_)
-        return kept[1]
+    def _use(self) -> _InUse:
+        "How rows are coded; what solving needs of the dictionary is kept as long as weights stay."
+        W, kept = self.model_.decoder.dictionary, vars(self).get('_kept')
+        key = None if W is None else (W.data_ptr(), W._version, self.model_.shared.positive)
+        use = _InUse(self, self.model_, self.step_, kept[1] if kept and kept[0] == key else None)
+        if use.solver is not None: self._kept = key, use.solver
+        return use
 
-    def _coded(self, Y: Tensor, sparse: bool = False) -> tuple[Any, Tensor | None]:
-        "Codes of scaled rows (n, d), CSR if `sparse`, and where they are exact their gaps (n,)."
-        alpha, ready = self.alpha_ or 0., self._ready()
-        if self._ignores:
-            known = _incomplete_codes(self.model_, Y, alpha, self.tol)
-            return (_csr(known.codes) if sparse else known.codes.to(Y)), known.gap
-        if ready is not None:
-            found = ready.codes(Y, alpha, tol=self.tol, refit=self.refit, sparse=sparse)
-            gaps = 2*found.residual/(alpha + found.residual).clamp(min=1e-300)
-            return (found.codes if sparse else found.codes.to(Y)), gaps
-        Z = _codes(self.model_, Y.to(self.model_.lam.device), alpha, self.step_,
-                   self._guessed(), self.max_iter)
-        if self.refit: raise ValueError('refit is True; it needs codes that are exact')
-        return (_csr(Z) if sparse else Z), None
+    def _known(self, rows: Any, size: int) -> Iterator[Tensor]: # (n, d)
+        "Rows in batches, of which the first is compared with what was learned."
+        parts = _batches(rows, size, self.n_features_in_, missing=self._ignores)
+        for i, Y in enumerate(parts):
+            if i == 0 and (odd := self.scaling_.unlike(Y)): warnings.warn(odd, stacklevel=4)
+            yield Y
+
+    def _scaled(self, Y: Tensor) -> Tensor: # on the model's device
+        return self.scaling_.apply(Y, 'X').to(self.model_.lam.device)
 
     @torch.no_grad()
     def _decoded(self, Z: Tensor) -> Tensor: # (n, d), on the CPU

@@ -12,36 +12,53 @@ from torch import Tensor, nn
 from .model import Autoencoder
 from .inference import Diverged, Inference
 from .kernels import jit
-from .kernels.active_set import exact, signed
+from .kernels.active_set import Prepared
+from .kernels.jit import _compiled
 
 # %% ../nbs/more/online.ipynb #0d1e0008
+_BLOCK = 64 # atoms that one product of matrices prepares
+
 def _renew_atoms_(W: Tensor, # (d, l) on the CPU, changed in place
                  A: Tensor, # (l, l)
                  B: Tensor, # (d, l)
                  ) -> None:
     "Each atom in turn becomes the best of unit length, given the others, A and B."
     D, pairs, given = W.detach().numpy(), A.numpy(), B.numpy()
-    block = 64 if D.shape[1] > 1024 else 1      # a few atoms stay in the cache
-    for first in range(0, D.shape[1], block):
-        J = slice(first, first + block)
-        left, own = given[:, J] - D @ pairs[:, J], pairs[J, J]  # what the others leave to J
-        for i in own.diagonal().nonzero()[0]:
-            u = left[:, i] + own[i, i]*D[:, first + i]
-            length = np.sqrt(u @ u)
-            if length > 0:
-                if block > 1: left -= np.outer(u/length - D[:, first + i], own[i])
-                D[:, first + i] = u/length
+    for first in range(0, D.shape[1], _BLOCK):
+        J = slice(first, first + _BLOCK)
+        left = (given[:, J] - D @ pairs[:, J]).T.copy()     # what all atoms leave to those of J
+        block = D[:, J].T.copy()
+        _renew_block_(block, left, pairs[J, J].copy())
+        D[:, J] = block.T
+
+@_compiled
+def _renew_block_(block, left, own): # (n, d), (n, d), (n, n)
+    "The same for a few atoms, each a row."
+    for i in range(len(block)):
+        if own[i, i] == 0: continue
+        u = left[i] + own[i, i]*block[i]
+        length = np.sqrt((u*u).sum())
+        if length == 0: continue
+        moved = u/length - block[i]
+        block[i] += moved
+        for k in range(i + 1, len(block)): left[k] -= own[i, k]*moved
 
 # %% ../nbs/more/online.ipynb #0d1e000d
 class AtomByAtom(torch.optim.Optimizer):
     "What the codes so far say about a dictionary W (1, d, l), and the atoms that follow."
     renew_ = staticmethod(_renew_atoms_)        # of a dictionary (d, l), A and B
+    batches = 400                               # where no number of epochs is given
 
     def __init__(self, W: nn.Parameter):
-        super().__init__([W], dict(lr=1.))      # a factor of the weight of a batch
+        # lr: a factor of the weight of a batch, which is at least `least`
+        super().__init__([W], dict(lr=1., least=0.))
         _, d, l = W.shape
         self.state[W] = dict(step=W.new_zeros(()), A=W.new_zeros(1, l, l),
                              B=W.new_zeros(1, d, l))
+
+    def begin_epoch(self, batches: int | None) -> None:
+        "Weights are at least 1/2b in an epoch of so many batches b; None: not known."
+        self.param_groups[0]['least'] = .5/batches if batches else 0.
 
     @torch.no_grad()
     def renew(self, A: Tensor, B: Tensor) -> None:
@@ -50,7 +67,7 @@ class AtomByAtom(torch.optim.Optimizer):
         (W,) = group['params']
         memory = self.state[W]
         memory['step'] += 1
-        weight = group['lr']*memory['step'].item()**-.6
+        weight = group['lr']*max(memory['step'].item()**-.6, group['least'])
         for name, new in dict(A=A, B=B).items(): memory[name].lerp_(new[None], weight)
         self.renew_(W[0], memory['A'][0], memory['B'][0])
 
@@ -63,11 +80,9 @@ def dictionary_step(model: Autoencoder,  # of one member, see `_closed_form`
     "Infer codes for a batch, then renew the atoms. Returns losses (2, 1). Raises `Diverged`."
     W, ranks = model.decoder.W[0], model.ranks
     d, n = model.d, ranks.count(Y.shape[1])
-    D = W.double()      # in which H has no negative eigenvalue but for 1e-16
-    H, B = 2/d*D.T @ D, 2/d*Y[0].double() @ D
-    if not B.isfinite().all(): raise Diverged('images are not finite, or too large')
-    solve = exact if model.shared.positive else signed
-    found = solve(H, B, model.lam.item(), tol=1e-3)
+    if not Y.isfinite().all(): raise Diverged('images are not finite')
+    solver = Prepared(W, positive=model.shared.positive)
+    found = solver.codes(Y[0], model.lam.item(), tol=1e-3)
     Z = found.codes.to(Y)
     loss = ranks.sum((Y[0] - Z @ W.T).square().sum())/(n*d)
     atoms.renew(ranks.sum(Z.T @ Z)/n, ranks.sum(Y[0].T @ Z)/n)
@@ -79,5 +94,4 @@ def _closed_form(model: Autoencoder) -> bool:
     "Whether `dictionary_step` can train it: one dictionary alone, unit columns, on the CPU."
     own = model.decoder.dictionary is not None and model.encoder is None
     convex = model.shared.unit_columns and not model.shared.beta and len(model.seeds) == 1
-    small = model.shared.l <= 1024              # a pass over the atoms takes l * l * d
-    return own and convex and small and model.lam.device.type == 'cpu' and jit.available()
+    return own and convex and model.lam.device.type == 'cpu' and jit.available()

@@ -309,9 +309,10 @@ class Run:
 
     @property
     def epochs(self) -> int | None:
-        "The recipe's epochs; if it has none, those of 1,500 batches, known after the first."
+        "The recipe's epochs; if it has none, of 1,500 batches (400 of `AtomByAtom`), after the first."
         if self.model.shared.epochs or not self.history: return self.model.shared.epochs or None
-        return math.ceil(_BATCHES/self.history[0]['batches'])
+        batches = getattr(self.optimizer, 'batches', _BATCHES)
+        return math.ceil(batches/self.history[0]['batches'])
 
     def best_model(self) -> Autoencoder:
         "A copy of the model with each member's best weights."
@@ -337,7 +338,8 @@ def _train_epoch(run: Run,
                 ) -> dict[str, Tensor]:
     "One pass over the data. Columns (members,) of the history's rows. Raises `Diverged`."
     model, ranks, seen, S = run.model, run.model.ranks, _Account(), len(run.model.seeds)
-    left = _rates_left(run)
+    left, by_atom = _rates_left(run), isinstance(run.optimizer, AtomByAtom)
+    if by_atom: run.optimizer.begin_epoch(run.history[0]['batches'] if run.history else None)
     for group, lr in zip(run.optimizer.param_groups, run.rates):
         group['lr'] = lr*left[group.get('part', 'decoder')]
     for b, Y in enumerate(batches):
@@ -355,7 +357,8 @@ def _train_epoch(run: Run,
             strange = _numbers(~losses.isfinite().all(0))
             raise Diverged(f'{where}: the loss of members {strange} is not finite')
         zeros = ranks.sum(sparsity(found.codes)*(here.shape[-2]/n))
-        run.weight.turn(zeros, _share_in_use(run, codes, Y if held is None else held))
+        run.weight.turn(zeros, None if by_atom else
+                        _share_in_use(run, codes, Y if held is None else held))
         run.steps.after(b, here, found.codes)
         with torch.no_grad(): alive = model.encoder(Y) if guessed else found.codes
         seen.add(Y, losses, ranks.max(found.iterations.amax(-1)), zeros, alive)

@@ -328,8 +328,8 @@ SparseCoder.from_dictionary(W.T, [1.], alpha=.1) -> bias has shape
 small(tol=0.).fit(X)                     -> tol is 0
 small(gamma=-1).fit(X)                   -> gamma is -1
 small(max_iter=0).fit(X)                 -> max_iter is 0
-small(refit=True).fit(X)                 -> refit is True
-small().fit(X).transform(X, certify=True) -> certify is True
+small(refit=True, encoder='lista').fit(X) -> refit is True
+small(encoder='lista').fit(X).transform(X, certify=True) -> certify is True
 small(batch_size=1.5).fit(X)             -> batch_size is 1.5
 small(batch_size=None).fit(X)            -> batch_size is None
 small(alpha=-1).fit(X)                   -> alpha is -1; it must be at least 0
@@ -338,9 +338,9 @@ small(alpha=None, target_sparsity=1.).fit(X)  -> target_sparsity is 1.0; it must
 small(alpha=None, target_sparsity=90).fit(X)  -> target_sparsity is 90
 small(decoder='deep').fit(X)             -> decoder is 'deep'; it must be one of 'linear', 'hidden'
 small(decoder=None).fit(X)               -> decoder is None
-small(encoder='mlp').fit(X)              -> encoder is 'mlp'; it must be one of 'lista', None
+small(encoder='mlp').fit(X)              -> encoder is 'mlp'; it must be one of 'auto', 'lista', None
 small(encoder=X).fit(X)                  -> encoder is array
-small(regularization='l2').fit(X)        -> regularization is 'l2'; it must be one of variance, unit
+small(regularization='l2').fit(X)        -> regularization is 'l2'; it must be one of auto, variance, unit
 small(regularization=None).fit(X)        -> regularization is None
 small(transform_algorithm='omp').fit(X)  -> transform_algorithm is 'omp'; it must be one of encoder
 small(scaling='minmax').fit(X)           -> scaling is 'minmax'; it must be one of none, mean
@@ -375,8 +375,8 @@ CODER.transform(loader(X[:, :9]))        -> X has 9 features
 PICTURES.transform(X.reshape(-1, 2, 8))  -> X has images of shape \(2, 8\); \(4, 4\) or rows of 16
 NAMED.transform(pd.DataFrame(X, columns=[f'y{i}' for i in range(16)])) -> feature names should match
 clone(CODER).fit(X).partial_fit(X[:, :9]) -> X has 9 features
-small().fit(X[:1])                       -> X has 1 sample; the hinge needs 2
-small().partial_fit(X[:1])               -> X has 1 sample; the hinge needs 2
+small(decoder='hidden').fit(X[:1])       -> X has 1 sample; the hinge needs 2
+small(encoder='lista').partial_fit(X[:1]) -> X has 1 sample; the hinge needs 2
 CODER.inverse_transform(CODES[:, :5])        -> Z has shape \(3, 5\); it must be \(N, 8\)
 CODER.inverse_transform(CODES[0])            -> Z has shape \(8,\)
 CODER.inverse_transform(csr_matrix(CODES))   -> Z is sparse; pass Z.toarray\(\)

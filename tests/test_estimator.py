@@ -116,9 +116,9 @@ def test_fit_begins_anew_and_repeats_itself(fitted):
 
 def test_partial_fit_learns():
     coder = small(n_components=16)
-    for _ in range(20): coder.partial_fit(BARS)
-    assert coder.score(MORE_BARS) > .3 > coder.history_[0]['explained_variance']
-    assert coder.n_iter_ == 20
+    for _ in range(5): coder.partial_fit(BARS)
+    assert coder.score(MORE_BARS) > .85 > coder.history_[0]['explained_variance']
+    assert coder.n_iter_ == 5
 
 # ---- rows by themselves ----
 

@@ -56,10 +56,11 @@ def test_atoms_that_nobody_uses_stay():
     assert torch.equal(W[:, 3], before[:, 3]) and W.isfinite().all()
 
 def test_old_batches_fade():
-    "The weight of batch t is t**-.6; the rest is shared by those before it, as they shared it."
+    "Batch t weighs t**-.6, at least half of 1/b; the rest is shared by those before it as it was."
     memory, shares = AtomByAtom(torch.nn.Parameter(torch.eye(6)[None])), np.zeros(6)
     for t in range(6):
-        weight = (t + 1)**-.6
+        memory.begin_epoch(1 if t == 4 else None)
+        weight = .5 if t == 4 else (t + 1)**-.6
         shares *= 1 - weight
         shares[t] = weight
         A = torch.zeros(6, 6)
@@ -114,13 +115,13 @@ def test_it_learns_where_data_leave_directions_open(kind, alpha, positive):
 
 def test_what_is_too_large_is_told():
     model = Autoencoder.from_recipes(Recipe('SDL', .02, l=16, **ALONE), 0, 64)
-    with pytest.raises(Diverged, match='images are not finite, or too large'):
+    with pytest.raises(Diverged, match='images are not finite'):
         dictionary_step(model, AtomByAtom(model.decoder.W), torch.full((1, 10, 64), torch.inf))
 
 @needs_compiler
 @pytest.mark.parametrize('changes, members', [
     (dict(beta=1.), 1), (dict(unit_columns=False), 1), (dict(encoder=True), 1), (dict(m=8), 1),
-    (dict(l=1025), 1), ({}, 2)], ids=str)
+    ({}, 2)], ids=str)
 def test_all_else_is_left_to_adam(changes, members):
     recipe = Recipe('SDL', .02, **dict(l=16) | ALONE | changes)
     assert not _closed_form(Autoencoder.from_recipes([recipe]*members, [*range(members)], 64))

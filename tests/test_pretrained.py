@@ -55,11 +55,11 @@ def test_the_folder_holds_three_files_and_no_pickle(kept):
     coder, folder = kept
     assert {f.name for f in folder.iterdir()} == {'config.json', 'model.safetensors', 'README.md'}
     config = json.loads((folder/'config.json').read_text())
-    assert config['recipe']['beta'] == 10 and config['scaling']['kind'] == 'standard'
+    assert config['recipe']['unit_columns'] and config['scaling']['kind'] == 'standard'
     assert config['metrics'] == coder.metrics_
     assert {'deep_sparse_nb', 'torch', 'python'} <= set(config['versions'])
     with safe_open(folder/'model.safetensors', 'pt') as file:
-        assert {'decoder.W', 'encoder.U', 'scaling.mean'} <= set(file.keys())
+        assert {'decoder.W', 'scaling.mean'} <= set(file.keys())
     card = (folder/'README.md').read_text()
     assert card.startswith('---\nlibrary_name: deep_sparse_nb\n') and '# digits' in card
     assert f"| sparsity | {coder.metrics_['sparsity']} |" in card

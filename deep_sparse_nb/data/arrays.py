@@ -383,6 +383,22 @@ class _Applied(_Maps):
         scale, shift = self.maps(Y, 'Y') if maps is None else maps
         return (Y.double()*scale + shift).to(Y.dtype)
 
+    def unlike(self, X: Tensor, name: str = 'X') -> str | None: # rows (n, d)
+        "What to say where mean or deviation of X is far from what was learned; else None."
+        m = self._moments
+        if self.shape or m.rows < 2: return None
+        count = torch.as_tensor(m.count, dtype=torch.double).clamp(min=1)
+        mean, known = m.mean.mean().item(), X.double()[~X.isnan()]
+        deviation = ((m.squares/count).mean() + (m.mean - mean).square().mean()).sqrt().item()
+        if not deviation or known.numel() < 2: return None
+        found, spread = known.mean().item(), known.std(correction=0).item()
+        narrow = len(X) >= _ENOUGH and spread < deviation/_FAR
+        if not narrow and max(spread, abs(found - mean)) <= _FAR*deviation: return None
+        return (f'{name} has mean {found:.3g} and deviation {spread:.3g}; what was learned from '
+                f'had {mean:.3g} and {deviation:.3g}: is it in other units?')
+
+_FAR, _ENOUGH = 5, 10   # times the deviation; rows from which a narrow spread means something
+
 # %% ../../nbs/data/arrays.ipynb #63802db3
 class Scaling(_Applied):
     """Centring and scaling, learned from data and undone: data = scale * scaled + shift.

@@ -364,7 +364,7 @@ def _advance(A, own, Y, E, ridge, lam, tol, most, rows, C, R, first, last, block
 
 @_compiled
 def _refit_rows(A, own, Y, starts, old, values, refitted):
-    "Non-negative least squares on the support of each row of codes in CSR form."
+    "Non-negative least squares on the support of each row of codes in CSR form, if it helps."
     room = 1
     for i in range(Y.shape[0]): room = max(room, starts[i+1] - starts[i])
     excess, h, u, c = np.empty(room), np.empty(room), np.empty(room), np.empty(room)
@@ -379,9 +379,14 @@ def _refit_rows(A, own, Y, starts, old, values, refitted):
         for a in range(m): top = max(top, abs(_dot(A[among[a]], Y[i])))
         k = _solve_among(A, own, Y[i], e, 0., 0., _ROUNDING*top, m, among, m, place, inverse, G,
                          support, z, k, excess, h, u, c, r, 3*m + 10)
+        _remainder(A, Y[i], support, z, k, r)
+        after = _dot(r, r)
+        _remainder(A, Y[i], among, values[starts[i]:starts[i+1]], m, r)
+        helps = after <= _dot(r, r)     # not where atoms depend on each other, and rounding wins
         for a in range(k): place[support[a]] = a
         for a in range(m):
-            refitted[starts[i]+a] = z[place[among[a]]] if place[among[a]] >= 0 else 0.
+            new = z[place[among[a]]] if place[among[a]] >= 0 else 0.
+            refitted[starts[i]+a] = new if helps else values[starts[i]+a]
         for a in range(k): place[support[a]] = -1
 
 # %% ../../nbs/kernels/exact.ipynb #e7401f0a
@@ -434,10 +439,11 @@ _SLICE = 2**17 # correlations that a thread computes at a time; they stay in its
 
 def _in_threads(solve: Callable, tasks: Iterable[tuple], threads: int,
                 cancelled: np.ndarray) -> None:
-    "Call `solve` with each of the tasks, on so many threads, each of which computes alone."
+    "Call `solve` with each of the tasks: a single one here, several on so many threads."
     def run(*task):
         torch.set_num_threads(1)
         if not cancelled[0]: solve(*task)
+    if len(tasks := [*tasks]) == 1: return solve(*tasks[0])
     with ThreadPoolExecutor(threads) as pool:
         before, running = pool.submit(torch.get_num_threads).result(), []
         try:

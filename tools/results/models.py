@@ -54,7 +54,7 @@ def stored(name):
     model = load_model(dataset, kind, lam, results=ROOT/'results').eval()
     r = model.shared
     coder = SparseCoder(r.l, alpha=lam, decoder='hidden' if r.m else 'linear', device='cpu',
-                        regularization='variance' if r.beta else 'unit_norm',
+                        encoder='lista', regularization='variance' if r.beta else 'unit_norm',
                         scaling='standard' if dataset == 'mnist' else 'contrast')
     coder.model_, coder.alpha_, coder.n_iter_, coder.history_ = model, lam, r.epochs, []
     coder.n_features_in_, coder.image_shape_, coder._seed = 784, (28, 28), model.seeds[0]
@@ -73,7 +73,8 @@ def stored(name):
 
 def digits():
     train, _ = train_test_split(load_digits().data, random_state=0)
-    coder = SparseCoder(64, target_sparsity=.8, random_state=0, device='cpu')
+    coder = SparseCoder(64, target_sparsity=.8, regularization='variance', random_state=0,
+                        device='cpu')
     about = "scikit-learn's digits of 8 x 8 pixels, values 0 to 16."
     return coder.fit(train.reshape(-1, 8, 8)), about
 

@@ -24,8 +24,8 @@ from deep_sparse_nb.paper.weights import _compact
 RESULTS = Path(__file__).resolve().parents[2]/'results'
 TABLE, MODELS = RESULTS/'photographs.csv', RESULTS/'photographs'
 SIDE, N = 8, 40_000
-CODERS = {'SDL': dict(n_components=256, regularization='unit_norm'),
-          'VDL': dict(n_components=256),
+CODERS = {'SDL': dict(n_components=256, encoder='lista', regularization='unit_norm'),
+          'VDL': dict(n_components=256, regularization='variance'),
           'VDL-NL': dict(n_components=128, decoder=HiddenDecoder(128, 256, SIDE**2))}
 ABOUT = ('Patches of 8 x 8 pixels, without their mean, of four photographs that come with '
          'scikit-image and scikit-learn; grey levels 0 to 255.')
