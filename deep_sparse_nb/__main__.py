@@ -184,8 +184,8 @@ def _add_fit(p: _Parser) -> None:
     p.add_argument('--alpha', type=float, help='weight of the l1 norm, in place of that share')
     p.add_argument('--decoder', choices=('linear', 'hidden'), default='linear')
     p.add_argument('--encoder', choices=('auto', 'lista', 'none'), default='auto')
-    p.add_argument('--regularization', default='auto', choices=(
-        'auto', 'variance', 'unit_norm', 'weight_decay'), help='what keeps the codes from collapsing')
+    p.add_argument('--regularization', default='auto', help='what keeps the codes from collapsing',
+                   choices=('auto', 'variance', 'unit_norm', 'weight_decay'))
     p.add_argument('--scaling', choices=('none', 'mean', 'standard', 'features', 'contrast'),
                    default='standard', help='of the data, undone by decode')
     p.add_argument('--signed', action='store_true', help='codes may be negative')

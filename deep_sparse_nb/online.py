@@ -13,7 +13,7 @@ from .model import Autoencoder
 from .inference import Diverged, Inference
 from .kernels import jit
 from .kernels.active_set import Prepared
-from .kernels.jit import _compiled
+from .kernels.jit import compiled
 
 # %% ../nbs/more/online.ipynb #0d1e0008
 _BLOCK = 64 # atoms that one product of matrices prepares
@@ -31,7 +31,7 @@ def _renew_atoms_(W: Tensor, # (d, l) on the CPU, changed in place
         _renew_block_(block, left, pairs[J, J].copy())
         D[:, J] = block.T
 
-@_compiled
+@compiled
 def _renew_block_(block, left, own): # (n, d), (n, d), (n, n)
     "The same for a few atoms, each a row."
     for i in range(len(block)):
@@ -56,8 +56,8 @@ class AtomByAtom(torch.optim.Optimizer):
         self.state[W] = dict(step=W.new_zeros(()), A=W.new_zeros(1, l, l),
                              B=W.new_zeros(1, d, l))
 
-    def begin_epoch(self, batches: int | None) -> None:
-        "Weights are at least 1/2b in an epoch of so many batches b; None: not known."
+    def begin_epoch(self, batches: int | None) -> None: # of this epoch, b; None: not known
+        "Weights are at least 1/2b from now on."
         self.param_groups[0]['least'] = .5/batches if batches else 0.
 
     @torch.no_grad()

@@ -309,7 +309,7 @@ class Run:
 
     @property
     def epochs(self) -> int | None:
-        "The recipe's epochs; if it has none, of 1,500 batches (400 of `AtomByAtom`), after the first."
+        "The recipe's, or those of 1,500 batches (of `AtomByAtom` 400), known after the first."
         if self.model.shared.epochs or not self.history: return self.model.shared.epochs or None
         batches = getattr(self.optimizer, 'batches', _BATCHES)
         return math.ceil(batches/self.history[0]['batches'])

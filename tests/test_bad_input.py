@@ -338,9 +338,9 @@ small(alpha=None, target_sparsity=1.).fit(X)  -> target_sparsity is 1.0; it must
 small(alpha=None, target_sparsity=90).fit(X)  -> target_sparsity is 90
 small(decoder='deep').fit(X)             -> decoder is 'deep'; it must be one of 'linear', 'hidden'
 small(decoder=None).fit(X)               -> decoder is None
-small(encoder='mlp').fit(X)              -> encoder is 'mlp'; it must be one of 'auto', 'lista', None
+small(encoder='mlp').fit(X)              -> encoder is 'mlp'; it must be one of 'auto', 'lista'
 small(encoder=X).fit(X)                  -> encoder is array
-small(regularization='l2').fit(X)        -> regularization is 'l2'; it must be one of auto, variance, unit
+small(regularization='l2').fit(X)        -> regularization is 'l2'; it must be one of auto, variance
 small(regularization=None).fit(X)        -> regularization is None
 small(transform_algorithm='omp').fit(X)  -> transform_algorithm is 'omp'; it must be one of encoder
 small(scaling='minmax').fit(X)           -> scaling is 'minmax'; it must be one of none, mean

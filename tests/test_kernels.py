@@ -145,18 +145,18 @@ def test_without_compilation_codes_are_right():
 def test_compiles_where_no_folder_can_be_written(tmp_path):
     # a file, where numba wants a folder
     (tmp_path/'__pycache__').touch()
-    (tmp_path/'loops.py').write_text('from deep_sparse_nb.kernels.jit import _compiled\n'
-                                     '@_compiled\ndef twice(x): return 2*x\n')
+    (tmp_path/'loops.py').write_text('from deep_sparse_nb.kernels.jit import compiled\n'
+                                     '@compiled\ndef twice(x): return 2*x\n')
     nowhere = str(tmp_path/'loops.py'/'below')
     script = (f'import sys; sys.path.insert(0, {str(tmp_path)!r}); import loops; '
               'print(loops.twice(3))')
     assert elsewhere(script, HOME=nowhere, XDG_CACHE_HOME=nowhere, NUMBA_CACHE_DIR=nowhere) == '6\n'
 
 LOOPS = """
-from deep_sparse_nb.kernels.jit import _compiled, _inlined
+from deep_sparse_nb.kernels.jit import compiled, _inlined
 @_inlined
 def step(x): return x + {}
-@_compiled
+@compiled
 def walk(x): return step(step(x))
 """
 
@@ -175,9 +175,9 @@ def test_machine_code_follows_an_edited_helper(tmp_path):
 @needs_numba
 def test_machine_code_of_a_cell_is_never_kept(tmp_path):
     "As a notebook runs them: the helper and its caller in cells of their own, known by their text."
-    cells = LOOPS.split('@_compiled')
+    cells = LOOPS.split('@compiled')
     def page(by):
-        first, second = cells[0].format(by), '@_compiled' + cells[1]
+        first, second = cells[0].format(by), '@compiled' + cells[1]
         names = [str(tmp_path/'ipykernel_1'/f'{i}.py') for i in (1, 2)]
         return (f'import linecache; space = {{"__name__": "__main__"}}\n'
                 f'for name, text in zip({names!r}, {[first, second]!r}):\n'

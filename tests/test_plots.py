@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 from hypothesis import given, settings, strategies as st
-from deep_sparse_nb.plots import (COLOURS, error_curves, history_curves, model_style,
+from deep_sparse_nb.plots import (_COLOURS, error_curves, history_curves, model_style,
                                   over_seeds, regret_curves, show_images, show_pairs,
                                   show_table)
 
@@ -48,10 +48,10 @@ def test_pairs_put_inputs_above_reconstructions():
         show_pairs({'clean': (inputs, outputs[:2])}, (2, 2))
 
 def test_every_model_has_its_own_face():
-    models = [m + nl for m in COLOURS for nl in ('', '-NL')] + ['raw', 'LISTA']
+    models = [m + nl for m in _COLOURS for nl in ('', '-NL')] + ['raw', 'LISTA']
     faces = [tuple(sorted(model_style(m).items())) for m in models]
     assert len(set(faces)) == len(models)
-    for m in COLOURS:
+    for m in _COLOURS:
         assert (model_style(m)['linestyle'], model_style(m + '-NL')['linestyle']) == ('--', '-')
         assert model_style(m)['color'] == model_style(m + '-NL')['color']
     with pytest.raises(ValueError, match="'PCA'.*VDL"): model_style('PCA')

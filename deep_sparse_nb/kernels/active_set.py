@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 import torch
 from torch import Tensor
-from .jit import _compiled, _inlined
+from .jit import compiled, _inlined
 
 # %% ../../nbs/kernels/exact.ipynb #202406e5
 class _Workspace(NamedTuple):
@@ -194,7 +194,7 @@ def _solve_image(H, b, lam, tol, most, rounds, work, cancelled):
     return k, max(residual, 0.), residual <= slack
 
 # %% ../../nbs/kernels/exact.ipynb #cc2574b3
-@_compiled
+@compiled
 def _solve_rows(H, B, lam, tol, most, cancelled, codes, residual, converged):
     "A problem for every row of B (n, l). Fills codes (n, l), residual and converged (n,)."
     n, l = B.shape
@@ -317,7 +317,7 @@ def _with_room(block: _Block, room: int) -> _Block:
     new.inverse[:, :old, :old], new.G[:, :old, :old] = block.inverse, block.G
     return block._replace(support=new.support, z=new.z, inverse=new.inverse, G=new.G)
 
-@_compiled
+@compiled
 def _begin(A, own, ridge, Y, starts, old, values, R, block):
     "Starts the supports from codes in CSR form, and sets remainders R (n, d)."
     h, u = np.empty(block.z.shape[1]), np.empty(block.z.shape[1])
@@ -328,7 +328,7 @@ def _begin(A, own, ridge, Y, starts, old, values, R, block):
         for j in old[row]: block.top[i] = max(block.top[i], _dot(A[j], Y[i]))
         _remainder(A, Y[i], block.support[i], block.z[i], block.size[i], R[i])
 
-@_compiled
+@compiled
 def _advance(A, own, Y, E, ridge, lam, tol, most, rows, C, R, first, last, block):
     "A round for images `rows`, from correlations C (m, l). Sets their state and remainders R."
     l, room = A.shape[0], max(_CANDIDATES, block.z.shape[1])
@@ -362,7 +362,7 @@ def _advance(A, own, Y, E, ridge, lam, tol, most, rows, C, R, first, last, block
             if k == block.limit[row]: block.limit[row] *= 2
             _remainder(A, y, support, z, k, R[i])
 
-@_compiled
+@compiled
 def _refit_rows(A, own, Y, starts, old, values, refitted):
     "Non-negative least squares on the support of each row of codes in CSR form, if it helps."
     room = 1

@@ -17,7 +17,7 @@ from torch import Tensor
 from ..decoders import Quadratic
 from ..energy import Energy
 from ..iteration import Iteration, Solver
-from .jit import _compiled, _inlined
+from .jit import compiled, _inlined
 
 # %% ../../nbs/kernels/cpu.ipynb #cb106043
 class _State(NamedTuple):
@@ -158,7 +158,7 @@ def _keep(i, k, v, now, still, codes, iterations, stop):
 
 
 # %% ../../nbs/kernels/cpu.ipynb #5a9b3fb0
-@_compiled
+@compiled
 def _advance_model(s, k, G, state, options):
     "`Iteration.advance` for the samples of a model, in place. Returns how many are not done."
     X, Z, C, t, w = state.X[s], state.Z[s], state.C[s], state.t[s], _weights_of(s, state)
@@ -255,7 +255,7 @@ def _multiply(x, H, g, support, strength):
                      + (x4*h4[j] + x5*h5[j] + x6*h6[j] + x7*h7[j]))
 
 # %% ../../nbs/kernels/cpu.ipynb #3f3bf05b
-@_compiled
+@compiled
 def _infer_samples(s, first, last, H, state, options):
     "All iterations of some samples of a model without a hinge, in place."
     X, Z, C, H, stop = state.X[s], state.Z[s], state.C[s], H[s], state.stop
@@ -273,7 +273,7 @@ def _infer_samples(s, first, last, H, state, options):
             if now != _RUNNING: still = _keep(i, k, g, now, still, codes, iterations, stop)
 
 # %% ../../nbs/kernels/cpu.ipynb #9e91c092
-@_compiled
+@compiled
 def _infer_batch(s, k, last, H, state, options):
     "Iterations k + 1 to `last` of a model with a hinge. Returns how many are not done."
     X, H, iterations, l = state.X[s], H[s], state.iterations[s], state.X.shape[2]

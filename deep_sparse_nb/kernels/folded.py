@@ -14,7 +14,7 @@ import numpy
 import torch
 from torch import Tensor
 from ..decoders import Gradient, HiddenGradient
-from .jit import _compiled, _inlined
+from .jit import compiled, _inlined
 
 # %% ../../nbs/kernels/folded.ipynb #f01d000d
 _AHEAD = 4      # a radius, in steps
@@ -42,7 +42,7 @@ def _distance(x, y):
     for j in range(len(x)): total += (x[j] - y[j])*(x[j] - y[j])
     return numpy.sqrt(total)
 
-@_compiled
+@compiled
 def _leave(Z, samples, near, left):
     """Note codes Z of `samples`. Puts into `left` the rows that have left their radius.
 
@@ -64,7 +64,7 @@ def _leave(Z, samples, near, left):
 # %% ../../nbs/kernels/folded.ipynb #f01d0010
 _FEW = 1/6      # of the units are off, where folding pays
 
-@_compiled
+@compiled
 def _look(A, samples, reach, near):
     "Find the near units from A (rows, m). Whether what is below zero is the less."
     fits = True
@@ -107,7 +107,7 @@ def _add_rows(W, units, k, c, y):
         for j in range(len(y)): y[j] += (c0*w0[j] + c1*w1[j]) + (c2*w2[j] + c3*w3[j])
 
 # %% ../../nbs/kernels/folded.ipynb #f01d0013
-@_compiled
+@compiled
 def _correct(Z, samples, near, W1, b1, V, R, G, first, last):
     "Add to R and G the sums of both formulas, for rows `first` to `last`."
     m = len(W1)

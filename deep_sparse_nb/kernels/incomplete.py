@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from .active_set import _in_threads, _real
-from .jit import _compiled, _inlined
+from .jit import compiled, _inlined
 
 # %% ../../nbs/kernels/incomplete.ipynb #4bd70531
 _NEARLY = 1e-10 # of its square is added to an atom that depends on others
@@ -116,7 +116,7 @@ _SWEEPS = 10    # over the atoms in use, after one over all
 _ROUNDS = 300   # of sweeps and moves, at most
 _LEAST = 1e-9   # of an atom's square is the ridge at least, so that no code is without bound
 
-@_compiled
+@compiled
 def _solve_known(D, Y, known, lam, ridge, positive, tol, cancelled, codes, gaps):
     "Fills codes (n, l) and gaps (n,) for rows Y (n, d) of which `known` (n, d) counts; D (l, d)."
     (n, d), l = Y.shape, D.shape[0]
@@ -191,7 +191,7 @@ def known_codes(Y: Tensor,              # rows (n, d); NaN is a number that is n
     return _Known(torch.from_numpy(codes), torch.from_numpy(gaps))
 
 # %% ../../nbs/kernels/incomplete.ipynb #5ef84998
-@_compiled
+@compiled
 def _add_known(codes, Y, known, weight, A, B):
     "Adds weight z z' to A (d, l, l), and weight y z to B (d, l), for each known number y."
     (n, d), l = Y.shape, codes.shape[1]
@@ -209,7 +209,7 @@ def _add_known(codes, Y, known, weight, A, B):
                 B[t, S[a]] += w*np.float32(Y[i, t])
                 for b in range(k): A[t, S[a], S[b]] += w*z[b]
 
-@_compiled
+@compiled
 def _renew_known(W, A, B, before):
     "Each atom of W (d, l) in turn becomes the best of unit length, given the others, A and B."
     d, l = W.shape

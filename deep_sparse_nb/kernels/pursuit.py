@@ -8,7 +8,7 @@ __all__ = ['pursue', 'pursue_known', 'pursue_alike', 'centred', 'overlapped', 'e
 # %% ../../nbs/kernels/pursuit.ipynb #b0fb2d20
 from typing import NamedTuple
 import numpy as np
-from .jit import _compiled, _inlined
+from .jit import compiled, _inlined
 
 # %% ../../nbs/kernels/pursuit.ipynb #d2a0431d
 _DEPENDENT = 1e-6 # an atom with less than this share outside the chosen ones depends on them
@@ -41,7 +41,7 @@ def _chosen_before(atoms, k, j):
         if atoms[p] == j: return True
     return False
 
-@_compiled
+@compiled
 def _pursue(B, G, energy, limit, atoms, amounts, count):
     "Fills atoms and amounts (n, most) and count (n,) for correlations B (n, l)."
     n, l = B.shape
@@ -110,7 +110,7 @@ def pursue(X: np.ndarray,                # rows (n, d)
     return found
 
 # %% ../../nbs/kernels/pursuit.ipynb #baf8dabd
-@_compiled
+@compiled
 def _pursue_known(X, known, D, given, limit, atoms, amounts, count):
     "As `_pursue`, for rows X (n, d) of which `known` counts; D (l, d) begins with `given` atoms."
     (n, d), l = X.shape, len(D)
@@ -181,7 +181,7 @@ def pursue_known(X: np.ndarray,     # rows (n, d)
     return found
 
 # %% ../../nbs/kernels/pursuit.ipynb #2dabae9b
-@_compiled
+@compiled
 def _alike(P, down, right, size, reach, group):
     "For each of the patches at (down, right) of planes P (c, h, w), the numbers of those like it."
     c, h, w = P.shape
@@ -241,7 +241,7 @@ def _pull(x, n, noise):
     return (f*f*(n - 1) + 1)/n
 
 # %% ../../nbs/kernels/pursuit.ipynb #ef7c94fd
-@_compiled
+@compiled
 def _pursue_groups(X, levels, D, A, G, groups, noise, limit, most, made, weight):
     "Adds up estimates (N, d), with weights (N,), of patches X less levels (N, c), in groups."
     (d, l), c, K = D.shape, levels.shape[1], groups.shape[1]
@@ -326,7 +326,7 @@ def pursue_alike(planes: np.ndarray,  # noisy (c, h, w)
     return overlapped(made, weight, planes.shape, size)
 
 # %% ../../nbs/kernels/pursuit.ipynb #c9300571
-@_compiled
+@compiled
 def _overlap(rows, weight, total, share, size):
     c, h, w = total.shape
     across = w - size + 1
@@ -361,7 +361,7 @@ def overlapped(rows: np.ndarray,   # (N, c*size*size): all patches, row by row o
     with np.errstate(invalid='ignore'): return total/share
 
 # %% ../../nbs/kernels/pursuit.ipynb #de263324
-@_compiled
+@compiled
 def _expect(X, A, G, atoms, amounts, count, noise, made, weight):
     "Estimates (n, d) of rows X, and their weights, from expected sizes of their amounts."
     n, d = X.shape

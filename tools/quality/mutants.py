@@ -152,7 +152,7 @@ MUTANTS = [Mutant(*m) for m in [
     ('estimator', 'added*self.scaling_.maps(added)[0].float()', 'added',
      'test_estimator.py -k components'),
     ('online', 'memory[\'step\'].item()**-.6', 'memory[\'step\'].item()**0', 'test_online.py'),
-    ('online', ' + own[i, i]*D[:, first + i]', ' - own[i, i]*D[:, first + i]', 'test_online.py'),
+    ('online', ' + own[i, i]*block[i]', ' - own[i, i]*block[i]', 'test_online.py'),
     ('training', '2*(asked - inferred)', '2*(inferred - asked)', 'test_estimator.py -k weight'),
     ('training', 'left = 1 - run.epoch/run.epochs', 'left = 1 - (run.epoch + 1)/run.epochs',
      'test_training.py -k fall'),

@@ -113,6 +113,7 @@ MEANINGS = {
     'certify': 'add a `certificate`',
     'A': 'a sum or number of each component, `(..., l)`',
     'H': 'the quadratic form, symmetric, `(..., l, l)`',
+    'AtomByAtom.begin_epoch.batches': 'how many batches the epoch has, b; None: not known',
     'AtomByAtom.renew.A': 'sums of products of codes, `(l, l)`',
     'AtomByAtom.renew.B': 'sums of products of images with codes, `(d, l)`',
     'signed.lam': 'the weight of the l1 norm',
