@@ -88,7 +88,9 @@ def judged(D, X, Y, zeros):
     "Of atoms D (l, d) for scaled rows: explained without and with least squares, and zeros."
     Y, l = torch.from_numpy(Y), len(D)
     solver = Prepared(torch.from_numpy(np.ascontiguousarray(D.T)))
-    lam = solver.lam_for(Y, l*(1 - zeros))
+    try: lam = solver.lam_for(Y, l*(1 - zeros))
+    except ValueError: lam = 1e-6*(Y @ torch.from_numpy(D.T)).max().item()*2/D.shape[1]
+    # then codes have as many active components as they ever have, which are fewer
     def explained(refit):
         Z = solver.codes(Y, lam, refit=refit, sparse=True).codes
         return 1 - (Z @ D - Y.numpy()).__pow__(2).sum()/np.square(Y - Y.mean(0)).sum().item(), Z
