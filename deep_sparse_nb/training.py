@@ -28,6 +28,7 @@ from .distributed import (_ALONE, Ranks, _average_, _begin_alike_, choose_device
                                         _sharing)
 from .model import Autoencoder
 from .missing import _AtomByFeature, _incomplete_step
+from .neighbours import _patient
 from .online import AtomByAtom, dictionary_step
 
 # %% ../nbs/book/08_training.ipynb #15de3932
@@ -478,6 +479,14 @@ def _learning(model: Autoencoder, ranks: Ranks, epoch: int) -> Iterator[None]:
         try: yield
         finally: model.eval()
 
+@contextmanager
+def _threads_of(run: Run) -> Iterator[None]:
+    "One thread for what is so small that a second only waits for the first."
+    before, model = torch.get_num_threads(), run.model
+    if isinstance(run.optimizer, AtomByAtom) and model.shared.l <= 512: torch.set_num_threads(1)
+    try: yield
+    finally: torch.set_num_threads(before)
+
 # %% ../nbs/book/08_training.ipynb #e3c61218
 @tiny_is_zero()
 def train(run: Run,
@@ -504,7 +513,8 @@ def train(run: Run,
     if after_epoch and run.epoch == 0: after_epoch(run)
     watch = codes is None and model.encoder is not None and (model.shared.revive or not valid)
     each = len(data.train)//model.shared.batch or 1 if isinstance(data, Dataset) else None
-    with tqdm(disable=not progress or _ended(run, epochs), unit='batch') as bar:
+    hidden = not progress or _ended(run, epochs)
+    with _patient(), _threads_of(run), tqdm(disable=hidden, unit='batch') as bar:
         while not _ended(run, epochs):
             each = each or (run.history[0].get('batches') if run.history else None)
             bar.n = run.epoch*(each or 0)

@@ -6,7 +6,9 @@
 __all__ = ['run']
 
 # %% ../../nbs/bench/races.ipynb #78e913cc
+import os
 import math
+import statistics
 import subprocess
 import sys
 import warnings
@@ -304,13 +306,53 @@ def _own_decoders(at: _Setting) -> Iterator[dict]:
              'nn.ConvTranspose2d': (maps, lambda: ConvDecoder((1, 8, 8), 2, 2, 2))}
     for name, parts in pairs.items():
         def fit(decoder: nn.Module) -> None:
-            SparseCoder(32, decoder=decoder, max_epochs=1, random_state=0).fit(X)
+            SparseCoder(32, decoder=decoder, encoder='lista', max_epochs=1,
+                        random_state=0).fit(X)
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')            # of targets: it is too short a fit
             own, library = (partial(fit, part) for part in parts)
             t = at.times(dict(own=own, library=library), 10)
         yield _row("decoders of one's own", name, t['own'], t['library'],
                    "the library's with the same layers", 'low', 1.5)
+
+# %% ../../nbs/bench/races.ipynb #02d27d0b
+_FIT = """
+import sys
+import time
+import warnings
+import numpy as np
+from deep_sparse_nb import SparseCoder
+warnings.simplefilter('ignore')
+n, d, options = int(sys.argv[1]), int(sys.argv[2]), eval(sys.argv[3])
+X = np.random.default_rng(0).exponential(1, (n, d)).astype(np.float32)
+def fit(X): SparseCoder(64, max_epochs=2, random_state=0, **options).fit(X)
+fit(X[:500])
+begun = time.perf_counter()
+fit(X)
+print(time.perf_counter() - begun)
+"""
+
+def _busy(at: _Setting) -> Iterator[dict]:
+    "A fit beside two busy programs, against the same fit on what is free now."
+    n, hinge = 500 if at.quick else 20_000, dict(encoder='lista')
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(('OMP_', 'GOMP_'))}
+    def seconds(*told: object) -> float:
+        command = [sys.executable, '-c', _FIT, *map(str, told)]
+        return float(subprocess.run(command, env=kept, text=True, check=True,
+                                    stdout=subprocess.PIPE).stdout)
+    for name, rows, d, options in (
+            ('atom by atom', n, 64, {}), ('with the hinge', n, 64, hinge),
+            ('with the hinge, d = 784', n//4, 784, hinge)):
+        free, busy = [], []
+        for _ in range(1 if at.quick else 3):
+            free.append(seconds(rows, d, options))
+            loops = [subprocess.Popen([sys.executable, '-c', 'while True: pass'])
+                     for _ in range(2)]
+            try: busy.append(seconds(rows, d, options))
+            finally:
+                for loop in loops: loop.kill(); loop.wait()
+        yield _row('a fit beside two busy programs', name, statistics.median(busy),
+                   statistics.median(free), 'idle', 'low', 2.5)
 
 # %% ../../nbs/bench/races.ipynb #c1a7d3f6
 _RACES = { # in this order: other solvers leave threads behind, which slow down what follows
@@ -322,7 +364,8 @@ _RACES = { # in this order: other solvers leave threads behind, which slow down 
     'a dictionary of patches': _dictionaries,
     'images to a gap': _convex,
     'peak memory': _memory,
-    "decoders of one's own": _own_decoders}
+    "decoders of one's own": _own_decoders,
+    'a fit beside busy programs': _busy}
 
 # %% ../../nbs/bench/races.ipynb #5f2f6aaf
 def run(quick: bool = False,  # one call in place of many, scikit-learn's digits, no bars
