@@ -74,7 +74,7 @@ def _add_train(p: _Parser) -> None:
     new.add_argument('--lam', type=float, nargs='+', action='extend', metavar='L',
                      help='weight of the l1 norm; several make a stack')
     new.add_argument('--out', type=Path, metavar='DIR',
-                     help='folder for the checkpoint, the history and the atoms')
+                     help='folder for checkpoint, history, atoms and model')
     new.add_argument('--seed', type=int, nargs='+', action='extend', metavar='S',
                      help='seeds (default 0); several make a stack')
     old = p.add_argument_group('an old run')
@@ -176,8 +176,8 @@ def _add_decode(p: _Parser) -> None:
 
 # %% ../nbs/cli/main.ipynb #572e6865
 def _add_fit(p: _Parser) -> None:
-    p.add_argument('data', type=Path, metavar='X.npy',
-                   help='rows (N, d) or images to learn from')
+    p.add_argument('data', type=Path, metavar='X',
+                   help='rows (N, d) or images to learn from: .npy, .npz or .csv')
     p.add_argument('--components', type=int, default=128, metavar='L', help='default: 128')
     p.add_argument('--target-sparsity', type=float, metavar='S',
                    help='share of zeros in codes')
@@ -194,6 +194,10 @@ def _add_fit(p: _Parser) -> None:
     p.add_argument('--seed', type=int, default=0, help='default: 0')
     p.add_argument('--quiet', action='store_true', help='no progress bar')
     _add_out(p, 'new folder for the model')
+
+def _add_models(p: _Parser) -> None:
+    p.add_argument('folder', type=Path, nargs='?', metavar='FOLDER',
+                   help='where to look (default: the models that come with the library)')
 
 # %% ../nbs/cli/main.ipynb #77997f62
 def _add_picture(p: _Parser) -> None:
@@ -262,6 +266,7 @@ _COMMANDS: dict[str, tuple[Callable[[_Parser], None], str]] = dict(
     sweep=(_add_sweep, 'run named grids of models, as far as the minutes allow'),
     bench=(_add_bench, 'measure speed, everything side by side'),
     report=(_add_report, "lay the paper's numbers beside ours"),
+    models=(_add_models, 'list models that are stored'),
     fit=(_add_fit, 'learn from a file of your own'),
     encode=(_add_encode, 'turn a file into codes'),
     decode=(_add_decode, 'turn codes into what they stand for'),

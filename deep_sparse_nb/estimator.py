@@ -32,7 +32,7 @@ from .decoders import (
 from .distributed import Ranks, choose_device, joined
 from .encoders import LISTA
 from .energy import Energy
-from .files import _check_place, lock
+from .files import _check_place, lock, write_atomically
 from .inference import fista, lipschitz
 from .kernels import jit
 from .kernels.active_set import Prepared
@@ -41,7 +41,8 @@ from .model import Autoencoder
 from .missing import _AtomByFeature, _incomplete_codes
 from .online import AtomByAtom, _closed_form
 from .paper.recipes import Recipe, recipe_from
-from .pretrained import _hub, _locate, _read_folder, _refusing, _write_folder
+from .pretrained import (
+    _hub, _locate, _read_folder, _refusing, _write_folder, check_folder)
 from .training import _BATCHES, Run, tiny_is_zero, train
 from .validation import all_finite
 
@@ -438,6 +439,31 @@ def _chosen(part: str, kind: str | None, given: object) -> object:
                          f'own; pass {part}=a module, or what makes one')
     return given
 
+# %% ../nbs/book/10_estimator.ipynb #176666b0
+class _Exported(nn.Module):
+    "An encoder that takes rows, or a decoder that gives them, in the units of the data."
+    def __init__(self, part: nn.Module, scaling: Scaling, d: int, undo: bool):
+        super().__init__()
+        self.part, self.undo = part.eval(), undo
+        shift = scaling.undo(torch.zeros(1, d))
+        self.register_buffer('shift', shift)
+        self.register_buffer('scale', scaling.undo(torch.ones(1, d)) - shift)
+
+    def forward(self, given: Tensor) -> Tensor: # (n, d) to (n, l), or (n, l) to (n, d)
+        if self.undo: return self.part(given[None])[0].flatten(1)*self.scale + self.shift
+        return self.part((given - self.shift)/self.scale)[0]
+
+def _write_onnx(module: nn.Module, width: int, path: Path) -> Path:
+    "Raises ImportError where a package is missing."
+    dims = ({0: torch.export.Dim('rows')},)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    def write(fresh: Path) -> None:
+        torch.onnx.export(module.eval(), (torch.zeros(2, width),), fresh, input_names=['given'],
+                          output_names=['made'], dynamic_shapes=dims, dynamo=True,
+                          external_data=False, verbose=False)
+    write_atomically(path, write)
+    return path
+
 # %% ../nbs/book/10_estimator.ipynb #5e110060
 class SparseCoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     """Sparse codes of rows or images, and the decoder that turns them back, learned together.
@@ -665,15 +691,54 @@ class SparseCoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         model = _built(given | dict(decoder=decoder), _recipe(given, d), (d,), 0)
         for W, given_ in zip(model.decoder.state_dict().values(), kept):
             W.copy_(given_.view_as(W))         # as long as they were
-        made.n_features_in_, made.image_shape_, made._seed, made._run = d, (d,), 0, None
-        made.scaling_ = Scaling.from_state(dict(
+        made._adopt(model, Scaling.from_state(dict(
             kind=made.scaling, shape=None, count=1, features=[d], mean=shift,
-            squares=torch.zeros_like(shift)))
-        made.model_, made.n_iter_, made.history_, made.metrics_ = model, 0, [], {}
-        made.step_ = _safe_step(model, torch.zeros(1, 1, l))
+            squares=torch.zeros_like(shift))), (d,), alpha, torch.zeros(1, 1, l))
         if target_sparsity is not None: n_nonzero = l*(1 - target_sparsity)
-        made.alpha_ = alpha if n_nonzero is None else made._alpha_for(sample, n_nonzero)
+        if n_nonzero is not None: made.alpha_ = made._alpha_for(sample, n_nonzero)
         return made
+
+    @classmethod
+    def from_autoencoder(cls, model: Autoencoder, # a trained one, alone
+                         scaling: Scaling,   # that its data went through, fitted
+                         shape: tuple[int, ...], # of an image, or (d,)
+                         sample: Tensor,     # scaled images (n, d): a few hundred
+                         epochs: int = 0,    # it was trained for
+                         ) -> 'SparseCoder':
+        """A fitted estimator of what `train` has trained, its weights shared.
+
+        `sample` gives the step of inference and `metrics_`. Raises ValueError for a stack.
+        """
+        if len(model.seeds) > 1:
+            raise ValueError(f'model is a stack of {len(model.seeds)}; member(0) is its first')
+        r = model.shared
+        made = cls(r.l, alpha=model.lam.item(), decoder='hidden' if r.m else 'linear',
+                   encoder=None if model.encoder is None else 'lista', positive=r.positive,
+                   regularization='variance' if r.beta else 'unit_norm', scaling=scaling.kind,
+                   device=model.lam.device.type)
+        sample = sample.to(model.lam)
+        Z = model.encode(sample[:250])
+        made._adopt(model.eval(), scaling, shape, model.lam.item(), Z)
+        made.n_iter_ = epochs
+        made._measure(_InUse(made, model, made.step_), sample, held_out=True)
+        return made
+
+    def _adopt(self, model: Autoencoder, scaling: Scaling, shape: tuple[int, ...],
+               alpha: float | None, Z: Tensor) -> None: # codes (1, n, l)
+        "Attributes of a fit that happened elsewhere."
+        self.n_features_in_, self.image_shape_ = math.prod(shape), tuple(shape)
+        self.scaling_, self.model_, self.alpha_ = scaling, model, alpha
+        self.step_, self._seed, self._run = _safe_step(model, Z), model.seeds[0], None
+        self.n_iter_ = 0
+        self.history_: list[dict[str, Any]] = []
+        self.metrics_: dict[str, Any] = {}
+
+    def _measure(self, use: _InUse, Y: Tensor, held_out: bool) -> None: # scaled images (n, d)
+        with torch.no_grad():
+            Z = use(Y, self.alpha_ or 0.)[0]
+            explained = explained_variance(Y, use.model.decoder(Z)[0]).item()
+        self.metrics_ = dict(rows=len(Y), held_out=held_out, dead=dead(Z).item(),
+                             sparsity=sparsity(Z).item(), explained_variance=explained)
 
     def _alpha_for(self, sample: ArrayLike, n_nonzero: float) -> float:
         if sample is None:
@@ -698,7 +763,8 @@ class SparseCoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         given = {k: v for k, v in given.items() if isinstance(v, bool | int | float | str | None)}
         fitted = dict(n_features_in=self.n_features_in_, image_shape=self.image_shape_,
                       alpha=self.alpha_, step=self.step_, n_iter=self.n_iter_, seed=self._seed,
-                      names=getattr(self, 'feature_names_in_', np.array([])).tolist())
+                      names=getattr(self, 'feature_names_in_', np.array([])).tolist(),
+                      encoder_iterations=getattr(model.encoder, 'L', None))
         config = dict(estimator=given, decoder=_kind(self.decoder), encoder=_kind(parts['encoder']),
                       recipe=asdict(model.shared), scaling=state, fitted=fitted,
                       metrics=self.metrics_, history=self.history_)
@@ -724,6 +790,26 @@ class SparseCoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
             coder = cls(**given | parts, device=device)
             coder._load(config, tensors)
         return coder
+
+    def export(self, kind: str = 'onnx', # the one there is
+               folder: str | Path = '.') -> list[Path]: # of what was written
+        """Write decoder.onnx, from codes to rows in the data's units, and, where there is an
+        encoder, encoder.onnx, from rows to its codes, for any number of rows (n, d) in float32.
+
+        Needs the packages onnx and onnxscript. Raises ImportError without them, ValueError for
+        another kind and where contrast is scaled, NotFittedError before `fit`.
+        """
+        check_is_fitted(self)
+        if kind != 'onnx': raise ValueError(f"kind is {kind!r}; it must be 'onnx'")
+        if self.scaling == 'contrast':
+            raise ValueError("scaling is 'contrast', which is not a fixed map; export needs one")
+        folder, model = check_folder('folder', folder), copy.deepcopy(self.model_).cpu()
+        parts = dict(decoder=_Exported(model.decoder, self.scaling_, self.n_features_in_, True))
+        if model.encoder is not None:
+            parts['encoder'] = _Exported(model.encoder, self.scaling_, self.n_features_in_, False)
+        widths = dict(decoder=model.shared.l, encoder=self.n_features_in_)
+        return [_write_onnx(module, widths[name], folder/f'{name}.onnx')
+                for name, module in parts.items()]
 
     def push_to_hub(self, repo_id: str, **options: object) -> Any: # the address of the commit
         """Upload as OWNER/NAME, with options of huggingface_hub's `ModelHubMixin.push_to_hub`.
@@ -825,14 +911,10 @@ class SparseCoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         step, alpha = _safe_step(model, run.codes), run.weight.lam.item()
         use = _InUse(self, model, step)
         if meet and not run.weight.fixed: alpha = _met(use, Y, alpha, run.weight.target.item())
-        with torch.no_grad():
-            Z = use(Y, alpha)[0]
-            explained = explained_variance(Y, model.decoder(Z)[0]).item()
         run.recent.clear()
         run.codes, self.scaling_, self.alpha_, self.step_ = None, scaling, alpha, step
         self.history_, self.n_iter_ = before + _told(run.history), run.epoch
-        self.metrics_ = dict(rows=len(Y), held_out=held is not None, dead=dead(Z).item(),
-                             sparsity=sparsity(Z).item(), explained_variance=explained)
+        self._measure(use, Y, held is not None)
         self.model_, self._run = model, run
         return self
 

@@ -497,7 +497,7 @@ def TMP(tmp_path_factory):
     small(decoder=nn.Linear(8, 16), encoder=None).fit(X).save_pretrained(folder/'own')
     np.save(folder/'X.npy', X)
     np.save(folder/'nan.npy', broken(NAN))
-    np.savez(folder/'X.npz', X=X)
+    np.savez(folder/'X.npz', X=X, Y=X)
     return folder
 
 def refused(call, said, **more):
@@ -570,7 +570,7 @@ fit TMP/X.npy --out TMP/new --epochs 0           -> [12] epochs is 0
 fit TMP/X.npy --out TMP/new --device tpu9        -> 2 --device: 'tpu9'
 fit TMP/nan.npy --out TMP/new                    -> 1 X
 fit TMP/file --out TMP/new                       -> 1 X is .*file, not an array
-fit TMP/X.npz --out TMP/new                      -> 1 X is .*X.npz, an archive
+fit TMP/X.npz --out TMP/new                      -> 1 X is .*X.npz, an archive of X, Y
 encode                                           -> 2 needs|required
 encode none TMP/X.npy --out TMP/new              -> 1 name is 'none', neither a folder
 encode digits TMP/X.npy --out TMP/new            -> 1 X has 16 features

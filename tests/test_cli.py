@@ -267,6 +267,57 @@ def test_fit_encode_decode(learned, tmp_path, capsys):
     Y = np.load(tmp_path/'Y.npy')
     assert np.allclose(Y, coder.inverse_transform(Z), rtol=1e-4, atol=1e-4)
 
+def test_what_was_trained_is_a_model(trained, tmp_path, capsys):
+    "The folder of a run encodes pixels as its weights encode the scaled images."
+    from deep_sparse_nb import SparseCoder, load
+    split, model = load('digits').test, restore(trained/'checkpoint.safetensors').best_model()
+    np.save(tmp_path/'X.npy', split.to_pixels(split.images)[:20])
+    assert main(['encode', str(trained), str(tmp_path/'X.npy'), '--device', 'cpu', '--out',
+                 str(tmp_path/'Z.npy')]) == 0
+    expected = model.eval().encode(split.images[:20])[0].detach().numpy()
+    np.testing.assert_allclose(np.load(tmp_path/'Z.npy'), expected, atol=1e-4)
+    history = (trained/'history.csv').read_text().splitlines()
+    assert len(history) == 2 and (trained/'curves.png').is_file()
+    capsys.readouterr()
+    assert main(['models', str(trained.parent)]) == 0
+    (told,) = map(json.loads, capsys.readouterr().out.splitlines())
+    assert told['model'] == str(trained) and told['encoder'] == 'lista'
+    assert told['data_deviation'] == pytest.approx(split.scale, rel=1e-6)
+    assert SparseCoder.from_pretrained(trained).metrics_['held_out']
+
+def test_models_that_come_along_are_listed(tmp_path, capsys):
+    from deep_sparse_nb.pretrained import models
+    assert main(['models']) == 0
+    told = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [row['model'] for row in told] == models() and all(row['components'] for row in told)
+    assert main(['models', str(tmp_path)]) == 1 and 'no model' in one_line(capsys.readouterr().err)
+
+@pytest.mark.parametrize('kind', ['npz', 'csv', 'named.csv'])
+def test_fit_takes_other_files(kind, learned, tmp_path, capsys):
+    from deep_sparse_nb import SparseCoder
+    X, path = np.load(learned/'X.npy'), tmp_path/f'X.{kind}'
+    if kind == 'npz': np.savez(path, X)
+    else: np.savetxt(path, X, delimiter=',', comments='', fmt='%.17g',
+                     header=','.join(map('c{}'.format, range(16))) if 'named' in kind else '')
+    if kind == 'csv': path.write_text(path.read_text().lstrip('\n'))
+    words = ['--components', '12', '--target-sparsity', '.6', '--epochs', '3', '--quiet']
+    assert main(['fit', str(path), *words, '--device', 'cpu', '--out', str(tmp_path/'m')]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told['held_out'] and told['rows'] == 40
+    made, there = (SparseCoder.from_pretrained(folder, device='cpu')
+                   for folder in (tmp_path/'m', learned/'model'))
+    np.testing.assert_allclose(made.components_, there.components_, rtol=1e-5)
+    assert hasattr(made, 'feature_names_in_') == (kind != 'npz')
+
+def test_a_share_of_zeros_is_reached_from_the_shell(tmp_path, capsys):
+    words = 'train --dataset digits --model VDL --lam .02 --epochs 6 --lr-decoder .003'
+    target = ['--target-sparsity', '.7', '--device', 'cpu', '--quiet']
+    assert main([*words.split(), *target, '--out', str(tmp_path/'run')]) == 0
+    told = json.loads(capsys.readouterr().out)
+    history = restore(tmp_path/'run'/'checkpoint.safetensors').history
+    assert history[-1]['alpha'] != pytest.approx(.02, rel=.01)
+    assert abs(told['test_sparsity'] - .7) < abs(history[0]['valid_sparsity'] - .7)
+
 def test_a_model_is_not_overwritten(learned, capsys):
     before = {p.name: p.read_bytes() for p in (learned/'model').iterdir()}
     assert main(['fit', str(learned/'X.npy'), '--out', str(learned/'model')]) == 1

@@ -3,11 +3,13 @@ import sys
 
 import matplotlib
 import matplotlib.pyplot as plt
+import numpy as np
 import pytest
 import torch
 
 from deep_sparse_nb.data.datasets import Dataset, Split, add_noise
-from deep_sparse_nb.explore import explore, _show_code
+from deep_sparse_nb.estimator import SparseCoder
+from deep_sparse_nb.explore import explore, _show_code, top_examples
 from deep_sparse_nb.paper.recipes import recipe
 from deep_sparse_nb.training import Autoencoder
 
@@ -48,3 +50,12 @@ def test_sliders_draw(monkeypatch):
     assert image.max == 4
     image.value, noise.value, components.value = 3, .5, 4
     assert seen[-1] == (3, .5, 4, (8, 8), 1)
+
+def test_top_examples_are_the_rows_with_the_largest_codes():
+    coder = SparseCoder.from_dictionary(np.eye(3), alpha=.1)
+    X = np.array([[1., 0, 0], [3, 2, 0], [2, 0, 0], [0, 1, 0]])
+    rows, codes = top_examples(coder, X, 2)
+    assert rows.tolist() == [[1, 2], [1, 3], [-1, -1]]
+    assert (codes[:2] > 0).all() and (np.diff(codes) <= 0).all() and not codes[2].any()
+    assert top_examples(coder, X, 9)[0].shape == (3, 4)
+    with pytest.raises(ValueError, match='k is 0'): top_examples(coder, X, 0)

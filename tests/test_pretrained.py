@@ -246,3 +246,18 @@ def test_without_the_hub_the_message_says_how_to_get_it(kept, monkeypatch):
     for call in (lambda: kept[0].push_to_hub('me/digits'),
                  lambda: SparseCoder.from_pretrained('me/digits')):
         with pytest.raises(ImportError, match=r"pip install 'deep_sparse_nb\[hub\]'"): call()
+
+@pytest.mark.parametrize('changes', [dict(), dict(encoder='lista', scaling='features'),
+                                     dict(decoder='hidden')], ids=str)
+def test_what_is_exported_runs_elsewhere(changes, tmp_path):
+    runtime = pytest.importorskip('onnxruntime')
+    coder = small(**changes).fit(X)
+    files = coder.export('onnx', tmp_path)
+    assert {f.stem for f in files} == {'decoder'} | ({'encoder'} if coder.model_.encoder else set())
+    Z = coder.transform(X).astype('float32')
+    given = dict(encoder=X.astype('float32'), decoder=Z)
+    expected = dict(encoder=Z, decoder=coder.inverse_transform(Z))
+    for file in files:
+        (made,) = runtime.InferenceSession(file).run(None, {'given': given[file.stem]})
+        np.testing.assert_allclose(made, expected[file.stem], atol=1e-3)
+    with pytest.raises(ValueError, match="kind is 'pickle'"): coder.export('pickle', tmp_path)

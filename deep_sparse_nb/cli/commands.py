@@ -9,20 +9,23 @@ __all__ = ['perform']
 import argparse
 import itertools
 import json
+import math
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 import pandas as pd
 import torch
 from . import audits, files as coding
 from ..checkpoints import restore, save
+from ..data.arrays import Scaling
 from ..data.datasets import Dataset, load
 from ..decoders import atoms
-from ..distributed import choose_device, joined
-from ..distributed import Ranks
+from ..distributed import Ranks, choose_device, joined
+from ..estimator import SparseCoder
 from ..files import lock, write_atomically
 from ..paper.recipes import GRIDS, Recipe, recipe
 from ..paper.contrast import by_contrast, by_picture
@@ -81,13 +84,21 @@ def _train(args: argparse.Namespace, out: Path, ranks: Ranks) -> Iterator[dict]:
         if not mine: raise ValueError(f'another process is at work on the run in {out}')
         if first: run = _begun(args, out)
         last = args.epochs or run.model.shared.epochs
-        train(run, data, last, lambda run: save(run, out/_CHECKPOINT),
+        train(run, data, last, lambda run: _keep(run, out),
               progress=not args.quiet and run.epoch < last, ranks=ranks)
         if not first: return
-        history = pd.DataFrame(run.history)
-        write_atomically(out/'history.csv', lambda fresh: history.to_csv(
-            fresh, index=False, float_format='%.6g'))
+        _keep_history(run, out)
         yield from _describe(run, data, out)
+        _draw_curves(run, out/'curves.png')
+
+def _keep(run: Run, out: Path) -> None:
+    save(run, out/_CHECKPOINT)
+    if run.epoch: _keep_history(run, out)
+
+def _keep_history(run: Run, out: Path) -> None:
+    table = pd.DataFrame(run.history)
+    write_atomically(out/'history.csv', lambda fresh: table.to_csv(
+        fresh, index=False, float_format='%.6g'))
 
 
 # %% ../../nbs/cli/commands.ipynb #5eb62f05
@@ -102,8 +113,9 @@ def _describe(run: Run, data: Dataset, out: Path) -> Iterator[dict]:
     scores = {k: v.tolist() for k, v in evaluate(best, data.test, model.shared.batch).items()}
     device, several = next(model.parameters()).device, len(model.seeds) > 1
     name = torch.cuda.get_device_name(device) if device.type == 'cuda' else device.type
-    pictures = [out/(f'atoms-{r.lam:g}-{seed}.png' if several else 'atoms.png')
-                for r, seed in zip(model.recipes, model.seeds)]
+    names = [f'{r.lam:g}-{seed}' for r, seed in zip(model.recipes, model.seeds)]
+    pictures = [out/(f'atoms-{name}.png' if several else 'atoms.png') for name in names]
+    folders = [out/name if several else out for name in names]
     try:
         for i, (r, seed) in enumerate(zip(model.recipes, model.seeds)):
             row = dict(model=r.model, dataset=data.name, lam=r.lam, seed=seed,
@@ -111,28 +123,58 @@ def _describe(run: Run, data: Dataset, out: Path) -> Iterator[dict]:
                        test_psnr=round(scores['psnr'][i], 4),
                        test_sparsity=round(scores['sparsity'][i], 6),
                        seconds=round(run.seconds, 1),
-                       device=name, atoms=str(pictures[i]))
+                       device=name, atoms=str(pictures[i]), folder=str(folders[i]))
             _announce(row)
             yield row
     finally:                                  # also where nobody reads the rows
         images, (h, w) = atoms(best.decoder).cpu(), data.shape[-2:]
         for path, image in zip(pictures, images): _draw(path, image, (h, w))
+        for j, folder in enumerate(folders):
+            _coder_of(best.member(j) if several else best, data, int(run.best_epoch[j])
+                      ).save_pretrained(folder)
 
 def _announce(row: dict) -> None:
     "Say on stderr, for a person, what stdout says for a program."
     print('{model} at lambda {lam:g}, seed {seed}: test PSNR {test_psnr:.2f} dB at '
           '{test_sparsity:.1%} sparsity; its atoms: {atoms}'.format(**row), file=sys.stderr)
 
+# %% ../../nbs/cli/commands.ipynb #2244fadf
+def _coder_of(model: Autoencoder, data: Dataset, epochs: int) -> SparseCoder:
+    "What has learned from a data set, for the pixels that its images were made of."
+    test: Any = data.test
+    d = math.prod(data.shape)
+    if torch.is_tensor(test.scale):                     # each patch has its own contrast
+        scaling = Scaling('contrast', data.shape).fit(test.to_pixels(test.images))
+    else:
+        N, ones = len(data.train), torch.ones(d, dtype=torch.double)
+        scaling = Scaling.from_state(dict(
+            kind='standard', shape=None, count=N, features=[d], mean=test.shift*ones,
+            squares=N*test.scale**2*ones))
+    return SparseCoder.from_autoencoder(model, scaling, data.shape, test.images[:1000], epochs)
+
 # %% ../../nbs/cli/commands.ipynb #9727bc43
-def _draw(path: Path, images: torch.Tensor, shape: tuple[int, int]) -> None:
-    "A mosaic of atoms as a PNG file."
+@contextmanager
+def _drawn(path: Path) -> Iterator[None]:
+    "What is drawn meanwhile, as a PNG file."
     import matplotlib.pyplot as plt              # here, since it takes a second to import
-    from deep_sparse_nb.plots import show_images
     with plt.style.context('deep_sparse_nb.house'):
-        show_images(images, shape=shape)
+        yield
         figure = plt.gcf()
         write_atomically(path, lambda fresh: figure.savefig(fresh, format='png'))
         plt.close(figure)
+
+def _draw(path: Path, images: torch.Tensor, shape: tuple[int, int]) -> None:
+    "A mosaic of atoms."
+    from deep_sparse_nb.plots import show_images
+    with _drawn(path): show_images(images, shape=shape)
+
+def _draw_curves(run: Run, path: Path) -> None:
+    "Sparsity, quality and the length of columns after each epoch."
+    from deep_sparse_nb.plots import history_curves
+    table = pd.DataFrame(run.history)
+    columns = [c for c in ('valid_sparsity', 'valid_psnr', 'loss_decoder', 'norm_W')
+               if c in table]
+    with _drawn(path): history_curves(table, columns, by='lam')
 
 # %% ../../nbs/cli/commands.ipynb #6cd726f2
 def _step(name: str, args: argparse.Namespace, device: str, minutes: float | None) -> int:
@@ -185,7 +227,8 @@ def _bench_command(args: argparse.Namespace) -> Iterator[dict]:
 def perform(args: argparse.Namespace) -> Iterator[dict]:
     "The results of the command that `args.command` names."
     commands = dict(train=_train_command, evaluate=_evaluate_command, sweep=_sweep_command,
-                    bench=_bench_command, fit=coding._fit_command, encode=coding._encode_command,
+                    bench=_bench_command, models=coding._models_command,
+                    fit=coding._fit_command, encode=coding._encode_command,
                     decode=coding._decode_command, denoise=coding._denoise_command,
                     inpaint=coding._inpaint_command, audit=audits._audit_command,
                     recode=audits._recode_command)

@@ -17,12 +17,27 @@ from ..files import write_atomically
 from ..data.patches import picture_head, open_picture
 
 # %% ../../nbs/cli/files.ipynb #69ad4d53
-def _read(path: Path, name: str) -> np.ndarray:
+def _read(path: Path, name: str) -> Any:
+    "The array of a .npy file, mapped, the only one of a .npz file, or the table of a .csv file."
+    if path.suffix.lower() == '.csv': return _table(path, name)
     try: made = np.load(path, mmap_mode='r', allow_pickle=False)
     except (ValueError, EOFError) as cause:
         raise ValueError(f'{name} is {path}, not an array in a .npy file: {cause}') from cause
     if isinstance(made, np.ndarray): return made
-    raise ValueError(f'{name} is {path}, an archive; save its array to a .npy file')
+    if len(made.files) == 1: return made[made.files[0]]
+    raise ValueError(f'{name} is {path}, an archive of {", ".join(made.files) or "nothing"}; '
+                     'it must hold one array')
+
+def _table(path: Path, name: str) -> Any:
+    "Numbers, with the names of their columns if the first line has any. Raises ValueError."
+    import pandas as pd
+    try:
+        first = pd.read_csv(path, header=None, nrows=1)
+        named = not all(pd.api.types.is_numeric_dtype(kind) for kind in first.dtypes)
+        return pd.read_csv(path, header=0 if named else None).rename(columns=str)
+    except (ValueError, OSError) as cause:
+        raise ValueError(f'{name} is {path}, not a table of comma-separated values: {cause}'
+                         ) from cause
 
 def _write(path: Path, made: np.ndarray) -> None:
     def write(fresh: Path) -> None:
@@ -51,6 +66,22 @@ def _fit_command(args: argparse.Namespace) -> Iterator[dict]:
     coder.save_pretrained(args.out)
     yield dict(model=str(args.out), components=args.components, epochs=coder.n_iter_,
                alpha=coder.alpha_, **coder.metrics_)
+
+# %% ../../nbs/cli/files.ipynb #3d07b029
+def _models_command(args: argparse.Namespace) -> Iterator[dict]:
+    "`deep-sparse models`: what is stored, what it was learned from, and how it fares."
+    from deep_sparse_nb.estimator import SparseCoder
+    from deep_sparse_nb.pretrained import models
+    if args.folder is None: names = [*models()]
+    else: names = sorted(str(path.parent) for path in args.folder.rglob('config.json'))
+    if not names: raise ValueError(f'folder is {args.folder}, in which there is no model')
+    for name in names:
+        coder = SparseCoder.from_pretrained(name, device='cpu')
+        mean, deviation = coder.scaling_.units() or (None, None)
+        yield dict(model=name, shape=coder.image_shape_, components=coder.n_components,
+                   decoder=coder.decoder, encoder=coder.encoder, scaling=coder.scaling,
+                   data_mean=mean, data_deviation=deviation, epochs=coder.n_iter_,
+                   **{k: coder.metrics_.get(k) for k in ('sparsity', 'explained_variance')})
 
 # %% ../../nbs/cli/files.ipynb #0bcf48b6
 def _encode_command(args: argparse.Namespace) -> Iterator[dict]:

@@ -383,14 +383,20 @@ class _Applied(_Maps):
         scale, shift = self.maps(Y, 'Y') if maps is None else maps
         return (Y.double()*scale + shift).to(Y.dtype)
 
-    def unlike(self, X: Tensor, name: str = 'X') -> str | None: # rows (n, d)
-        "What to say where mean or deviation of X is far from what was learned; else None."
+    def units(self) -> tuple[float, float] | None: # None: of contrast, or of a single row
+        "Mean and deviation of all numbers that it was learned from."
         m = self._moments
         if self.shape or m.rows < 2: return None
         count = torch.as_tensor(m.count, dtype=torch.double).clamp(min=1)
-        mean, known = m.mean.mean().item(), X.double()[~X.isnan()]
-        deviation = ((m.squares/count).mean() + (m.mean - mean).square().mean()).sqrt().item()
-        if not deviation or known.numel() < 2: return None
+        mean = m.mean.mean()
+        deviation = ((m.squares/count).mean() + (m.mean - mean).square().mean()).sqrt()
+        return mean.item(), deviation.item()
+
+    def unlike(self, X: Tensor, name: str = 'X') -> str | None: # rows (n, d)
+        "What to say where mean or deviation of X is far from what was learned; else None."
+        known, learned = X.double()[~X.isnan()], self.units()
+        if learned is None or not learned[1] or known.numel() < 2: return None
+        mean, deviation = learned
         found, spread = known.mean().item(), known.std(correction=0).item()
         narrow = len(X) >= _ENOUGH and spread < deviation/_FAR
         if not narrow and max(spread, abs(found - mean)) <= _FAR*deviation: return None
