@@ -45,8 +45,9 @@ mutants: export OMP_NUM_THREADS = 1
 mutants: install
 	$(BIN)/python tools/quality/mutants.py
 
-# Inference from everywhere at once, for some minutes: threads, forks, workers, one core.
+# Thousands of damaged files, and inference from everywhere at once, for some minutes each.
 fuzz: install
+	FUZZ=25 $(BIN)/python -m pytest -n 2 tests/test_checkpoints.py -k damaged
 	$(BIN)/python tools/quality/fuzz.py
 
 # What git then does by itself: clean notebooks, merge them cell by cell, and lint what is committed.

@@ -25,7 +25,7 @@ import deep_sparse_nb
 from .files import _check_place, _write_together
 
 # %% ../nbs/more/pretrained.ipynb #5e120020
-_FORMAT, _VERSION = 'deep_sparse_nb.SparseCoder', 1
+_FORMAT, _VERSION = 'deep_sparse_nb.SparseCoder', 2
 _CONFIG, _WEIGHTS, _CARD = 'config.json', 'model.safetensors', 'README.md'
 
 def _finite(value: Any) -> Any:
@@ -33,6 +33,13 @@ def _finite(value: Any) -> Any:
     if isinstance(value, dict): return {k: _finite(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)): return [_finite(v) for v in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+def _seal(config: dict[str, Any]) -> str:
+    "A number for all that decides what a model computes."
+    told = {k: v for k, v in config.items() if k not in ('about', 'versions', 'checksum')}
+    return _digest(json.dumps(told, sort_keys=True).encode())
+
+def _digest(content: bytes) -> str: return hashlib.sha256(content).hexdigest()
 
 # %% ../nbs/more/pretrained.ipynb #5e120021
 def _write_folder(folder: str | Path, config: dict[str, Any],
@@ -47,7 +54,8 @@ def _write_folder(folder: str | Path, config: dict[str, Any],
     versions = dict(deep_sparse_nb=deep_sparse_nb.__version__, torch=torch.__version__,
                     python=platform.python_version())
     head = dict(format=_FORMAT, version=_VERSION, weights=_digest(weights))
-    whole = _finite(head | config | dict(versions=versions))
+    whole = _finite(config | head | dict(versions=versions))
+    whole['checksum'] = _seal(json.loads(json.dumps(whole)))
     text = json.dumps(whole, indent=1, allow_nan=False) + '\n'
     card = _model_card(whole, folder.resolve().name)
     made = {_WEIGHTS: weights, _CONFIG: text.encode(), _CARD: card.encode()}
@@ -62,8 +70,6 @@ def check_folder(name: str, folder: str | Path) -> Path: # `name` is the argumen
     if folder.exists() and not folder.is_dir(): raise ValueError(f'{name} is {folder}, a file')
     _check_place(name, folder/_CONFIG)
     return folder
-
-def _digest(weights: bytes) -> str: return hashlib.sha256(weights).hexdigest()
 
 # %% ../nbs/more/pretrained.ipynb #5e120023
 def _read_folder(folder: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -80,6 +86,9 @@ def _read_folder(folder: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]
     if not isinstance(about.get('version'), int) or about['version'] > _VERSION:
         raise ValueError(f"{config} has version {about.get('version')}; this library reads up "
                          f'to {_VERSION}: a newer deep_sparse_nb is needed')
+    sealed = about['version'] > 1 or 'checksum' in about
+    if sealed and about.get('checksum') != _seal(about):
+        raise ValueError(f'{config} is not as it was written: its checksum is another')
     if about.get('weights') != digest:
         raise ValueError(f'{weights} is not the file that {config.name} was written with')
     try:

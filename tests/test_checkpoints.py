@@ -1,5 +1,6 @@
 """Checkpoints: whatever is damaged is refused by name, and what is read is what was written."""
 import json
+import os
 
 import numpy as np
 import pytest
@@ -63,18 +64,60 @@ def read(kind, path):
                               checkpoint=path).fit(X).model_
     return torch.cat([p.detach().flatten() for p in model.parameters()])
 
+TIMES = int(os.environ.get('FUZZ', '1'))   # `make fuzz` tries many more
+
 @pytest.mark.parametrize('kind', ['run', 'fit'])
 def test_what_is_damaged_is_refused_or_the_same(kind, files, tmp_path):
-    rng, path, refused = np.random.default_rng(0), tmp_path/kind, 0
+    rng, path, refused = np.random.default_rng(TIMES), tmp_path/kind, 0
     path.write_bytes(files[kind])
     whole = read(kind, path)
-    for _ in range(120 if kind == 'run' else 40):
+    for _ in range(n := TIMES*(120 if kind == 'run' else 40)):
         path.write_bytes(damaged(files[kind], rng))
         try: found, said = read(kind, path), ''
         except ValueError as error: found, said = None, str(error)
         assert torch.equal(found, whole) if found is not None else str(path) in said
         refused += found is None
-    assert refused > 30
+    assert refused > n/2
+
+def damaged_text(whole, rng):
+    "The same of a configuration: bytes, length, or something within it, at any depth."
+    way = rng.integers(4)
+    if way == 0:
+        broken = bytearray(whole)
+        broken[rng.integers(len(whole))] ^= 1 << rng.integers(8)
+        return bytes(broken)
+    if way == 1: return whole[:rng.integers(len(whole))]
+    inside = config = json.loads(whole)
+    while True:
+        name = list(inside)[rng.integers(len(inside))]
+        if not isinstance(inside[name], dict) or not inside[name] or rng.integers(2): break
+        inside = inside[name]
+    if way == 2: inside[name + 'x'] = inside.pop(name)
+    else: inside[name] = [None, 'x', -1, 1e300, [], {}, 2**62, True][rng.integers(8)]
+    return json.dumps(config).encode()
+
+def spliced(whole, rng):
+    i, j = rng.integers(len(whole), size=2)
+    return whole[:i] + bytes([rng.integers(256)]) + whole[j:]
+
+@pytest.mark.parametrize('changes', [dict(), dict(encoder='lista'), dict(decoder='hidden')],
+                         ids=str)
+def test_a_model_that_is_damaged_is_refused_or_the_same(changes, tmp_path):
+    rng, refused = np.random.default_rng(TIMES), 0
+    coder = SparseCoder(8, max_epochs=1, random_state=0, batch_size=20, **changes).fit(X)
+    coder.save_pretrained(tmp_path)
+    whole, wholes = coder.transform(X), {}
+    for name in ('config.json', 'model.safetensors'): wholes[name] = (tmp_path/name).read_bytes()
+    for _ in range(n := 80*TIMES):
+        name = ('config.json', 'model.safetensors')[rng.random() < .3]
+        change = damaged_text if name == 'config.json' else spliced
+        (tmp_path/name).write_bytes(change(wholes[name], rng))
+        try: found, said = SparseCoder.from_pretrained(tmp_path).transform(X), ''
+        except ValueError as error: found, said = None, str(error)
+        assert np.array_equal(found, whole) if found is not None else str(tmp_path) in said
+        refused += found is None
+        (tmp_path/name).write_bytes(wholes[name])
+    assert refused > n/2
 
 @pytest.mark.parametrize('kind', ['run', 'fit'])
 def test_a_flipped_bit_of_a_weight_is_seen(kind, files, tmp_path):
