@@ -18,7 +18,7 @@ from tools.site.reference import WIDEST as REFERENCE_WIDTH, comments, rows_of
 from tools.site.symbols import members, pages as pages_of_modules, parsed
 from tools.site.symbols import public as public_of
 
-WIDEST = 95                 # characters of code that fit a page of 1400 pixels
+WIDEST = 100                # characters of code that fit a page of 1400 pixels
 IMAGES = {'image/png', 'image/svg+xml', 'image/jpeg'}
 
 def run(script, cwd, path):
