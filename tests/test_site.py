@@ -15,6 +15,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 from tools.site.meanings import MEANINGS
 from tools.site.reference import WIDEST as REFERENCE_WIDTH, comments, rows_of
+from tools.site.search import anchor, entries
 from tools.site.symbols import members, pages as pages_of_modules, parsed
 from tools.site.symbols import public as public_of
 
@@ -287,14 +288,6 @@ def test_pieces_that_move_say_what_they_show_without_moving(pages):
 
 # ---- links to places within pages ----
 
-def anchor(heading):
-    "The identifier that pandoc gives to a heading."
-    given = re.search(r'\{#([\w.-]+)', heading)
-    if given: return given[1]
-    heading = re.sub(r'\[([^\]]*)\]\([^)]*\)', r'\1', re.sub(r'\{[^}]*\}\s*$', '', heading))
-    words = re.sub(r'[^\w\s.-]', '', heading.replace('`', '').replace('*', '').lower())
-    return re.sub(r'^[^a-z]+', '', re.sub(r'\s+', '-', words.strip()))
-
 def anchors(cells):
     whole = '\n'.join(text(c) for c in cells if c['cell_type'] == 'markdown')
     prose = re.sub(r'```.*?```', '', whole, flags=re.S)
@@ -316,6 +309,41 @@ def test_links_lead_to_places_that_exist(pages):
                 seen += 1
                 if at not in places.get(where, ()): dead.append(f'{page}: nothing at {target}')
     assert seen > 10 and not dead
+
+# ---- search ----
+
+LOOKED_FOR = {
+    'denoise my photo': 'howto/denoise.html', 'load pretrained model': 'howto/stored_model.html',
+    'SparseCoder parameters': 'book/10_estimator.html#sparsecoder', 'install': 'index.html',
+    'lambda': 'glossary.html', 'missing values': 'howto/missing_values.html',
+    'use a GPU': 'howto/gpu.html', 'onnx': 'howto/export.html',
+    'my own data': 'howto/your_own_data',
+    'larger than memory': 'howto/large_data.html', 'reproduce the paper': 'howto/reproduce.html',
+    'fista': 'book/04_inference.html#fista'}
+
+@pytest.fixture(scope='module')
+def index(): return entries()
+
+@pytest.mark.skipif(not shutil.which('node'), reason='needs Node.js')
+def test_search_finds_what_people_look_for(index, tmp_path):
+    (tmp_path/'index.json').write_text(json.dumps(index), encoding='utf-8')
+    script = (ROOT/'nbs'/'_assets'/'search.js').read_text(encoding='utf-8') + '''
+const [index, queries] = process.argv.slice(2).map(text => JSON.parse(text))
+const all = JSON.parse(require('fs').readFileSync(index))
+console.log(JSON.stringify(queries.map(q => ranked(q, all, 3).map(found => found.item.href))))'''
+    (tmp_path/'search.cjs').write_text(script, encoding='utf-8')
+    told = [json.dumps(str(tmp_path/'index.json')), json.dumps([*LOOKED_FOR])]
+    done = subprocess.run(['node', tmp_path/'search.cjs', *told], capture_output=True, text=True,
+                          check=True)
+    found = dict(zip(LOOKED_FOR, json.loads(done.stdout)))
+    assert not {q: hits for q, hits in found.items()
+                if not any(hit.startswith(LOOKED_FOR[q]) for hit in hits)}
+
+def test_search_looks_through_prose_and_names(index):
+    assert len({entry['objectID'] for entry in index}) == len(index) > 500
+    whole = ' '.join(entry['text'] for entry in index)
+    assert 'variance regularization' in whole and 'import torch' not in whole
+    assert '$$' not in whole and '```' not in whole
 
 # ---- the processors themselves ----
 

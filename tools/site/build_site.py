@@ -1,4 +1,5 @@
 """Build the documentation site in _docs/: `make site`. Needs Quarto and npm."""
+import json
 import os
 import re
 import shutil
@@ -74,6 +75,8 @@ def build():
     shutil.move(proc/'_docs', docs)
     from nbdev.config import get_config
     tidy(docs, get_config().doc_baseurl.rstrip('/') + '/')
+    from tools.site.search import entries
+    (docs/'search.json').write_text(json.dumps(entries(), ensure_ascii=False), encoding='utf-8')
     print(f'built {len(list(docs.rglob("*.html")))} pages in {docs.relative_to(ROOT)}/')
 
 
