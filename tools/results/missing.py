@@ -1,9 +1,9 @@
 """Measure what fills holes in tables.
 
-`python tools/results/missing.py [SECONDS]` adds rows to results/missing.csv: parts of three data
-sets go missing at random, and each way fills rows that it has not learned from. Kill it at will,
-or give it so many seconds, and call it again: what has a row is not measured twice. The word
-embeddings are those of the package wordllama.
+`python tools/results/missing.py [SECONDS [METHOD ...]]` adds rows to results/missing.csv: parts of
+three data sets go missing at random, and each way fills rows that it has not learned from. Kill it
+at will, or give it so many seconds, and call it again: what has a row is not measured twice. The
+word embeddings are those of the package wordllama.
 """
 import importlib.util
 import sys
@@ -76,7 +76,8 @@ def measure(name, share, draw, method):
 if __name__ == '__main__':
     torch.set_num_threads(1)
     SECONDS = time.monotonic() + float(sys.argv[1]) if len(sys.argv) > 1 else None
-    methods = ['SparseCoder', *(f'KNNImputer {k}' for k in NEIGHBOURS), 'IterativeImputer']
+    methods = [*(f'KNNImputer {k}' for k in NEIGHBOURS), 'SparseCoder', 'IterativeImputer']
+    methods = sys.argv[2:] or methods
     for method in methods:                                      # compiles
         X = np.random.default_rng(0).standard_normal((60, 8))
         filled(method, np.where(X > 1, np.nan, X), X, 'mean', 0)
