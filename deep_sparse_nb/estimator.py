@@ -38,7 +38,7 @@ from .kernels import jit
 from .kernels.active_set import Prepared
 from .metrics import dead, explained_variance, sparsity
 from .model import Autoencoder
-from .missing import _AtomByFeature, _incomplete_codes
+from .missing import _AtomByFeature, _RIDGE, _best_ridge, _incomplete_codes
 from .online import AtomByAtom, _closed_form
 from .paper.recipes import Recipe, recipe_from
 from .pretrained import (
@@ -279,6 +279,7 @@ class _InUse:
         self.model, self.step, self.missing = model, step, coder.missing == 'ignore'
         self.solver: Prepared | None = None
         self.refit, self.tol, self.max_iter = coder.refit, coder.tol, coder.max_iter
+        self.ridge = coder.ridge_
         self.guessed = coder.transform_algorithm == 'encoder' and model.encoder is not None
         D = model.decoder.dictionary
         if D is None or self.guessed or len(D) > 1 or D.is_cuda or not jit.available(): return
@@ -289,7 +290,7 @@ class _InUse:
                  max_iter: int | None = None) -> tuple[Any, Tensor | None]:
         "Codes of Y (n, d), CSR if `sparse`, each row by itself; of exact ones the gaps (n,)."
         if self.missing:
-            known = _incomplete_codes(self.model, Y, alpha, self.tol)
+            known = _incomplete_codes(self.model, Y, alpha, self.tol, self.ridge)
             return (_csr(known.codes) if sparse else known.codes.to(Y)), known.gap
         if self.solver is not None:
             found = self.solver.codes(Y, alpha, tol=self.tol, refit=self.refit is not False,
@@ -474,7 +475,8 @@ class SparseCoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
     the l1 weight `alpha`, for scaled data, or `target_sparsity`, the share of zeros; else 0.8.
 
     Attributes: components_ (n_components, d); history_, a dict an epoch; metrics_; n_iter_,
-    epochs; alpha_; n_features_in_; image_shape_; scaling_; and model_, an `Autoencoder`.
+    epochs; alpha_; ridge_, of codes of rows with holes; n_features_in_; image_shape_; scaling_;
+    and model_, an `Autoencoder`.
 
     Parameters:
         n_components: how many components l a code has.
@@ -506,6 +508,7 @@ class SparseCoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         callbacks: functions called with the history after each epoch.
         checkpoint: a file that `fit` writes while it runs and goes on from."""
     _run: Run | None             # a fit that `partial_fit` goes on with
+    ridge_: float = _RIDGE       # of codes of rows with holes
 
     def __init__(self, n_components: int = 128, *,
                  alpha: float | None = None,          # the l1 weight
@@ -763,6 +766,7 @@ class SparseCoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         given = {k: v for k, v in given.items() if isinstance(v, bool | int | float | str | None)}
         fitted = dict(n_features_in=self.n_features_in_, image_shape=self.image_shape_,
                       alpha=self.alpha_, step=self.step_, n_iter=self.n_iter_, seed=self._seed,
+                      ridge=self.ridge_,
                       names=getattr(self, 'feature_names_in_', np.array([])).tolist(),
                       encoder_iterations=getattr(model.encoder, 'L', None))
         config = dict(estimator=given, decoder=_kind(self.decoder), encoder=_kind(parts['encoder']),
@@ -826,7 +830,7 @@ class SparseCoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         "Check everything, and forget all that was learned. Raises ValueError."
         _check_parameters(self.get_params(deep=False))
         rows = self._rows(X, reset=True)
-        for name in {'model_', '_run'} & {*vars(self)}: delattr(self, name)
+        for name in {'model_', '_run', 'ridge_'} & {*vars(self)}: delattr(self, name)
         pair = self._given()['regularization'] == 'variance'
         if pair and _length(rows) == 1 and not _streamed(rows):
             raise ValueError('X has 1 sample; the hinge needs 2 (or another regularization)')
@@ -909,6 +913,8 @@ class SparseCoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         model, Y = run.model, held
         if Y is None: Y = torch.cat([batch[0] for batch in run.recent])
         step, alpha = _safe_step(model, run.codes), run.weight.lam.item()
+        if meet and self._ignores and held is not None:
+            self.ridge_ = _best_ridge(model, held, alpha, self._seed)
         use = _InUse(self, model, step)
         if meet and not run.weight.fixed: alpha = _met(use, Y, alpha, run.weight.target.item())
         run.recent.clear()
@@ -920,7 +926,8 @@ class SparseCoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
 
     def _load(self, config: dict[str, Any], tensors: dict[str, Tensor]) -> None:
         "What `save_pretrained` wrote. Raises ValueError."
-        fitted, recipe = config['fitted'], recipe_from(config['recipe'])
+        fitted = dict(ridge=_RIDGE) | config['fitted']  # older files have none
+        recipe = recipe_from(config['recipe'])
         self.n_features_in_, self._seed = fitted['n_features_in'], fitted['seed']
         self.image_shape_, self._run = tuple(fitted['image_shape']), None
         if fitted['names']: self.feature_names_in_ = np.array(fitted['names'], dtype=object)
@@ -931,7 +938,8 @@ class SparseCoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         except RuntimeError as error:
             raise ValueError(f'decoder, encoder: weights do not fit: {error}') from error
         self.alpha_, self.step_, self.n_iter_ = (fitted[k] for k in ('alpha', 'step', 'n_iter'))
-        for name in ('alpha', 'step'):
+        self.ridge_ = fitted['ridge']
+        for name in ('alpha', 'step', 'ridge'):
             if not isinstance(fitted[name], int | float) or not 0 <= fitted[name] < math.inf:
                 raise ValueError(f'{name} is {fitted[name]!r}; it must be a number, at least 0')
         self.metrics_, self.history_ = config['metrics'], config['history']

@@ -16,19 +16,33 @@ from .online import AtomByAtom
 
 # %% ../nbs/more/missing.ipynb #877a54d1
 _RIDGE = .1    # weight of the squared norm of codes, as a share of an atom's squared length
+_RIDGES = _RIDGE, .3, 1., 3., 10.      # that are tried
 
 @torch.no_grad()
 def _incomplete_codes(model: Autoencoder, # with one dictionary
                      Y: Tensor,          # rows (n, d); NaN is a number that is not known
                      lam: float,         # weight of the l1 norm
                      tol: float = 1e-6,  # relative duality gap
+                     ridge: float = _RIDGE,
                      ) -> Any:
     "Codes of what is known. Raises ValueError where the decoder is not linear."
     if model.decoder.dictionary is None:
         raise ValueError("missing is 'ignore'; that needs a linear decoder")
     W = model.decoder.dictionary.detach()[0]
-    ridge = _RIDGE*W.square().sum(0).mean().item()
-    return known_codes(Y, W, lam, ridge, model.shared.positive, tol)
+    length = W.square().sum(0).mean().item()
+    return known_codes(Y, W, lam, ridge*length, model.shared.positive, tol)
+
+@torch.no_grad()
+def _best_ridge(model: Autoencoder, Y: Tensor, lam: float, seed: int) -> float:
+    "The ridge whose codes fill best what is hidden of rows Y (n, d) that were not learned from."
+    known, rng = ~Y.isnan(), torch.Generator().manual_seed(seed)
+    hidden = known & (torch.rand(Y.shape, generator=rng) < .2)
+    if not hidden.any(): return _RIDGE
+    torn, W = Y.masked_fill(hidden, torch.nan), model.decoder.W[0]
+    def wrong(ridge):
+        Z = _incomplete_codes(model, torn, lam, 1e-3, ridge).codes.to(W)
+        return (Z @ W.T - Y)[hidden].square().sum().item()
+    return min(_RIDGES, key=wrong)
 
 _MOST = 2**28  # numbers that A may have, which are 1 GB
 

@@ -142,3 +142,19 @@ def test_what_is_refused():
             known_codes(torch.ones(2, 3), torch.ones(3, 4), **options)
     with pytest.raises(ValueError, match='Y has shape'):
         known_codes(torch.ones(2, 3), torch.ones(4, 3), 1.)
+
+def test_the_ridge_is_chosen_by_hidden_numbers_and_kept(tmp_path):
+    "Of features that have nothing in common the column mean is best, so the largest ridge is."
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((300, 12))
+    torn = np.where(rng.random(X.shape) < .3, np.nan, X)
+    alone = SparseCoder(**OPTIONS | dict(n_components=16, max_epochs=4)).fit(torn)
+    assert alone.ridge_ >= 1
+    X = rng.random((300, 3)) @ rng.standard_normal((3, 12))
+    torn = np.where(rng.random(X.shape) < .3, np.nan, X)
+    common = SparseCoder(**OPTIONS | dict(n_components=16, max_epochs=4)).fit(torn)
+    assert common.ridge_ < alone.ridge_
+    alone.save_pretrained(tmp_path)
+    again = SparseCoder.from_pretrained(tmp_path)
+    assert again.ridge_ == alone.ridge_
+    np.testing.assert_array_equal(again.transform(torn), alone.transform(torn))

@@ -38,9 +38,9 @@ def whole(name):
 def filled(method, train, test, scaling, draw):
     "The rows of `test` without holes, by what was learned from `train`."
     if method == 'SparseCoder':
-        coder = SparseCoder(encoder=None, regularization='unit_norm', missing='ignore',
-                            scaling=scaling, batch_size=min(250, len(train)//3), max_epochs=40,
-                            random_state=draw).fit(train)
+        coder = SparseCoder(128, encoder=None, regularization='unit_norm', missing='ignore',
+                            target_sparsity=.8, scaling=scaling, max_epochs=40,
+                            batch_size=min(250, len(train)//3), random_state=draw).fit(train)
         return coder.inverse_transform(coder.transform(test), like=test)
     name, _, number = method.partition(' ')
     imputer = (KNNImputer(n_neighbors=int(number), keep_empty_features=True)
