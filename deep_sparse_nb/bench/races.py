@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from ..energy import Energy
 from ..decoders import HiddenDecoder, LinearDecoder
-from ..kernels.active_set import exact_codes
+from ..kernels.active_set import Prepared, exact_codes
 from ..inference import fista
 from ..data.datasets import Dataset, load
 from ..paper.recipes import recipe
@@ -145,19 +145,23 @@ def _convex(at: _Setting) -> Iterator[dict]:
 
 # %% ../../nbs/bench/races.ipynb #d2b8e4a7
 def _to_a_gap(at: _Setting, target: float, threads: int) -> Iterator[dict]:
-    lam, (Y, D) = .005, _convex_problem(at.data, 100 if at.quick else 10_000)
+    Y, D = _convex_problem(at.data, 100 if at.quick else 10_000)
+    yield from _against_solvers(at, f'images to a gap of {target:g}', Y, D, .005, target, threads,
+                                f"{len(Y):,} of {at.data.name}'s digits")
+
+def _against_solvers(at: _Setting, race: str, Y: Tensor, D: Tensor, lam: float, target: float,
+                     threads: int, images: str) -> Iterator[dict]:
     n, decoder = len(Y), _as_dictionary(D)
     def ours(): return exact_codes(Y, D, lam, tol=target, threads=threads).codes
     def gap_of(Z): return _largest_gap(Y[:len(Z)], D, Z, lam)
     def by_fista(k, tol):
         return fista(Y[:k], decoder, Energy(lam), step='auto', restart=True, tol=tol,
                      max_iter=5000).codes
-    about = dict(threads=threads, target=target, gap=gap_of(ours()),
-                 images=f"{n:,} of {at.data.name}'s digits")
+    about = dict(threads=threads, target=target, gap=gap_of(ours()), images=images)
     others = {'our FISTA': (min(max(n//10, 100), n), by_fista)}
     others |= _other_solvers(Y.numpy(), D.numpy(), lam, threads)
     for name, (k, run) in others.items():
-        race, bar, other, what = f'images to a gap of {target:g}', None, None, 'not installed'
+        bar, other, what = None, None, 'not installed'
         if run is None: t = at.times(dict(ours=ours), .2)
         else:
             tol, reached = _loosest_tolerance(lambda tol: run(k, tol), target, gap_of)
@@ -165,6 +169,31 @@ def _to_a_gap(at: _Setting, target: float, threads: int) -> Iterator[dict]:
             if reached <= target: bar, other, what = 1., t['other']/k, f'gap {reached:.0e}'
             else: what = f"missed it: gap {reached:.0e} in {t['other']/k*1e6:.0f} µs"
         yield _row(race, name, t['ours']/n, other, what, 'high', bar, **about)
+
+# %% ../../nbs/bench/races.ipynb #ad68de12
+def _wide_codes(at: _Setting) -> Iterator[dict]:
+    "Codes for dictionaries of thousands of atoms, on one thread."
+    from threadpoolctl import threadpool_limits
+    sizes = ((32, 96),) if at.quick else ((256, 2048), (256, 4096), (768, 16384))
+    for d, l in sizes:
+        race = f'a row, {l:,} atoms of {d}'
+        rng = torch.Generator().manual_seed(0)
+        D = nn.functional.normalize(torch.randn(d, l, generator=rng).double(), dim=0)
+        truth = (.5 + torch.rand(1000, l, generator=rng))*(
+            torch.rand(1000, l, generator=rng) < 12/l)
+        Y = truth.double() @ D.T + .1*torch.randn(1000, d, generator=rng)
+        Y = Y[:60 if at.quick else 250 if l > 4096 else 1000]
+        prepared = Prepared(D)
+        lam = prepared.lam_for(Y[:128], 8 if at.quick else 32)
+        about = f'{len(Y):,} planted rows'
+        with threadpool_limits(1), warnings.catch_warnings():
+            warnings.filterwarnings('ignore', category=UserWarning)
+            if l <= 4096: yield from _against_solvers(at, race, Y, D, lam, 1e-6, 1, about)
+            def ready(): return prepared.codes(Y, lam, threads=1, sparse=True)
+            found, t = ready(), at.times(dict(ours=ready), 5)
+            gap = (2*found.residual/(lam + found.residual)).max().item()
+            yield _row(race, 'atoms prepared before', t['ours']/len(Y), None, 'alone', 'high',
+                       None, threads=1, target=1e-6, gap=gap, images=about)
 
 # %% ../../nbs/bench/races.ipynb #d2b8e4b1
 def _dictionaries(at: _Setting) -> Iterator[dict]:
@@ -363,6 +392,7 @@ _RACES = { # in this order: other solvers leave threads behind, which slow down 
     'a wide dictionary': _wide,
     'a dictionary of patches': _dictionaries,
     'images to a gap': _convex,
+    'wide codes': _wide_codes,
     'peak memory': _memory,
     "decoders of one's own": _own_decoders,
     'a fit beside busy programs': _busy}
