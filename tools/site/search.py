@@ -51,7 +51,7 @@ def names_of(module, page):
         for part in getattr(node, 'body', ()):
             if getattr(part, 'name', '') == '__init__': args = part.args
         given = [a.arg for a in (*args.args, *args.kwonlyargs)] if args else []
-        at = f'{page.with_suffix(".html").as_posix()}#{name.lower()}'
+        at = f"{page.with_suffix('.html').as_posix()}#{symbols.anchor(name)}"
         yield dict(objectID=at, href=at, title=f'{name}, reference', section='',
                    text=f'{prose(doc)} Parameters: {", ".join(given)}')
 
