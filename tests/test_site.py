@@ -314,12 +314,12 @@ def test_links_lead_to_places_that_exist(pages):
 
 LOOKED_FOR = {
     'denoise my photo': 'howto/denoise.html', 'load pretrained model': 'howto/stored_model.html',
-    'SparseCoder parameters': 'book/10_estimator.html#api-SparseCoder', 'install': 'index.html',
+    'SparseCoder parameters': 'book/estimator.html#api-SparseCoder', 'install': 'index.html',
     'lambda': 'glossary.html', 'missing values': 'howto/missing_values.html',
     'use a GPU': 'howto/gpu.html', 'onnx': 'howto/export.html',
     'my own data': 'howto/your_own_data',
     'larger than memory': 'howto/large_data.html', 'reproduce the paper': 'howto/reproduce.html',
-    'fista': 'book/04_inference.html#api-fista'}
+    'fista': 'book/inference.html#api-fista'}
 
 @pytest.fixture(scope='module')
 def index(): return entries()

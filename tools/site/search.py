@@ -17,12 +17,19 @@ def anchor(heading):
     return re.sub(r'^[^a-z]+', '', re.sub(r'\s+', '-', words.strip()))
 
 
+def address(page):
+    "Where a notebook stands on the site: without the number of its place in the book."
+    return page.with_name(re.sub(r'^\d+[a-z]*_', '', page.stem) + '.html').as_posix()
+
+
 def prose(markdown):
     "Markdown without code, formulas, links' addresses and tags."
+    markdown = markdown.replace(r'$\lambda$', 'λ')
     for what, instead in ((r'```.*?```', ' '), (r'\$\$.*?\$\$(\s*\{[^}]*\})?', ' '),
-                          (r'\[([^\]]*)\]\([^)]*\)', r'\1'), (r'<[^>]*>', ' '), (r'[*`|]', ' ')):
+                          (r'\$[^$]*\$', ' '), (r'\[([^\]]*)\]\([^)]*\)', r'\1'),
+                          (r'<[^>]*>', ' '), (r'(?m)^> ', ''), (r'[*`|]', ' ')):
         markdown = re.sub(what, instead, markdown, flags=re.S)
-    return re.sub(r'\s+', ' ', markdown.replace(r'\lambda', 'λ')).strip()
+    return re.sub(r' ([,.;:])', r'\1', re.sub(r'\s+', ' ', markdown)).strip()
 
 
 def entries_of(page, cells):
@@ -30,7 +37,7 @@ def entries_of(page, cells):
     whole = '\n\n'.join(symbols.source(c) for c in cells if c['cell_type'] == 'markdown')
     whole = re.sub(r'^(---|- [\w-]+:).*$', '', whole, flags=re.M)
     title, *_ = re.findall(r'^# (.*)$', whole, re.M) or [page.stem]
-    href = page.with_suffix('.html').as_posix()
+    href = address(page)
     fenced = re.sub(r'```.*?```', lambda m: m[0].replace('\n#', '\n '), whole, flags=re.S)
     top, *parts = re.split(r'^## ', re.sub(r'^# .*$', '', fenced, flags=re.M), flags=re.M)
     yield dict(objectID=href, href=href, title=prose(title), section=WORDS.get(href, ''),
@@ -51,7 +58,7 @@ def names_of(module, page):
         for part in getattr(node, 'body', ()):
             if getattr(part, 'name', '') == '__init__': args = part.args
         given = [a.arg for a in (*args.args, *args.kwonlyargs)] if args else []
-        at = f"{page.with_suffix('.html').as_posix()}#{symbols.anchor(name)}"
+        at = f'{address(page)}#{symbols.anchor(name)}'
         yield dict(objectID=at, href=at, title=f'{name}, reference', section='',
                    text=f'{prose(doc)} Parameters: {", ".join(given)}')
 
