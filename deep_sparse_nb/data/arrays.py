@@ -278,7 +278,31 @@ class _Moments:
 # %% ../../nbs/data/arrays.ipynb #708433ff
 _ONE = torch.ones((), dtype=torch.double)
 
-class _Learned:
+def _scale_and_shift(moments: _Moments, kind: str) -> tuple[Tensor, Tensor]: # (d,) or numbers
+    "What data of other kinds than 'contrast' are divided by, and what is subtracted first."
+    count, mean, squares = moments.count, moments.mean, moments.squares
+    if kind == 'mean': return _ONE, mean
+    if isinstance(count, Tensor): # each feature has been seen in other rows
+        if kind == 'standard':
+            whole, total = (count*mean).sum()/count.sum(), count.sum()
+            squares = squares.sum() + (count*(mean - whole).square()).sum()
+            count, mean = total, whole
+        count = count.clamp(min=1)
+    elif kind == 'standard':
+        squares = squares.mean() + count*(mean - mean.mean()).square().mean()
+        mean = mean.mean()
+    scale = (squares/count).sqrt()
+    return torch.where(scale > 1e-12*mean.abs(), scale, _ONE), mean
+
+# %% ../../nbs/data/arrays.ipynb #63802db0
+class Scaling:
+    """Centring and scaling, learned from data and undone: data = scale * scaled + shift.
+
+    Learning takes one pass, in double precision. `fit` looks at no more than `max_rows` rows:
+    drawn at random where rows can be fetched by number, else the first. A mean of 100,000 rows
+    is known to 0.3 % of a deviation. Features that do not vary are shifted to zero, and not
+    scaled.
+    """
     KINDS = ('none', 'mean', 'standard', 'features', 'contrast')
 
     def __init__(self,
@@ -304,10 +328,8 @@ class _Learned:
             raise ValueError(f'{name} has shape {tuple(X.shape)}; this scaling was learned '
                              f'from rows of shape {self._features}')
 
-# %% ../../nbs/data/arrays.ipynb #63802daa
-class _Learning(_Learned):
     def fit(self, X: ArrayLike | Iterable, batch_size: int = 1000, max_rows: int = 100_000,
-            name: str = 'X', missing: bool = False) -> Any:
+            name: str = 'X', missing: bool = False) -> 'Scaling':
         "Learn anew, from data of any kind that `batches` takes; with `missing` NaN does not count."
         self._moments, self._features, seen = _Moments(), (), 0
         for Y in batches(X, batch_size, shuffle=True, dtype=torch.float64, name=name,
@@ -317,7 +339,7 @@ class _Learning(_Learned):
             if seen >= max_rows: break
         return self
 
-    def partial_fit(self, X: Tensor, name: str = 'X', missing: bool = False) -> Any:
+    def partial_fit(self, X: Tensor, name: str = 'X', missing: bool = False) -> 'Scaling':
         "Learn from one more batch (n, d) or (n, ...); with `missing` NaN does not count."
         X = as_rows(X, name, torch.float64, missing=missing and not self.shape)
         if self.shape and math.prod(X.shape[1:]) != math.prod(self.shape):
@@ -333,23 +355,6 @@ class _Learning(_Learned):
                              'must be finite: divide them by a constant')
         return self
 
-# %% ../../nbs/data/arrays.ipynb #63802db1
-class _Maps(_Learning):
-    def _learned(self) -> tuple[Tensor, Tensor]: # scale and shift
-        count, mean, squares = self._moments.count, self._moments.mean, self._moments.squares
-        if self.kind == 'mean': return _ONE, mean
-        if isinstance(count, Tensor): # each feature has been seen in other rows
-            if self.kind == 'standard':
-                whole, total = (count*mean).sum()/count.sum(), count.sum()
-                squares = squares.sum() + (count*(mean - whole).square()).sum()
-                count, mean = total, whole
-            count = count.clamp(min=1)
-        elif self.kind == 'standard':
-            squares = squares.mean() + count*(mean - mean.mean()).square().mean()
-            mean = mean.mean()
-        scale = (squares/count).sqrt()
-        return torch.where(scale > 1e-12*mean.abs(), scale, _ONE), mean
-
     def maps(self, X: Tensor, name: str = 'X') -> tuple[Tensor, Tensor]:
         "The scale and shift that apply to X: float64, of a shape that broadcasts with it."
         if self.kind == 'none': return _ONE, 0*_ONE
@@ -359,13 +364,11 @@ class _Maps(_Learning):
             floor, size = self._moments.mean.tolist()
             floor = floor if floor > 1e-12*size else 1.     # images without any contrast
             return deviation.clamp(min=floor).reshape(X.shape), shift.reshape(X.shape)
-        scale, shift = self._learned()
+        scale, shift = _scale_and_shift(self._moments, self.kind)
         if X.shape[-1] != math.prod(self._features): # images, not rows
             scale, shift = (t.reshape(self._features) if t.ndim else t for t in (scale, shift))
         return scale.to(X.device), shift.to(X.device)
 
-# %% ../../nbs/data/arrays.ipynb #63802db2
-class _Applied(_Maps):
     def apply(self, X: Tensor, # (..., N, d) or (..., N, *image)
               name: str = 'X') -> Tensor:
         "Scaled data, in X's shape and dtype (float32 for integers)."
@@ -403,18 +406,6 @@ class _Applied(_Maps):
         return (f'{name} has mean {found:.3g} and deviation {spread:.3g}; what was learned from '
                 f'had {mean:.3g} and {deviation:.3g}: is it in other units?')
 
-_FAR, _ENOUGH = 5, 10   # times the deviation; rows from which a narrow spread means something
-
-# %% ../../nbs/data/arrays.ipynb #63802db3
-class Scaling(_Applied):
-    """Centring and scaling, learned from data and undone: data = scale * scaled + shift.
-
-    Learning takes one pass, in double precision. `fit` looks at no more than `max_rows` rows:
-    drawn at random where rows can be fetched by number, else the first. A mean of 100,000 rows
-    is known to 0.3 % of a deviation. Features that do not vary are shifted to zero, and not
-    scaled.
-    """
-
     def state(self) -> dict[str, Any]:
         "All that was learned, as numbers, words, lists and tensors, for `from_state`."
         m = self._moments
@@ -431,3 +422,5 @@ class Scaling(_Applied):
         count = torch.tensor(count) if isinstance(count, list) else count
         made._moments = _Moments(count, state['mean'], state['squares'])
         return made
+
+_FAR, _ENOUGH = 5, 10   # times the deviation; rows from which a narrow spread means something
