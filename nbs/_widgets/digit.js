@@ -44,6 +44,7 @@ export async function mount(stage) {
   }
   function draw() {
     const noise = normal(784, 1), input = normalize(state.pixels, MNIST).map((v, i) => v + state.sigma*noise[i]);
+    paper.node.parentElement.classList.toggle('w-empty', !state.pixels.some(v => v > 0));
     paper.paint(state.pixels, 0, 1); seen.paint(toPixels(input, MNIST), 0, 1);
     const noisy = state.sigma ? ` The noisy image itself has ${psnr(state.pixels, toPixels(input, MNIST)).toFixed(1)} dB.` : '';
     told.textContent = models.map(name => show(name, input)).join('; ') + ', both against the image without noise.' + noisy;

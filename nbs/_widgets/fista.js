@@ -23,7 +23,7 @@ function contours(problem, least, space) {           // marching squares, as one
 }
 
 export function mount(stage) {
-  const state = {step: 1, iterations: 25, momentum: true, restart: false, lam: .1}, told = output();
+  const state = {step: 1, iterations: 40, momentum: true, restart: false, lam: .1}, told = output();
   const plane = chart({width: 330, height: 330, x: [LOW, HIGH], y: [LOW, HIGH], label: 'Contours of the energy and the path of the code from its start to the minimum',
     xticks: [[0, '0'], [1, '1'], [2, '2']], yticks: [[0, '0'], [1, '1'], [2, '2']], xlabel: 'first component', ylabel: 'second component'});
   const curve = chart({width: 330, height: 250, x: [0, 80], y: [1e-10, 10], logy: true, label: 'Energy above the minimum after each iteration',

@@ -57,7 +57,6 @@ export function mount(stage) {
       slider('threshold T', {min: 0, max: 1, step: .01, value: state.T}, v => { state.T = v; draw(); }, v => v.toFixed(2)),
       slider('weight β', {min: 0, max: 20, step: .5, value: state.beta}, v => { state.beta = v; draw(); })),
     space.node,
-    el('div', {class: 'w-controls'}, button('one step down', descend), button('make all equal', () => { const m = Math.round(64*mean(state.z))/64; state.z = state.z.map(() => m); draw(); }),
-      button('start again', () => { state.z = [...START]; draw(); })), told);
+    el('div', {class: 'w-controls'}, button('one step down', descend), button('make all equal', () => { const m = Math.round(64*mean(state.z))/64; state.z = state.z.map(() => m); draw(); })), told);
   draw();
 }

@@ -43,8 +43,7 @@ export function mount(stage) {
     if (state.running && stage.isConnected) requestAnimationFrame(tick);
   }
   stage.append(
-    el('div', {class: 'w-controls'}, go, button('reset', reset),
-      checkbox('with the hinge', true, on => { state.hinge = on; reset(); }),
+    el('div', {class: 'w-controls'}, go,  checkbox('with the hinge', true, on => { state.hinge = on; reset(); }),
       slider('weight λ', {min: .005, max: .03, step: .005, value: state.lam}, v => { state.lam = v; reset(); }, v => v.toFixed(3))),
     el('div', {class: 'w-row'}, figure('the 16 atoms, each on its own grey scale', el('div', {class: 'w-tiles'}, tiles.map(tile => tile.node))), curve.node), told);
   reset();

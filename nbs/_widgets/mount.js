@@ -6,12 +6,14 @@ if (roots.length) {
   Object.assign(style, {rel: 'stylesheet', href: new URL('widgets.css', import.meta.url).href});
   document.head.append(style);
 }
-for (const root of roots) {
-  const {mount} = await import(`./${root.dataset.widget}.js`);
-  const stage = document.createElement('div');
+async function begin(root, mount) {             // on a new stage; `reset` puts another one in its place
+  const stage = document.createElement('div'), again = document.createElement('button');
   stage.className = 'w-stage';
   await mount(stage);
-  root.querySelector('.w-still')?.remove();
-  root.append(stage);
+  Object.assign(again, {type: 'button', className: 'w-reset', textContent: 'reset'});
+  again.addEventListener('click', async () => { await begin(root, mount); root.querySelector('.w-reset').focus(); });
+  stage.append(again);
+  root.replaceChildren(stage);
   root.dataset.ready = 'yes';
 }
+for (const root of roots) begin(root, (await import(`./${root.dataset.widget}.js`)).mount);

@@ -1,4 +1,4 @@
-// Drive every page of the built site in headless Chromium: `make test-site`, after `make site`.
+// Drive every page of the built site in headless Chromium: `make test-site`, after `make site`; a stale build fails.
 // Each page is opened at the width of a telephone and of a desk, and looked at in both themes. JOBS pages at a time: 2.
 import { execFileSync } from 'node:child_process'
 import { createServer } from 'node:http'
@@ -26,6 +26,14 @@ function browser() {
 
 function files(folder) {
   return readdirSync(folder, { withFileTypes: true }).flatMap(f => f.isDirectory() ? files(join(folder, f.name)) : [join(folder, f.name)])
+}
+
+// The page, script or style that was changed last, if that was after the build.
+function newerThanBuild() {
+  const built = statSync(join(DOCS, 'search.json')).mtimeMs
+  const sources = ['nbs', 'tools/site'].flatMap(f => files(join(ROOT, f))).filter(f => !/node_modules|__pycache__|test_site|\.ipynb_checkpoints/.test(f))
+  const newest = sources.reduce((a, b) => statSync(a).mtimeMs > statSync(b).mtimeMs ? a : b)
+  return statSync(newest).mtimeMs > built ? [`the build in _docs/ is stale: ${relative(ROOT, newest)} is newer; run make site`] : []
 }
 
 // ---- links, by reading ----
@@ -169,6 +177,8 @@ async function lookWithout(context, file, origin) {
 }
 
 if (!existsSync(DOCS)) { console.error('no site in _docs/: run make site first'); process.exit(1) }
+const stale = newerThanBuild()
+for (const what of stale) console.log('STALE ' + what)
 const require = createRequire(import.meta.url), { chromium } = require('playwright-core')
 const axe = readFileSync(require.resolve('axe-core/axe.min.js'), 'utf8')
 const only = process.argv.slice(2), pages = files(DOCS).filter(f => f.endsWith('.html'))
@@ -201,5 +211,6 @@ for (const width of WIDTHS)
 await chrome.close()
 server.close()
 for (const what of dead) console.log('DEAD ' + what)
-console.log(`${seen - new Set(found.map(f => f.split(': ')[0])).size} passed, ${found.length + dead.length} failed`)
-process.exit(found.length + dead.length ? 1 : 0)
+for (const what of stale) console.log('STALE ' + what)
+console.log(`${seen - new Set(found.map(f => f.split(': ')[0])).size} passed, ${found.length + dead.length + stale.length} failed`)
+process.exit(found.length + dead.length + stale.length ? 1 : 0)
