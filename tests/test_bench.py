@@ -43,7 +43,7 @@ def test_every_race_takes_part(quick):
                  'VDL by batch size, per image', 'VDL by code dimension, per image',
                  'VDL by stacked models, per image', 'a training step, wide dictionary',
                  'images to a gap of 0.0001', 'images to a gap of 1e-06',
-                 'a dictionary of patches', "decoders of one's own"):
+                 'a dictionary of patches', "decoders of one's own", 'a row, 96 atoms of 32'):
         assert race in [row['race'] for row in quick]
 
 @pytest.mark.slow
