@@ -189,7 +189,7 @@ def best(sigma, method):
 
 
 def everything():
-    "The strongest evidence first: one draw of all, then two more."
+    "The strongest evidence first: holes, then three draws at 25, then the others."
     warm = np.random.default_rng(0).random((24, 24))
     denoise(None, warm, .1)                     # machine code is not what is timed
     inpaint(SparseCoder.from_pretrained('photographs', device='cpu'), warm, warm < .5)
@@ -198,21 +198,26 @@ def everything():
             for name in VALID:
                 for setting in settings:
                     measure('valid', name, 'clean', sigma, 128, 0, method, setting)
-    last = 'scikit-learn'
-    methods = ['noisy', *OURS, *['BM3D']*(bm3d is not None), *(m for m in TUNED if m != last)]
-    for draw in range(3):
-        for sigma in SIGMAS:
-            for name in TEST:
-                for method in [*methods, *[last]*(draw == 0 and sigma == 25)]:
-                    setting = best(sigma, method) if method in TUNED else 1.
-                    measure('test', name, 'clean', sigma, 256, draw, method, setting)
+    methods = ['noisy', *OURS, *['BM3D']*(bm3d is not None), *TUNED]
+
+    def clean(names, sigma, side, draw):
+        for name in names:
+            for method in methods:
+                if method == 'scikit-learn' and sigma != 25: continue
+                setting = best(sigma, method) if method in TUNED else 1.
+                measure('test', name, 'clean', sigma, side, draw, method, setting)
+
+    def fill(draw):
         for name in TEST:
             for method in ('photographs', 'biharmonic'):
                 measure('test', name, 'fill', .5, 128, draw, method)
-        for name in ('astronaut.png', 'camera.png'):
-            for method in methods:
-                setting = best(25, method) if method in TUNED else 1.
-                measure('test', name, 'clean', 25, 512, draw, method, setting)
+
+    fill(0)
+    for draw in range(3): clean(TEST, 25, 256, draw)
+    for draw in (1, 2): fill(draw)
+    clean(('astronaut.png', 'camera.png'), 25, 512, 0)
+    for draw in range(3):
+        for sigma in SIGMAS[1:]: clean(TEST, sigma, 256, draw)
 
 
 if __name__ == '__main__':
