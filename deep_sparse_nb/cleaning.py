@@ -125,7 +125,7 @@ def _own_atoms(planes: np.ndarray, # (c, h, w), 1 or 3 planes, noisy
     return _learn_atoms(rows, _cosines(size, l), _ALONE**2*size**2)
 
 # %% ../nbs/more/cleaning.ipynb #6f35399f
-_SHARE = .25    # of a patch, that has to be known
+_SHARE = .25    # of a patch known, below which its neighbours are filled first
 
 def _fill(planes: np.ndarray, # (c, h, w)
          known: np.ndarray,  # bool (c, h, w)

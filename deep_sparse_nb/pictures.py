@@ -15,7 +15,7 @@ import torch
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 from PIL import Image
-from .cleaning import _clean as in_three_passes, _fill, _own_atoms
+from .cleaning import _SHARE, _clean as in_three_passes, _fill, _own_atoms
 from .data.arrays import Scaling, check_kind
 from .decoders import Decoder, Gradient, Quadratic, atoms
 from .energy import Energy
@@ -27,11 +27,12 @@ from .validation import check_given, _check_positive
 
 # %% ../nbs/more/pictures.ipynb #1efa5f3a
 _Picture: TypeAlias = 'np.ndarray | Tensor | Image.Image'
+_MODES = 'L', 'RGB', 'I;16'      # of pictures of Pillow; the last is grey in 16 bits
 
 # %% ../nbs/more/pictures.ipynb #f0ecb529
 def _tensor(picture: _Picture, name: str) -> Tensor:
     "The numbers of a picture. Raises ValueError for what holds none."
-    if isinstance(picture, Image.Image) and picture.mode not in ('L', 'RGB'):
+    if isinstance(picture, Image.Image) and picture.mode not in _MODES:
         raise ValueError(f"{name} has mode {picture.mode}; convert it to 'L' or 'RGB'")
     check_kind(picture, name)
     if isinstance(picture, np.ma.MaskedArray):
@@ -284,10 +285,12 @@ def denoise(model: 'Autoencoder | SparseCoder | None', # None: learn from the pi
             scaling: str | Scaling | None = None, # of patches; a kind is learned here
             size: int | tuple[int, int] | None = None, # of a patch; None: as learned, or 8
             stride: int | None = None,  # pixels between patches; None: see below
-            ) -> _Picture:               # of the same kind, shape and type
+            return_sigma: bool = False, # return `sigma` as well, given or measured
+            ) -> Any:                   # a picture of the same kind, shape and type; or a pair
     """The picture without its noise, from the codes of all its overlapping patches.
 
-    Without `sigma`, that of `_noise_level`; a picture without noise stays as it is. A
+    Without `sigma`, it is measured, and `return_sigma` says what was found: `(picture,
+    sigma)`, in the picture's units. A picture without noise stays as it is. A
     dictionary of square patches, or none, cleans in the three passes of `cleaning._clean`.
     Other models, and all where `scaling` or `stride` is given, code each patch by their
     energy, a quarter of a patch apart unless `stride` says otherwise. A model of grey
@@ -302,17 +305,20 @@ def denoise(model: 'Autoencoder | SparseCoder | None', # None: learn from the pi
         raise ValueError('model is None, which takes neither scaling nor stride')
     mender = None if model is None else _mender(model, scaling, size, len(planes), sigma,
                                                 strength)
-    if not sigma: return _like(planes.clone(), picture)
-    if mender is None or (scaling is None and stride is None and mender.plain):
+    if not sigma: cleaned = planes.clone()
+    elif mender is None or (scaling is None and stride is None and mender.plain):
         level = sigma*strength
         given = planes.cpu().double().numpy()
         D = _own_atoms(given, level, _side(size, planes)) if mender is None else \
             mender.atoms(planes)
-        return _like(torch.from_numpy(in_three_passes(given, D, level)).to(planes), picture)
-    known = torch.ones_like(planes, dtype=torch.bool)
-    unit = _unit(mender, planes, known)
-    mender.sigma = sigma*unit
-    return _like(_whole(mender, planes*unit, known, stride)/unit, picture)
+        cleaned = torch.from_numpy(in_three_passes(given, D, level)).to(planes)
+    else:
+        known = torch.ones_like(planes, dtype=torch.bool)
+        unit = _unit(mender, planes, known)
+        mender.sigma = sigma*unit
+        cleaned = _whole(mender, planes*unit, known, stride)/unit
+    made = _like(cleaned, picture)
+    return (made, sigma) if return_sigma else made
 
 # %% ../nbs/more/pictures.ipynb #106124b5
 def _known(mask: _Picture, shape: torch.Size) -> Tensor: # (c, h, w) bool
@@ -361,7 +367,7 @@ def _inwards(mender: _Mender, planes: Tensor, known: Tensor, stride: int | None)
         for part in known.split(mender.channels):
             seen = cut(part, mender.size, step)
             share = seen.double().mean(1)
-            enough = min(.25, share[share < 1].max().item()) if (share < 1).any() else 0.
+            enough = min(_SHARE, share[share < 1].max().item()) if (share < 1).any() else 0.
             near = (share >= enough)[:, None].expand_as(seen).double()
             reached.append(join(near, part.shape, mender.size, step) > 0)
         known = known | torch.cat(reached[1:])

@@ -355,6 +355,7 @@ def test_a_picture_is_cleaned_by_what_it_teaches(tmp_path, capsys):
     noisy.save(tmp_path/'noisy.png')
     words = [str(tmp_path/'noisy.png'), '--out', str(tmp_path/'clean.png')]
     assert main(['denoise', '--learn', *words]) == 0
+    assert '"sigma": ' in capsys.readouterr().out
     made = np.asarray(Image.open(tmp_path/'clean.png')).astype(float)
     before = np.asarray(noisy).astype(float)
     error = [np.square(x - clean[..., None]).mean() for x in (made, before)]

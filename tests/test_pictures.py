@@ -198,6 +198,9 @@ def test_noise_is_measured(form):
 def test_without_sigma_it_is_measured():
     expected = denoise(bars_model(), NOISY, sigma=_noise_level(NOISY))
     assert denoise(bars_model(), NOISY).equal(expected)
+    made, sigma = denoise(bars_model(), NOISY, return_sigma=True)
+    assert made.equal(expected) and sigma == _noise_level(NOISY)
+    assert denoise(bars_model(), NOISY, 15., return_sigma=True)[1] == 15.
 
 def test_pixels_as_atoms_are_kept_or_not():
     "The l1 term chooses and does not shrink: what is left is hard thresholding."
@@ -307,6 +310,8 @@ def test_sixteen_bits_are_eight():
     made = denoise(None, bytes_, 20.)
     wide = denoise(None, bytes_.astype(np.uint16)*257, 20.*257)
     assert wide.dtype == np.uint16 and np.abs(wide/257. - made).max() < 1.5
+    shown = denoise(None, Image.fromarray(bytes_.astype(np.uint16)*257), 20.*257)
+    assert shown.mode == 'I;16' and (np.asarray(shown) == wide).all()
 
 
 def test_pictures_of_pillow():

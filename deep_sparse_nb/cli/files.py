@@ -151,9 +151,9 @@ def _denoise_command(args: argparse.Namespace) -> Iterator[dict]:
     from deep_sparse_nb.pictures import denoise
     (noisy, whole), _ = _picture(args), _kind(args.out)
     coder = None if args.learn else _coder(args)
-    clean = denoise(coder, noisy, args.sigma, args.strength)
+    clean, sigma = denoise(coder, noisy, args.sigma, args.strength, return_sigma=True)
     _save(args.out, clean, whole)
-    yield dict(out=str(args.out), shape=clean.shape)
+    yield dict(out=str(args.out), shape=clean.shape, sigma=sigma)
 
 def _opaque(mask: Image.Image) -> Image.Image:
     "Raises ValueError for a mask that is transparent anywhere: is that what is to be filled?"

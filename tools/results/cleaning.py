@@ -193,17 +193,20 @@ def everything():
     warm = np.random.default_rng(0).random((24, 24))
     denoise(None, warm, .1)                     # machine code is not what is timed
     inpaint(SparseCoder.from_pretrained('photographs', device='cpu'), warm, warm < .5)
-    for method, settings in TUNED.items():
-        for sigma in SIGMAS[:1] if method == 'scikit-learn' else SIGMAS:
-            for name in VALID:
-                for setting in settings:
-                    measure('valid', name, 'clean', sigma, 128, 0, method, setting)
+    last = 'scikit-learn'
     methods = ['noisy', *OURS, *['BM3D']*(bm3d is not None), *TUNED]
 
-    def clean(names, sigma, side, draw):
+    def tune(method, sigma):
+        for name in VALID:
+            for setting in TUNED[method]:
+                measure('valid', name, 'clean', sigma, 128, 0, method, setting)
+
+    def clean(names, sigma, side, draw, methods=methods):
+        for method in methods:
+            if method in TUNED and (method != last or sigma == 25): tune(method, sigma)
         for name in names:
             for method in methods:
-                if method == 'scikit-learn' and sigma != 25: continue
+                if method == last and sigma != 25: continue
                 setting = best(sigma, method) if method in TUNED else 1.
                 measure('test', name, 'clean', sigma, side, draw, method, setting)
 
@@ -213,7 +216,8 @@ def everything():
                 measure('test', name, 'fill', .5, 128, draw, method)
 
     fill(0)
-    for draw in range(3): clean(TEST, 25, 256, draw)
+    for draw in range(3): clean(TEST, 25, 256, draw, [m for m in methods if m != last])
+    for draw in range(3): clean(TEST, 25, 256, draw, [last])
     for draw in (1, 2): fill(draw)
     clean(('astronaut.png', 'camera.png'), 25, 512, 0)
     for draw in range(3):
