@@ -13,6 +13,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
+from tools.site.build_site import tidy
 from tools.site.meanings import MEANINGS
 from tools.site.reference import WIDEST as REFERENCE_WIDTH, comments, rows_of
 from tools.site.search import anchor, entries
@@ -338,6 +339,21 @@ console.log(JSON.stringify(queries.map(q => ranked(q, all, 3).map(found => found
     found = dict(zip(LOOKED_FOR, json.loads(done.stdout)))
     assert not {q: hits for q, hits in found.items()
                 if not any(hit.startswith(LOOKED_FOR[q]) for hit in hits)}
+
+def test_sidebar_and_page_give_a_page_one_name():
+    written = (ROOT/'nbs'/'_quarto.yml').read_text(encoding='utf-8')
+    named = re.findall(r'- text: (.+)\n\s+(?:file|href): (\S+\.ipynb)', written)
+    assert len(named) > 4
+    cells = {page: json.loads((ROOT/'nbs'/page).read_text(encoding='utf-8'))['cells']
+             for _, page in named if page != 'index.ipynb'}
+    titles = {page: text(first[0]).splitlines()[0] for page, first in cells.items()}
+    assert titles == {page: f'# {name}' for name, page in named if page in cells}
+
+def test_no_room_is_left_where_a_page_defines_its_symbols(tmp_path):
+    macros = r'<span class="math inline">\(\newcommand{\y}{y}\)</span>'
+    (tmp_path/'page.html').write_text(f'<p>{macros}\nBlue is <em>given</em>.</p>', encoding='utf-8')
+    tidy(tmp_path, '/')
+    assert (tmp_path/'page.html').read_text() == f'<p>{macros}Blue is <em>given</em>.</p>'
 
 def test_search_looks_through_prose_and_names(index):
     assert len({entry['objectID'] for entry in index}) == len(index) > 500

@@ -13,6 +13,7 @@ MATHJAX = ['tex-chtml-full.js', 'output/chtml/fonts/woff-v2']
 FONTS = ['source-serif-4/files/source-serif-4-latin-wght-normal.woff2',
          'source-serif-4/files/source-serif-4-latin-wght-italic.woff2',
          'source-code-pro/files/source-code-pro-latin-wght-normal.woff2']
+AFTER_MACROS = re.compile(r'(<span class="math inline">\\\(\\newcommand[^<]*\\\)</span>)\s+')
 CODE_OF_OTHERS = re.compile(r'<script[^>]*\bsrc="https?://[^"]*"[^>]*></script>\s*')
 
 
@@ -58,6 +59,7 @@ def tidy(docs, base):
         up = base if page.name == '404.html' else '../'*(len(page.relative_to(docs).parts) - 1)
         text = CODE_OF_OTHERS.sub('', page.read_text(encoding='utf-8'))
         text = re.sub(r'''(["'])/(?=_(?:assets|vendor|widgets)/)''', rf'\1{up}', text)
+        text = AFTER_MACROS.sub(r'\1', text)    # what defines symbols takes no room
         folder = page.parent.relative_to(docs).as_posix()       # where Quarto looks for the card
         text = text.replace(f'/{folder}/_assets/card.png', '/_assets/card.png')
         page.write_text(text, encoding='utf-8')
