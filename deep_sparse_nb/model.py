@@ -21,7 +21,7 @@ from .decoders import Decoder, HiddenDecoder, LinearDecoder
 from .stacks import _OwnDecoder, stack, _unstack
 from .inference import Inference, fista, _too_long
 from .iteration import Solver
-from .encoders import LISTA, OwnEncoder
+from .encoders import LISTA, _OwnEncoder
 from .paper.recipes import Recipe
 
 # %% ../nbs/book/07_model.ipynb #c0de0002
@@ -36,7 +36,7 @@ class Autoencoder(nn.Module):
     the argument where they do not fit together.
     """
     decoder: Decoder                    # parameters have a leading dimension
-    encoder: LISTA | OwnEncoder | None  # likewise
+    encoder: LISTA | _OwnEncoder | None  # likewise
     step: float | str | Tensor          # of inference: the recipe's, or what training measured
     own_energy: Energy                  # of a batch that no other process shares
 
@@ -201,7 +201,7 @@ def _stacked_encoder(made: list[nn.Module], decoder: Decoder, r: Recipe) -> nn.M
     assert decoder.code_shape is not None and decoder.d is not None
     first, l = made[0], decoder.code_shape[-1]
     if not getattr(first, 'stacks', False):
-        return OwnEncoder(made, decoder.image_shape or (decoder.d,), l)
+        return _OwnEncoder(made, decoder.image_shape or (decoder.d,), l)
     first.check_fits(decoder.d, l, r.positive)
     return stack(made)
 

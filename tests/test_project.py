@@ -219,7 +219,7 @@ def neither():
 def kinds_asked_for():
     "`isinstance` of a decoder or encoder of the library, outside its own page."
     homes = dict(LinearDecoder='decoders', HiddenDecoder='decoders', ConvDecoder='convolution',
-                 LISTA='encoders', _OwnDecoder='stacks', OwnEncoder='encoders')
+                 LISTA='encoders', _OwnDecoder='stacks', _OwnEncoder='encoders')
     return [(name, ast.unparse(c)) for name in modules() for c in calls(name)
             if attribute(c.func) == 'isinstance' and len(c.args) == 2
             and any(homes.get(n.id, name) != name for n in ast.walk(c.args[1])

@@ -148,10 +148,11 @@ def _save(path: Path, pixels: np.ndarray, whole: Image.Image) -> None:
 # %% ../../nbs/cli/files.ipynb #4c72497b
 def _denoise_command(args: argparse.Namespace) -> Iterator[dict]:
     "`deep-sparse denoise`: a picture without its noise."
-    from deep_sparse_nb.pictures import denoise
+    from deep_sparse_nb.pictures import denoise, noise_level
     (noisy, whole), _ = _picture(args), _kind(args.out)
     coder = None if args.learn else _coder(args)
-    clean, sigma = denoise(coder, noisy, args.sigma, args.strength, return_sigma=True)
+    sigma = noise_level(noisy) if args.sigma is None else args.sigma
+    clean = denoise(coder, noisy, sigma, args.strength)
     _save(args.out, clean, whole)
     yield dict(out=str(args.out), shape=clean.shape, sigma=sigma)
 

@@ -55,8 +55,6 @@ MEANINGS = {
     'weights_file.model': "such as 'SDL' or 'VDL-NL'",
     'load_model.model': "such as 'SDL' or 'VDL-NL'",
     'model_style.model': "such as 'SDL' or 'VDL-NL'",
-    'modules': 'modules of one kind, one a model',
-    'image_shape': 'the shape `(c, h, w)` of an image that the modules take; None: rows',
     'energy': 'what is minimized, an `Energy`',
     'recipes': 'a `Recipe`, or one a model',
     'positive': 'codes are at least 0',
