@@ -9,7 +9,7 @@ from itertools import pairwise
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
@@ -116,6 +116,8 @@ def test_certificates_bound_what_could_be_saved(problem, positive):
 @given(problems(kinds=('linear', 'hidden'), dtypes=(torch.float64,)), st.booleans(), st.booleans())
 def test_a_kernel_is_the_plain_step(problem, positive, restart):
     Y, decoder, energy, scale, l = problem
+    # where all rows are one, their deviation is rounding, and the hinge blows that up
+    assume(not energy.beta or bool((Y != Y[:1]).any()))
     options = dict(start=beginning(Y, decoder, scale, l), positive=positive, restart=restart,
                    step=.05, tol=1e-14, max_iter=25)
     fast, plain = (fista(Y, decoder, energy, kernel=kernel, **options).codes
